@@ -1,0 +1,2 @@
+//! The delta tool.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The offline tool of the release engineer.
