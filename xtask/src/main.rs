@@ -1,2 +1,57 @@
-//! The project's tasks.
-fn main() {}
+//! The project's tasks: `cargo xtask demo | test | bench | size | tidy`.
+//!
+//! Each task is a module that drives the real tools (cargo, the release binaries, Debian's
+//! packages, python-tuf) as a person would, and says each command it runs. Nothing here is a part
+//! of the product, and the product knows nothing of it.
+//!
+//! The package stays small so that a task starts at once: what has to link the product to measure
+//! it lives in the programs of `examples/` and is built in release only when asked for.
+
+mod fuzz;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use shell::{Fault, Outcome};
+
+const HELP: &str = "\
+cargo xtask TASK
+
+tasks:
+  demo   [--old FILE --new FILE] [--dir DIR]   one device's first updates and three attacks, for real
+  test   [--offline]                           set up and run every test
+  bench  [verify|install|serve|size|delta]...  measure, beside the peers where there are some
+  size                                         crates, bytes and peak memory of the agent
+  tidy                                         formatting, file lengths, words, stubs, machine paths
+
+Each task says the commands that it runs; `cargo xtask TASK --help` says what it needs.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::from(if fault.is_usage() { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Outcome {
+    let Some((task, rest)) = arguments.split_first() else {
+        return Err(Fault::usage("no task named").hint("cargo xtask --help"));
+    };
+    match task.as_str() {
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
+        "-h" | "--help" | "help" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(Fault::usage(format!("\"{other}\" is not a task")).hint("cargo xtask --help")),
+    }
+}

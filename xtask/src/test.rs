@@ -1,0 +1,95 @@
+//! `cargo xtask test`: sets up what the tests need and runs every one of them.
+//!
+//! A real component that is missing (SoftHSM, python-tuf, the nightly toolchain's fuzzer) is an
+//! error here, so that a green run means that all of it ran. `--offline` is for a train: it tells
+//! the tests to leave those parts out, and says which.
+
+use crate::fuzz;
+use crate::setup::{self, Needed};
+use crate::shell::{self, Fault, Outcome};
+use crate::workspace;
+
+/// Debian packages that a test drives.
+const PACKAGES: [Needed; 3] = [
+    Needed {
+        name: "softhsm2",
+        reason: "a PKCS#11 token for the signer's tests",
+    },
+    Needed {
+        name: "python3-venv",
+        reason: "a private place for python-tuf",
+    },
+    Needed {
+        name: "g++",
+        reason: "libFuzzer is built from C++",
+    },
+];
+
+const HELP: &str = "\
+cargo xtask test [--offline]
+
+Installs what is missing (Debian packages as root or through sudo; python-tuf into target/python),
+builds the tests once, runs them all, then runs each fuzz target for some seconds on the nightly
+toolchain. --offline installs nothing and leaves out what needs it, saying what.";
+
+/// Tells the tests that parts are left out on purpose; without it a missing part fails its test.
+const OFFLINE: &str = "AMPOULE_TEST_OFFLINE";
+
+/// Where the tests find a Python that imports python-tuf.
+const PYTHON: &str = "AMPOULE_TEST_PYTHON";
+
+/// Runs the task.
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let mut offline = false;
+    for argument in arguments {
+        match argument.as_str() {
+            "--offline" => offline = true,
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(Fault::usage(format!("test takes no \"{other}\""))),
+        }
+    }
+
+    let mut tests = workspace::cargo();
+    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if offline {
+        say_what_is_left_out();
+        tests.arg("--offline").env(OFFLINE, "1");
+        if setup::python_is_there() {
+            tests.env(PYTHON, setup::python()?);
+        }
+    } else {
+        shell::heading("set up");
+        setup::install(&PACKAGES)?;
+        tests.env(PYTHON, setup::python()?).env_remove(OFFLINE);
+    }
+
+    shell::heading("build the tests");
+    let mut build = workspace::cargo();
+    build.args(["test", "--workspace", "--locked", "--no-run", "--quiet"]);
+    if offline {
+        build.arg("--offline");
+    }
+    shell::run(&mut build)?;
+
+    shell::heading("fuzz targets");
+    fuzz::smoke(offline)?;
+
+    shell::heading("tests");
+    shell::run(&mut tests)
+}
+
+fn say_what_is_left_out() {
+    println!("offline: nothing is installed or fetched");
+    for package in setup::missing(&PACKAGES) {
+        println!(
+            "left out: what needs the Debian package {} ({})",
+            package.name, package.reason
+        );
+    }
+    if !setup::python_is_there() {
+        println!("left out: interoperation with python-tuf");
+    }
+}

@@ -1,0 +1,61 @@
+//! Where things are: the workspace, its build folder, its own programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::shell::{self, Fault, Outcome};
+
+/// The workspace folder, found from this package's own place.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// The build folder that cargo uses for this workspace.
+pub(crate) fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root().join(folder),
+        None => root().join("target"),
+    }
+}
+
+/// `cargo` in the workspace folder.
+pub(crate) fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
+/// Builds programs of one package in release and gives the folder they are in.
+pub(crate) fn build_release(package: &str, programs: &[&str]) -> Outcome<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked", "--package", package]);
+    for program in programs {
+        command.args(["--bin", program]);
+    }
+    shell::run(&mut command)?;
+    let folder = target().join("release");
+    for program in programs {
+        if !folder.join(program).is_file() {
+            return Err(Fault::new(format!(
+                "cargo built no \"{program}\" in {package}"
+            )));
+        }
+    }
+    Ok(folder)
+}
+
+/// Every file that git tracks or would track, as a path from the workspace folder.
+pub(crate) fn files() -> Outcome<Vec<PathBuf>> {
+    let mut command = Command::new("git");
+    command
+        .current_dir(root())
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    let list = shell::read(&mut command)?;
+    Ok(list
+        .lines()
+        .map(PathBuf::from)
+        .filter(|p| root().join(p).is_file())
+        .collect())
+}
