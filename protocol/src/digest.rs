@@ -108,7 +108,10 @@ pub struct Hashes {
 impl Hashes {
     /// SHA-256 alone, as we write it.
     pub fn sha256(digest: Digest) -> Self {
-        Self { sha256: Some(digest), ..Self::default() }
+        Self {
+            sha256: Some(digest),
+            ..Self::default()
+        }
     }
 
     /// Whether there is a digest that we can check.
@@ -150,7 +153,10 @@ impl Hashes {
     pub(crate) fn to_map(&self) -> Map {
         let mut map = self.other.clone();
         if let Some(digest) = &self.sha256 {
-            map.insert("sha256".into(), Value::String(hex::encode(digest.as_bytes())));
+            map.insert(
+                "sha256".into(),
+                Value::String(hex::encode(digest.as_bytes())),
+            );
         }
         if let Some(digest) = &self.sha512 {
             map.insert("sha512".into(), Value::String(hex::encode(digest)));
@@ -171,7 +177,11 @@ impl HashCheck {
     /// Against `want`.
     pub fn new(want: &Hashes) -> Self {
         let sha512 = want.sha512.map(|_| Sha512::new());
-        Self { want: want.clone(), sha256: Sha256::new(), sha512 }
+        Self {
+            want: want.clone(),
+            sha256: Sha256::new(),
+            sha512,
+        }
     }
 
     /// Takes the next piece.
@@ -217,8 +227,20 @@ mod tests {
             other: Map::new(),
         };
         assert!(good.verify(b"x"));
-        assert!(!Hashes { sha512: Some([0; 64]), ..good.clone() }.verify(b"x"));
-        assert!(!Hashes { sha256: Some(Digest::of(b"y")), ..good }.verify(b"x"));
+        assert!(
+            !Hashes {
+                sha512: Some([0; 64]),
+                ..good.clone()
+            }
+            .verify(b"x")
+        );
+        assert!(
+            !Hashes {
+                sha256: Some(Digest::of(b"y")),
+                ..good
+            }
+            .verify(b"x")
+        );
     }
 
     #[test]

@@ -65,5 +65,7 @@ pub fn chain(error: &dyn Error, hint: Option<&str>) -> String {
 
 /// Control characters from hostile input must not move the cursor or forge a second line.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

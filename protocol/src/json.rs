@@ -148,27 +148,47 @@ fn json_string(text: &str, out: &mut Vec<u8>) {
 impl Value {
     /// The members, where this is an object.
     pub fn as_object(&self) -> Option<&Map> {
-        if let Self::Object(members) = self { Some(members) } else { None }
+        if let Self::Object(members) = self {
+            Some(members)
+        } else {
+            None
+        }
     }
 
     /// The items, where this is an array.
     pub fn as_array(&self) -> Option<&[Value]> {
-        if let Self::Array(items) = self { Some(items) } else { None }
+        if let Self::Array(items) = self {
+            Some(items)
+        } else {
+            None
+        }
     }
 
     /// The text, where this is a string.
     pub fn as_str(&self) -> Option<&str> {
-        if let Self::String(text) = self { Some(text) } else { None }
+        if let Self::String(text) = self {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     /// The number, where this is one from 0 to 2^64-1.
     pub fn as_u64(&self) -> Option<u64> {
-        if let Self::Int(number) = self { u64::try_from(*number).ok() } else { None }
+        if let Self::Int(number) = self {
+            u64::try_from(*number).ok()
+        } else {
+            None
+        }
     }
 
     /// The truth, where this is one.
     pub fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(truth) = self { Some(*truth) } else { None }
+        if let Self::Bool(truth) = self {
+            Some(*truth)
+        } else {
+            None
+        }
     }
 
     /// The member `name`, where this is an object that has it.
@@ -220,7 +240,9 @@ struct Depth(usize);
 impl Depth {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         if self.0 == JSON_DEPTH_MAX {
-            return Err(E::custom(format_args!("nested deeper than {JSON_DEPTH_MAX}")));
+            return Err(E::custom(format_args!(
+                "nested deeper than {JSON_DEPTH_MAX}"
+            )));
         }
         Ok(Self(self.0 + 1))
     }
@@ -258,7 +280,9 @@ impl<'de> Visitor<'de> for Depth {
     }
 
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value, E> {
-        Err(E::custom("a number that is not whole or does not fit 64 bits"))
+        Err(E::custom(
+            "a number that is not whole or does not fit 64 bits",
+        ))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -334,7 +358,10 @@ mod tests {
     fn canonical_form_of_the_olpc_kind() {
         let value = parse(br#"{ "b": [1, -2, true, null], "a": "l\n\"\\\u00e9\u0001", "": {} }"#);
         let bytes = canonical(&value.expect("well-formed"));
-        assert_eq!(bytes, b"{\"\":{},\"a\":\"l\n\\\"\\\\\xc3\xa9\x01\",\"b\":[1,-2,true,null]}");
+        assert_eq!(
+            bytes,
+            b"{\"\":{},\"a\":\"l\n\\\"\\\\\xc3\xa9\x01\",\"b\":[1,-2,true,null]}"
+        );
     }
 
     #[test]

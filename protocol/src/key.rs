@@ -120,7 +120,9 @@ impl PublicKey {
         if let Ok(key) = p384::ecdsa::VerifyingKey::from_public_key_der(der) {
             return Ok(Self(Kind::P384(key)));
         }
-        rsa::PublicKey::from_public_key_der(der).map_err(|_| KeyError).and_then(Self::rsa)
+        rsa::PublicKey::from_public_key_der(der)
+            .map_err(|_| KeyError)
+            .and_then(Self::rsa)
     }
 
     /// From SubjectPublicKeyInfo in PEM.
@@ -134,7 +136,9 @@ impl PublicKey {
         if let Ok(key) = p384::ecdsa::VerifyingKey::from_public_key_pem(pem) {
             return Ok(Self(Kind::P384(key)));
         }
-        rsa::PublicKey::from_public_key_pem(pem).map_err(|_| KeyError).and_then(Self::rsa)
+        rsa::PublicKey::from_public_key_pem(pem)
+            .map_err(|_| KeyError)
+            .and_then(Self::rsa)
     }
 
     pub(crate) fn from_p256(key: p256::ecdsa::VerifyingKey) -> Self {
@@ -213,7 +217,10 @@ impl PublicKey {
             ("keyval".to_string(), Value::from(keyval)),
             ("scheme".to_string(), Value::from(self.scheme().as_str())),
         ]);
-        Key { object, public: Some(self.clone()) }
+        Key {
+            object,
+            public: Some(self.clone()),
+        }
     }
 }
 
@@ -227,7 +234,12 @@ impl Eq for PublicKey {}
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({} {})", self.scheme().as_str(), self.to_key().id().short())
+        write!(
+            f,
+            "PublicKey({} {})",
+            self.scheme().as_str(),
+            self.to_key().id().short()
+        )
     }
 }
 
@@ -287,7 +299,11 @@ mod tests {
         let bytes = alloc::format!(
             r#"{{"keytype":"ed25519","scheme":"ed25519","keyval":{{"public":"{public}"}},"x":1}}"#
         );
-        json::parse(bytes.as_bytes()).expect("JSON").as_object().expect("an object").clone()
+        json::parse(bytes.as_bytes())
+            .expect("JSON")
+            .as_object()
+            .expect("an object")
+            .clone()
     }
 
     /// RFC 8032 section 7.1, test 1.
@@ -328,8 +344,14 @@ mod tests {
     #[test]
     fn spki_comes_back() {
         let key = PublicKey::ed25519(&hex::decode_array(PUBLIC).expect("hex")).expect("a key");
-        assert_eq!(PublicKey::from_spki_pem(&key.to_spki_pem()), Ok(key.clone()));
+        assert_eq!(
+            PublicKey::from_spki_pem(&key.to_spki_pem()),
+            Ok(key.clone())
+        );
         assert_eq!(PublicKey::from_spki_pem("nonsense"), Err(KeyError));
-        assert_eq!(Key::from_map(key.to_key().object().clone()).public(), Some(&key));
+        assert_eq!(
+            Key::from_map(key.to_key().object().clone()).public(),
+            Some(&key)
+        );
     }
 }

@@ -29,22 +29,22 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-// pub mod client;
+pub mod client;
 // pub mod device;
 pub mod digest;
 pub mod error;
 pub mod json;
 pub mod key;
 pub mod limits;
-// pub mod metadata;
+pub mod metadata;
 pub mod name;
 pub mod paths;
-// pub mod release;
-// pub mod repo;
+pub mod release;
+pub mod repo;
 pub mod sign;
 pub mod time;
 pub mod tree;
-// pub mod trust;
+pub mod trust;
 pub mod version;
 
 mod hex;

@@ -56,8 +56,12 @@ pub struct Lengths {
 
 impl Lengths {
     /// Bounds for a device with some hundred MiB of memory.
-    pub const DEFAULT: Self =
-        Self { root: 512_000, timestamp: 16_384, snapshot: 2_000_000, targets: 5_000_000 };
+    pub const DEFAULT: Self = Self {
+        root: 512_000,
+        timestamp: 16_384,
+        snapshot: 2_000_000,
+        targets: 5_000_000,
+    };
 }
 
 impl Default for Lengths {

@@ -181,7 +181,10 @@ fn target_path(text: &str) -> Check {
     if text.starts_with('/') {
         return Err("it begins with a slash");
     }
-    if text.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+    if text
+        .split('/')
+        .any(|segment| matches!(segment, "" | "." | ".."))
+    {
         return Err("it has an empty segment or one of dots");
     }
     Ok(())
@@ -216,7 +219,9 @@ mod tests {
 
     #[test]
     fn a_target_path_stays_below_its_folder() {
-        for bad in ["", "/a", "a//b", "../a", "a/../b", "a/.", "a\\b", "a\0", "a/"] {
+        for bad in [
+            "", "/a", "a//b", "../a", "a/../b", "a/.", "a\\b", "a\0", "a/",
+        ] {
             assert!(TargetPath::parse(bad).is_err(), "{bad}");
         }
         for good in ["a", "dir/f", "a b/ü%", "..a/b.."] {
@@ -227,9 +232,12 @@ mod tests {
 
     #[test]
     fn role_names_become_safe_file_names() {
-        for (name, stem) in
-            [("infusion-pump", "infusion-pump"), ("../x", "..%2Fx"), ("..", "%2E%2E"), ("?#ü", "%3F%23%C3%BC")]
-        {
+        for (name, stem) in [
+            ("infusion-pump", "infusion-pump"),
+            ("../x", "..%2Fx"),
+            ("..", "%2E%2E"),
+            ("?#ü", "%3F%23%C3%BC"),
+        ] {
             assert_eq!(RoleName::parse(name).expect("a name").file_stem(), stem);
         }
     }

@@ -47,7 +47,10 @@ pub fn target_file(path: &TargetPath, hashes: Option<&Hashes>) -> String {
 }
 
 fn versioned(stem: &str, version: Option<MetaVersion>) -> String {
-    version.map_or_else(|| format!("{stem}.json"), |version| format!("{version}.{stem}.json"))
+    version.map_or_else(
+        || format!("{stem}.json"),
+        |version| format!("{version}.{stem}.json"),
+    )
 }
 
 #[cfg(test)]

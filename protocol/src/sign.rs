@@ -47,17 +47,23 @@ impl Ed25519Key {
 
     /// From PKCS#8 in PEM.
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, SignError> {
-        ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map_err(bad_file).and_then(Self::from_secret)
+        ed25519_dalek::SigningKey::from_pkcs8_pem(pem)
+            .map_err(bad_file)
+            .and_then(Self::from_secret)
     }
 
     /// From PKCS#8 in DER.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, SignError> {
-        ed25519_dalek::SigningKey::from_pkcs8_der(der).map_err(bad_file).and_then(Self::from_secret)
+        ed25519_dalek::SigningKey::from_pkcs8_der(der)
+            .map_err(bad_file)
+            .and_then(Self::from_secret)
     }
 
     /// As PKCS#8 in PEM.
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
-        self.secret.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key fits PKCS#8")
+        self.secret
+            .to_pkcs8_pem(LineEnding::LF)
+            .expect("an Ed25519 key fits PKCS#8")
     }
 
     fn from_secret(secret: ed25519_dalek::SigningKey) -> Result<Self, SignError> {
@@ -90,22 +96,30 @@ impl P256Key {
     /// # Errors
     /// Zero and numbers beyond the group order.
     pub fn from_scalar(bytes: &[u8; 32]) -> Result<Self, SignError> {
-        p256::ecdsa::SigningKey::from_slice(bytes).map_err(bad_file).map(Self::from_secret)
+        p256::ecdsa::SigningKey::from_slice(bytes)
+            .map_err(bad_file)
+            .map(Self::from_secret)
     }
 
     /// From PKCS#8 in PEM.
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, SignError> {
-        p256::ecdsa::SigningKey::from_pkcs8_pem(pem).map_err(bad_file).map(Self::from_secret)
+        p256::ecdsa::SigningKey::from_pkcs8_pem(pem)
+            .map_err(bad_file)
+            .map(Self::from_secret)
     }
 
     /// From PKCS#8 in DER.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, SignError> {
-        p256::ecdsa::SigningKey::from_pkcs8_der(der).map_err(bad_file).map(Self::from_secret)
+        p256::ecdsa::SigningKey::from_pkcs8_der(der)
+            .map_err(bad_file)
+            .map(Self::from_secret)
     }
 
     /// As PKCS#8 in PEM.
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
-        self.secret.to_pkcs8_pem(LineEnding::LF).expect("a P-256 key fits PKCS#8")
+        self.secret
+            .to_pkcs8_pem(LineEnding::LF)
+            .expect("a P-256 key fits PKCS#8")
     }
 
     fn from_secret(secret: p256::ecdsa::SigningKey) -> Self {
@@ -152,15 +166,25 @@ mod tests {
             assert!(key.public_key().verify(b"message", &signature));
             assert!(!key.public_key().verify(b"massage", &signature));
         }
-        assert!(!ed25519.public.verify(b"message", &p256.sign(b"message").expect("signed")));
+        assert!(
+            !ed25519
+                .public
+                .verify(b"message", &p256.sign(b"message").expect("signed"))
+        );
     }
 
     #[test]
     fn pkcs8_comes_back() {
         let ed25519 = Ed25519Key::from_seed(&[7; 32]).expect("a seed");
         let p256 = P256Key::from_scalar(&[7; 32]).expect("a scalar");
-        for (pem, public) in [(ed25519.to_pkcs8_pem(), &ed25519.public), (p256.to_pkcs8_pem(), &p256.public)] {
-            assert_eq!(from_pkcs8_pem(&pem).expect("our own file").public_key(), public);
+        for (pem, public) in [
+            (ed25519.to_pkcs8_pem(), &ed25519.public),
+            (p256.to_pkcs8_pem(), &p256.public),
+        ] {
+            assert_eq!(
+                from_pkcs8_pem(&pem).expect("our own file").public_key(),
+                public
+            );
         }
         assert!(from_pkcs8_pem("-----BEGIN PRIVATE KEY-----").is_err());
     }

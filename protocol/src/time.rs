@@ -54,15 +54,25 @@ impl UtcTime {
     pub fn parse(text: &str) -> Result<Self, TimeError> {
         let b = text.as_bytes();
         let shape = b.len() == 20
-            && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')]
-                .iter()
-                .all(|&(at, want)| b[at] == want);
+            && [
+                (4, b'-'),
+                (7, b'-'),
+                (10, b'T'),
+                (13, b':'),
+                (16, b':'),
+                (19, b'Z'),
+            ]
+            .iter()
+            .all(|&(at, want)| b[at] == want);
         if !shape {
             return Err(TimeError);
         }
         let number = |from: usize, to: usize| -> Result<i64, TimeError> {
             b[from..to].iter().try_fold(0, |sum, digit| {
-                digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')).ok_or(TimeError)
+                digit
+                    .is_ascii_digit()
+                    .then(|| sum * 10 + i64::from(digit - b'0'))
+                    .ok_or(TimeError)
             })
         };
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -116,7 +126,11 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }
@@ -126,7 +140,10 @@ impl fmt::Display for UtcTime {
         let (year, month, day) = civil_from_days(self.0.div_euclid(SECS_PER_DAY));
         let secs = self.0.rem_euclid(SECS_PER_DAY);
         let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+        )
     }
 }
 

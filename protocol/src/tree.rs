@@ -56,7 +56,10 @@ impl TreeShape {
         if !block_len.is_power_of_two() || !(BLOCK_LEN_MIN..=BLOCK_LEN_MAX).contains(&block_len) {
             return Err(TreeError::BlockLen(block_len));
         }
-        let shape = Self { image_len, block_len };
+        let shape = Self {
+            image_len,
+            block_len,
+        };
         if shape.block_count() > BLOCKS_MAX {
             return Err(TreeError::TooLong(image_len));
         }
@@ -103,7 +106,13 @@ impl BlockTree {
     /// Starts a tree over bytes that come in pieces.
     pub fn builder(block_len: u32) -> Result<TreeBuilder, TreeError> {
         TreeShape::new(0, block_len)?;
-        Ok(TreeBuilder { block_len, filled: 0, image_len: 0, hasher: leaf_hasher(), leaves: Vec::new() })
+        Ok(TreeBuilder {
+            block_len,
+            filled: 0,
+            image_len: 0,
+            hasher: leaf_hasher(),
+            leaves: Vec::new(),
+        })
     }
 
     /// Believes a leaf list that folds to the signed `root`.
@@ -117,11 +126,18 @@ impl BlockTree {
             let (found, expected) = (bytes.len() as u64, shape.leaves_len());
             return Err(TreeError::LeafCount { found, expected });
         }
-        let leaves: Vec<Digest> = chunks.iter().map(|chunk| Digest::from_bytes(*chunk)).collect();
+        let leaves: Vec<Digest> = chunks
+            .iter()
+            .map(|chunk| Digest::from_bytes(*chunk))
+            .collect();
         if fold(&leaves) != *root {
             return Err(TreeError::Root(*root));
         }
-        Ok(Self { shape, leaves, root: *root })
+        Ok(Self {
+            shape,
+            leaves,
+            root: *root,
+        })
     }
 
     /// The root, as the signed description holds it.
@@ -136,7 +152,10 @@ impl BlockTree {
 
     /// The leaf list as it is published.
     pub fn leaves_bytes(&self) -> Vec<u8> {
-        self.leaves.iter().flat_map(|leaf| *leaf.as_bytes()).collect()
+        self.leaves
+            .iter()
+            .flat_map(|leaf| *leaf.as_bytes())
+            .collect()
     }
 
     /// Checks one whole block before it is written.
@@ -144,7 +163,9 @@ impl BlockTree {
     /// # Errors
     /// A block of another length or content, or beyond the end.
     pub fn check(&self, index: u64, block: &[u8]) -> Result<(), TreeError> {
-        let leaf = usize::try_from(index).ok().and_then(|index| self.leaves.get(index));
+        let leaf = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.leaves.get(index));
         let len = self.shape.len_of(index).map(|len| len as usize);
         if len != Some(block.len()) || leaf != Some(&leaf_of(block)) {
             return Err(TreeError::Block(index));
@@ -188,7 +209,11 @@ impl TreeBuilder {
         }
         let shape = TreeShape::new(self.image_len, self.block_len)?;
         let root = fold(&self.leaves);
-        Ok(BlockTree { shape, leaves: self.leaves, root })
+        Ok(BlockTree {
+            shape,
+            leaves: self.leaves,
+            root,
+        })
     }
 
     fn close_block(&mut self) {
@@ -248,10 +273,13 @@ mod tests {
         assert_eq!(tree_of(b"x").root(), Digest::of(b"\0x"));
         let image = [vec![1; 4096], vec![2; 4096], vec![3; 10]].concat();
         let leaf = |block: &[u8]| Digest::of(&[&[0], block].concat());
-        let node = |l: Digest, r: Digest| {
-            Digest::of(&[&[1][..], l.as_bytes(), r.as_bytes()].concat())
-        };
-        let (a, b, c) = (leaf(&image[..4096]), leaf(&image[4096..8192]), leaf(&image[8192..]));
+        let node =
+            |l: Digest, r: Digest| Digest::of(&[&[1][..], l.as_bytes(), r.as_bytes()].concat());
+        let (a, b, c) = (
+            leaf(&image[..4096]),
+            leaf(&image[4096..8192]),
+            leaf(&image[8192..]),
+        );
         assert_eq!(tree_of(&image).root(), node(node(a, b), c));
     }
 
@@ -265,12 +293,21 @@ mod tests {
         assert_eq!(tree.check(3, b""), Err(TreeError::Block(3)));
         assert_eq!(tree.check(u64::MAX, b""), Err(TreeError::Block(u64::MAX)));
         let mut leaves = tree.leaves_bytes();
-        assert_eq!(BlockTree::from_leaves(tree.shape(), &tree.root(), &leaves), Ok(tree.clone()));
+        assert_eq!(
+            BlockTree::from_leaves(tree.shape(), &tree.root(), &leaves),
+            Ok(tree.clone())
+        );
         leaves[40] ^= 1;
         let refused = BlockTree::from_leaves(tree.shape(), &tree.root(), &leaves);
         assert_eq!(refused, Err(TreeError::Root(tree.root())));
         let refused = BlockTree::from_leaves(tree.shape(), &tree.root(), &leaves[..64]);
-        assert_eq!(refused, Err(TreeError::LeafCount { found: 64, expected: 96 }));
+        assert_eq!(
+            refused,
+            Err(TreeError::LeafCount {
+                found: 64,
+                expected: 96
+            })
+        );
     }
 
     #[test]

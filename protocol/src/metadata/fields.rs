@@ -1,0 +1,131 @@
+//! Asking an object for its members one by one; what nobody asked for is kept as unknown.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::{Common, FormatError, RoleType};
+use crate::json::{Map, Value};
+use crate::time::UtcTime;
+use crate::version::MetaVersion;
+
+/// The members of one object; those not asked for by name are kept as unknown.
+pub(super) struct Fields<'a> {
+    place: String,
+    members: &'a Map,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(place: &str, value: &'a Value) -> Result<Self, FormatError> {
+        let members = value
+            .as_object()
+            .ok_or_else(|| FormatError::new(place, "not an object"))?;
+        Ok(Self {
+            place: place.to_string(),
+            members,
+            asked: Vec::new(),
+        })
+    }
+
+    pub(super) fn error(&self, name: &str, what: &str) -> FormatError {
+        FormatError::new(format!("{}.{name}", self.place), what)
+    }
+
+    pub(super) fn optional(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.asked.push(name);
+        self.members.get(name)
+    }
+
+    pub(super) fn required(&mut self, name: &'static str) -> Result<&'a Value, FormatError> {
+        self.optional(name)
+            .ok_or_else(|| self.error(name, "missing"))
+    }
+
+    pub(super) fn object(&mut self, name: &'static str) -> Result<&'a Map, FormatError> {
+        self.required(name)?
+            .as_object()
+            .ok_or_else(|| self.error(name, "not an object"))
+    }
+
+    pub(super) fn array(&mut self, name: &'static str) -> Result<&'a [Value], FormatError> {
+        self.required(name)?
+            .as_array()
+            .ok_or_else(|| self.error(name, "not an array"))
+    }
+
+    pub(super) fn string(&mut self, name: &'static str) -> Result<&'a str, FormatError> {
+        self.required(name)?
+            .as_str()
+            .ok_or_else(|| self.error(name, "not a string"))
+    }
+
+    pub(super) fn u64(&mut self, name: &'static str) -> Result<u64, FormatError> {
+        let value = self.required(name)?;
+        value
+            .as_u64()
+            .ok_or_else(|| self.error(name, "not a number from 0 to 2^64-1"))
+    }
+
+    pub(super) fn bool(&mut self, name: &'static str) -> Result<bool, FormatError> {
+        let value = self.required(name)?;
+        value
+            .as_bool()
+            .ok_or_else(|| self.error(name, "neither true nor false"))
+    }
+
+    pub(super) fn version(&mut self) -> Result<MetaVersion, FormatError> {
+        let version = self.u64("version")?;
+        MetaVersion::new(version).ok_or_else(|| self.error("version", "0, versions begin at 1"))
+    }
+
+    /// `_type`, `spec_version`, `version` and `expires`, which every payload has.
+    pub(super) fn common(&mut self, kind: RoleType) -> Result<Common, FormatError> {
+        let found = self.string("_type")?;
+        if found != kind.as_str() {
+            return Err(self.error("_type", &format!("found \"{found}\", expected \"{kind}\"")));
+        }
+        let spec_version = self.string("spec_version")?;
+        if !is_spec_1(spec_version) {
+            let what = format!("found \"{spec_version}\", version 1 is the one known here");
+            return Err(self.error("spec_version", &what));
+        }
+        let version = self.version()?;
+        let expires = UtcTime::parse(self.string("expires")?)
+            .map_err(|error| self.error("expires", &error.to_string()))?;
+        Ok(Common {
+            version,
+            expires,
+            spec_version: spec_version.into(),
+            extra: Map::new(),
+        })
+    }
+
+    pub(super) fn rest(self) -> Map {
+        let unknown = self
+            .members
+            .iter()
+            .filter(|(name, _)| !self.asked.contains(&name.as_str()));
+        unknown
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}
+
+/// `1.x` or `1.x.y`, each a number.
+fn is_spec_1(text: &str) -> bool {
+    let mut parts = text.split('.');
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let count = text.split('.').count();
+    parts.next() == Some("1") && (2..=3).contains(&count) && parts.all(number)
+}
+
+/// The members that every payload begins with.
+pub(super) fn common_members(kind: RoleType, common: &Common) -> Map {
+    let mut members = common.extra.clone();
+    members.insert("_type".into(), kind.as_str().into());
+    members.insert("spec_version".into(), common.spec_version.as_str().into());
+    members.insert("version".into(), common.version.get().into());
+    members.insert("expires".into(), common.expires.to_string().into());
+    members
+}
