@@ -30,7 +30,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod client;
-// pub mod device;
+pub mod device;
 pub mod digest;
 pub mod error;
 pub mod json;

@@ -5,7 +5,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -149,7 +149,7 @@ pub(crate) fn percent_encode(text: &str) -> String {
         if plain {
             out.push(char::from(byte));
         } else {
-            out.push_str(&alloc::format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -1,6 +1,5 @@
 //! Lookups in the targets of a finished refresh.
 
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::refresh::at_most;
@@ -61,7 +60,7 @@ impl Search for Find {
         if matches!(self.need, Need::Nothing) {
             match self.walk.step(&trusted.set)? {
                 WalkStep::Need(role) => self.need = Need::Local(role),
-                WalkStep::Found(target) => self.found = Some(target),
+                WalkStep::Found(target) => self.found = Some(*target),
                 WalkStep::NotFound => {}
             }
         }
@@ -136,12 +135,9 @@ impl Releases {
             .seen_targets(&trusted.set)
             .map(|(path, _)| path);
         let paths = paths.filter(|path| release::is_release_path(&self.product, path));
-        let resolved = paths.filter_map(|path| {
-            let path = TargetPath::parse(&path.to_string()).ok()?;
-            match Walk::new(path).step(&trusted.set) {
-                Ok(WalkStep::Found(target)) => Some(target),
-                _ => None,
-            }
+        let resolved = paths.filter_map(|path| match Walk::new(path.clone()).step(&trusted.set) {
+            Ok(WalkStep::Found(target)) => Some(*target),
+            _ => None,
         });
         let mut targets: Vec<TrustedTarget> = resolved.collect();
         targets.sort_by(|a, b| a.path().cmp(b.path()));

@@ -1,5 +1,6 @@
 //! Looking a target up: a preorder walk over delegations (TUF 1.0.34 section 5.6.7).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -59,7 +60,7 @@ pub enum WalkStep {
     /// This role's file, then ask again.
     Need(RoleName),
     /// The target.
-    Found(TrustedTarget),
+    Found(Box<TrustedTarget>),
     /// No role describes it.
     NotFound,
 }
@@ -104,11 +105,12 @@ impl Walk {
             };
             if let Some(file) = targets.targets.get(&self.path) {
                 let (path, role) = (self.path.clone(), visit.role.clone());
-                return Ok(WalkStep::Found(TrustedTarget {
+                let target = TrustedTarget {
                     path,
                     role,
                     file: file.clone(),
-                }));
+                };
+                return Ok(WalkStep::Found(Box::new(target)));
             }
             let visit = visit.clone();
             self.descend(visit, targets);
