@@ -1,2 +1,5 @@
-//! The delta tool.
-fn main() {}
+//! The delta tool: see `ampoule-delta --help`.
+
+fn main() -> std::process::ExitCode {
+    ampoule_delta::cli::main()
+}

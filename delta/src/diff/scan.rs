@@ -1,0 +1,153 @@
+//! Finding covers: exact matches that are worth leaving the current one for, then stretched over
+//! differing bytes as long as more than half agree (C. Percival, "Naive differences of executable
+//! code", 2003).
+
+use alloc::vec::Vec;
+
+use super::suffix::{Index, Match};
+
+/// A stretch of the new image that resembles one of the old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) old: usize,
+    pub(super) new: usize,
+    pub(super) len: usize,
+}
+
+/// A match has to be this much longer than what the current cover gives for the same bytes.
+const ADVANTAGE: isize = 8;
+/// How often progress is told, in bytes.
+const TELL_EVERY: usize = 1 << 20;
+
+/// The covers of `new`, in its order, not overlapping.
+pub(super) fn covers(index: &Index, new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec<Found> {
+    let mut scanner = Scanner {
+        old: index.text(),
+        new,
+        scan: 0,
+        hit: Match::default(),
+        last: (0, 0),
+        offset: 0,
+    };
+    let mut found = Vec::new();
+    let mut told = 0;
+    while scanner.scan < new.len() {
+        if scanner.scan >= told {
+            progress(scanner.scan as u64);
+            told = scanner.scan + TELL_EVERY;
+        }
+        let at_end = scanner.advance(index);
+        if let Some(cover) = scanner.close(at_end) {
+            found.push(cover);
+        }
+    }
+    progress(new.len() as u64);
+    found
+}
+
+struct Scanner<'a> {
+    old: &'a [u8],
+    new: &'a [u8],
+    scan: usize,
+    hit: Match,
+    /// Where the open cover begins: (old, new).
+    last: (usize, usize),
+    /// Old place minus new place along the open cover.
+    offset: isize,
+}
+
+impl Scanner<'_> {
+    /// Whether the open cover would give the right byte at `new_at`.
+    fn agrees(&self, new_at: usize) -> bool {
+        new_at
+            .checked_add_signed(self.offset)
+            .and_then(|old_at| self.old.get(old_at))
+            .is_some_and(|byte| *byte == self.new[new_at])
+    }
+
+    /// Moves on to the next match worth taking; says whether the open cover is to be closed.
+    fn advance(&mut self, index: &Index) -> bool {
+        let mut score = 0isize;
+        self.scan += self.hit.len;
+        let mut scored = self.scan;
+        while self.scan < self.new.len() {
+            self.hit = index.longest(&self.new[self.scan..]);
+            while scored < self.scan + self.hit.len {
+                score += isize::from(self.agrees(scored));
+                scored += 1;
+            }
+            let len = self.hit.len as isize;
+            if (len == score && len != 0) || len > score + ADVANTAGE {
+                return len != score || self.scan == self.new.len();
+            }
+            score -= isize::from(self.agrees(self.scan));
+            self.scan += 1;
+        }
+        true
+    }
+
+    /// Stretches the open cover forwards and the new match backwards, and closes the open one.
+    fn close(&mut self, wanted: bool) -> Option<Found> {
+        if !wanted {
+            return None;
+        }
+        let mut forwards = self.stretch_forwards();
+        let mut backwards = if self.scan < self.new.len() {
+            self.stretch_backwards()
+        } else {
+            0
+        };
+        let overlap = (self.last.1 + forwards + backwards).saturating_sub(self.scan);
+        if overlap > 0 {
+            let keep = self.split(forwards, backwards, overlap);
+            forwards = forwards + keep - overlap;
+            backwards -= keep;
+        }
+        let cover = Found {
+            old: self.last.0,
+            new: self.last.1,
+            len: forwards,
+        };
+        self.last = (self.hit.at.saturating_sub(backwards), self.scan - backwards);
+        self.offset = self.hit.at as isize - self.scan as isize;
+        (forwards > 0).then_some(cover)
+    }
+
+    fn stretch_forwards(&self) -> usize {
+        let (old, new) = (&self.old[self.last.0..], &self.new[self.last.1..self.scan]);
+        best_stretch(old.iter().zip(new))
+    }
+
+    fn stretch_backwards(&self) -> usize {
+        let (old, new) = (&self.old[..self.hit.at], &self.new[self.last.1..self.scan]);
+        best_stretch(old.iter().rev().zip(new.iter().rev()))
+    }
+
+    /// Of an overlap, how many bytes the earlier cover keeps.
+    fn split(&self, forwards: usize, backwards: usize, overlap: usize) -> usize {
+        let (mut score, mut best, mut keep) = (0isize, 0isize, 0);
+        let earlier_end = (self.last.0 + forwards, self.last.1 + forwards);
+        let later_start = (self.hit.at - backwards, self.scan - backwards);
+        for at in 0..overlap {
+            let back = overlap - at;
+            score += isize::from(self.new[earlier_end.1 - back] == self.old[earlier_end.0 - back]);
+            score -= isize::from(self.new[later_start.1 + at] == self.old[later_start.0 + at]);
+            if score > best {
+                (best, keep) = (score, at + 1);
+            }
+        }
+        keep
+    }
+}
+
+/// The length at which agreeing bytes outweigh differing ones the most.
+fn best_stretch<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
+    let (mut score, mut best, mut len) = (0isize, 0isize, 0);
+    for (at, (a, b)) in pairs.enumerate() {
+        score += if a == b { 1 } else { -1 };
+        if score > best {
+            (best, len) = (score, at + 1);
+        }
+    }
+    len
+}

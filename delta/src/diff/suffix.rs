@@ -1,0 +1,125 @@
+//! Looking up the longest match in a sorted image.
+
+use alloc::string::ToString as _;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use libsais::SuffixArrayConstruction;
+
+use super::DiffError;
+
+/// All suffixes of a text in order, with a table by their first two bytes.
+pub(super) struct Index<'a> {
+    text: &'a [u8],
+    suffixes: Vec<i32>,
+    buckets: Vec<u32>,
+}
+
+/// A stretch of the text that equals the beginning of what was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Match {
+    pub(super) at: usize,
+    pub(super) len: usize,
+}
+
+impl<'a> Index<'a> {
+    /// Sorts `text`.
+    pub(super) fn new(text: &'a [u8]) -> Result<Self, DiffError> {
+        let suffixes = if text.is_empty() {
+            Vec::new()
+        } else {
+            SuffixArrayConstruction::for_text(text)
+                .in_owned_buffer32()
+                .single_threaded()
+                .run()
+                .map_err(|error| DiffError::Index(error.to_string()))?
+                .into_vec()
+        };
+        let mut buckets = vec![0u32; (1 << 16) + 1];
+        for at in 0..text.len() {
+            buckets[key(&text[at..]) + 1] += 1;
+        }
+        for bucket in 1..buckets.len() {
+            buckets[bucket] += buckets[bucket - 1];
+        }
+        Ok(Self {
+            text,
+            suffixes,
+            buckets,
+        })
+    }
+
+    pub(super) fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
+    /// The longest stretch of the text that `wanted` begins with.
+    pub(super) fn longest(&self, wanted: &[u8]) -> Match {
+        if wanted.len() < 2 {
+            return Match::default();
+        }
+        let bucket = key(wanted);
+        let (mut low, mut high) = (
+            self.buckets[bucket] as usize,
+            self.buckets[bucket + 1] as usize,
+        );
+        if low >= high {
+            return Match::default();
+        }
+        high -= 1;
+        let mut low_len = self.common(low, wanted, 0);
+        let mut high_len = self.common(high, wanted, 0);
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            // What both neighbours share with `wanted`, all suffixes between them share too.
+            let len = self.common(middle, wanted, low_len.min(high_len));
+            let suffix = &self.text[self.suffixes[middle] as usize..];
+            let below =
+                len < wanted.len() && suffix.get(len).is_none_or(|byte| *byte < wanted[len]);
+            if below {
+                (low, low_len) = (middle, len);
+            } else {
+                (high, high_len) = (middle, len);
+            }
+        }
+        let (best, len) = if low_len >= high_len {
+            (low, low_len)
+        } else {
+            (high, high_len)
+        };
+        Match {
+            at: self.suffixes[best] as usize,
+            len,
+        }
+    }
+
+    fn common(&self, suffix: usize, wanted: &[u8], known: usize) -> usize {
+        let at = self.suffixes[suffix] as usize;
+        let known = known.min(self.text.len() - at);
+        known + common_prefix(&self.text[at + known..], &wanted[known..])
+    }
+}
+
+fn key(bytes: &[u8]) -> usize {
+    usize::from(bytes[0]) << 8 | usize::from(bytes.get(1).copied().unwrap_or(0))
+}
+
+/// How many bytes two slices have in common at their start.
+pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let len = a.len().min(b.len());
+    let (a, b) = (&a[..len], &b[..len]);
+    let mut same = 0;
+    for (x, y) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
+        let x = u64::from_le_bytes(x.try_into().expect("a chunk of eight"));
+        let y = u64::from_le_bytes(y.try_into().expect("a chunk of eight"));
+        if x != y {
+            return same + ((x ^ y).trailing_zeros() / 8) as usize;
+        }
+        same += 8;
+    }
+    same + a[same..]
+        .iter()
+        .zip(&b[same..])
+        .take_while(|(x, y)| x == y)
+        .count()
+}

@@ -1,0 +1,168 @@
+//! Where the bytes of a patch went.
+
+use alloc::vec::Vec;
+
+use crate::codec::frame;
+use crate::codec::range::Decoder;
+use crate::codec::varint::Reader;
+use crate::error::{Damage, PatchError};
+use crate::header::Header;
+use crate::plan::{Bounds, Map};
+
+/// What [`info`] found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Info {
+    /// The header.
+    pub header: Header,
+    /// Bytes of the patch in all.
+    pub patch_len: u64,
+    /// Bytes of the header.
+    pub header_len: u64,
+    /// Bytes of the maps: where the new image's bytes come from.
+    pub maps_len: u64,
+    /// Bytes of the windows: what is added to them, and what is wholly new.
+    pub windows_len: u64,
+    /// Bytes that name differences to the old image.
+    pub differences_len: u64,
+    /// Bytes that are wholly new.
+    pub literals_len: u64,
+    /// Regions in the patch.
+    pub regions: u64,
+    /// Windows in the patch.
+    pub windows: u64,
+    /// Stretches copied from the old image.
+    pub covers: u64,
+    /// Bytes of the new image that are copied as they are.
+    pub copied_exactly: u64,
+    /// Bytes of the new image that are copied with differences.
+    pub copied_with_differences: u64,
+    /// Bytes of the new image that are not in the old one.
+    pub new_bytes: u64,
+}
+
+/// Reads a whole patch without the old image and tells where its bytes went.
+///
+/// # Errors
+/// [`PatchError::Damaged`] where the patch is not what the format says.
+pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
+    let parsed = Header::parse(patch).map_err(|what| PatchError::damaged(0, what))?;
+    let truncated = || PatchError::damaged(patch.len() as u64, Damage::Truncated);
+    let (header, header_len) = parsed.ok_or_else(truncated)?;
+    let mut info = Info {
+        patch_len: patch.len() as u64,
+        header_len: header_len as u64,
+        maps_len: 0,
+        windows_len: 0,
+        differences_len: 0,
+        literals_len: 0,
+        regions: 0,
+        windows: 0,
+        covers: 0,
+        copied_exactly: 0,
+        copied_with_differences: 0,
+        new_bytes: 0,
+        header,
+    };
+    let mut frames = Frames {
+        patch,
+        at: header_len,
+        max: info.header.limits.frame_max,
+    };
+    let mut made = 0;
+    while made < info.header.new_len {
+        let (at, len, payload) = frames.next()?;
+        let damaged = |what| PatchError::damaged(at as u64, what);
+        let bounds = Bounds {
+            old_len: info.header.old_len,
+            new_len: info.header.new_len - made,
+            covers_max: info.header.limits.covers_max,
+        };
+        let map = Map::read(&mut Decoder::new(payload), &bounds).ok_or(damaged(Damage::Map))?;
+        info.regions += 1;
+        info.maps_len += len;
+        info.count_covers(&map);
+        let mut done = 0;
+        while done < map.len {
+            let (at, len, payload) = frames.next()?;
+            let damaged = || PatchError::damaged(at as u64, Damage::Window);
+            let mut reader = Reader::new(payload);
+            let window = reader
+                .number()
+                .filter(|len| *len <= u64::from(map.len - done));
+            done += window
+                .and_then(|len| u32::try_from(len).ok())
+                .filter(|len| *len > 0)
+                .ok_or_else(damaged)?;
+            let differences = reader.number().ok_or_else(damaged)?;
+            info.windows += 1;
+            info.windows_len += len;
+            info.differences_len += differences;
+            info.literals_len += (payload.len() - reader.position()) as u64 - differences;
+        }
+        made += u64::from(map.len);
+    }
+    if frames.at != patch.len() {
+        return Err(PatchError::damaged(frames.at as u64, Damage::Trailing));
+    }
+    Ok(info)
+}
+
+impl Info {
+    fn count_covers(&mut self, map: &Map) {
+        let mut copied = 0;
+        self.covers += map.covers.len() as u64;
+        for cover in &map.covers {
+            let len = u64::from(cover.len);
+            copied += len;
+            if cover.exact {
+                self.copied_exactly += len;
+            } else {
+                self.copied_with_differences += len;
+            }
+        }
+        self.new_bytes += u64::from(map.len) - copied;
+    }
+}
+
+struct Frames<'a> {
+    patch: &'a [u8],
+    at: usize,
+    max: u64,
+}
+
+impl<'a> Frames<'a> {
+    /// The next frame: where it begins, its length in all, its payload.
+    fn next(&mut self) -> Result<(usize, u64, &'a [u8]), PatchError> {
+        let at = self.at;
+        let damaged = |what| PatchError::damaged(at as u64, what);
+        let rest = &self.patch[at..];
+        let head = frame::Head::parse(&rest[..rest.len().min(frame::Head::LEN_MAX)], self.max)
+            .map_err(damaged)?
+            .ok_or_else(|| damaged(Damage::Truncated))?;
+        let end = head.start + head.len;
+        let payload = rest
+            .get(head.start..end)
+            .ok_or_else(|| damaged(Damage::Truncated))?;
+        if !head.matches(at as u64, payload) {
+            return Err(damaged(Damage::Check));
+        }
+        self.at += end;
+        Ok((at, end as u64, payload))
+    }
+}
+
+/// Parts of a patch and their bytes, in order: for tables and for `--json`.
+impl Info {
+    /// The parts of the patch with their names.
+    pub fn parts(&self) -> Vec<(&'static str, u64)> {
+        let frames = self.windows_len - self.differences_len - self.literals_len;
+        Vec::from([
+            ("header", self.header_len),
+            ("maps", self.maps_len),
+            ("differences", self.differences_len),
+            ("literals", self.literals_len),
+            ("frames", frames),
+        ])
+    }
+}

@@ -1,0 +1,224 @@
+//! The map of a region: which bytes of the new image come from where in the old one.
+//!
+//! A region is a stretch of the new image with one map; a window is a stretch of a region with one
+//! frame. The map is a list of covers in order of the new image, what lies between them is literal.
+//!
+//! Invariants of a [`Map`]: covers are in order and do not overlap in the new image, each has a
+//! length, and each lies within the old image and within the region.
+
+use alloc::vec::Vec;
+
+use crate::codec::numbers::{Numbers, unzigzag, zigzag};
+use crate::codec::range::{Bits, Decoder, Prob};
+
+/// Regions are not longer, so that a cover's place and length fit 32 bits.
+pub(crate) const REGION_LEN_MAX: u64 = 1 << 31;
+
+/// A stretch of the new image that is, but for some bytes, a stretch of the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cover {
+    /// Where it begins in the old image.
+    pub(crate) old: u64,
+    /// Where it begins, counted from the region's start.
+    pub(crate) new: u32,
+    /// Its length, never 0.
+    pub(crate) len: u32,
+    /// Whether the bytes are the same, so that no difference is coded.
+    pub(crate) exact: bool,
+}
+
+impl Cover {
+    pub(crate) fn new_end(&self) -> u32 {
+        self.new + self.len
+    }
+
+    pub(crate) fn old_end(&self) -> u64 {
+        self.old + u64::from(self.len)
+    }
+}
+
+/// Where a region's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Map {
+    /// Bytes of the new image in this region.
+    pub(crate) len: u32,
+    /// In order of the new image.
+    pub(crate) covers: Vec<Cover>,
+}
+
+/// A piece of the new image with one origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Segment {
+    /// Bytes of the old image, to which differences may be added.
+    Copy { cover: Cover, skip: u32, len: u32 },
+    /// Bytes that are in the patch.
+    Literal { len: u32 },
+}
+
+impl Map {
+    /// The segments of `from..to`, in order.
+    pub(crate) fn segments(&self, from: u32, to: u32) -> impl Iterator<Item = Segment> + '_ {
+        let mut next = self.covers.partition_point(|cover| cover.new_end() <= from);
+        let mut at = from;
+        core::iter::from_fn(move || {
+            if at >= to {
+                return None;
+            }
+            let segment = match self.covers.get(next) {
+                Some(cover) if cover.new <= at => {
+                    next += 1;
+                    let len = cover.new_end().min(to) - at;
+                    Segment::Copy {
+                        cover: *cover,
+                        skip: at - cover.new,
+                        len,
+                    }
+                }
+                Some(cover) => Segment::Literal {
+                    len: cover.new.min(to) - at,
+                },
+                None => Segment::Literal { len: to - at },
+            };
+            at += match segment {
+                Segment::Copy { len, .. } | Segment::Literal { len } => len,
+            };
+            Some(segment)
+        })
+    }
+
+    /// Writes a map, by the steps that read it.
+    #[cfg(feature = "diff")]
+    pub(crate) fn write(&self, bits: &mut impl Bits) {
+        let mut models = Models::new();
+        models.head.code(bits, 0, u64::from(self.len));
+        models.head.code(bits, 1, self.covers.len() as u64);
+        let mut previous = START;
+        for cover in &self.covers {
+            models.cover(bits, &previous, Some(*cover));
+            previous = *cover;
+        }
+    }
+
+    /// Reads a map; `None` when it leads outside of the bounds.
+    pub(crate) fn read(bits: &mut Decoder, bounds: &Bounds) -> Option<Self> {
+        let mut models = Models::new();
+        let len = models.head.code(bits, 0, 0);
+        let count = models.head.code(bits, 1, 0);
+        if len == 0 || len > bounds.new_len.min(REGION_LEN_MAX) || count > bounds.covers_max {
+            return None;
+        }
+        let len = u32::try_from(len).ok()?;
+        // Bounded by what the device accepted; grown as covers really come.
+        let mut covers = Vec::new();
+        let mut previous = START;
+        for _ in 0..count {
+            let cover = models.cover(bits, &previous, None)?;
+            let fits = u64::from(cover.new) + u64::from(cover.len) <= u64::from(len)
+                && cover.old.checked_add(u64::from(cover.len))? <= bounds.old_len
+                && !bits.ran_dry();
+            if !fits {
+                return None;
+            }
+            covers.push(cover);
+            previous = cover;
+        }
+        covers.shrink_to_fit();
+        Some(Self { len, covers })
+    }
+}
+
+/// What a map has to stay within.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) old_len: u64,
+    /// What is left of the new image.
+    pub(crate) new_len: u64,
+    pub(crate) covers_max: u64,
+}
+
+/// The cover before the first.
+const START: Cover = Cover {
+    old: 0,
+    new: 0,
+    len: 0,
+    exact: false,
+};
+
+/// The adaptive models of a map.
+struct Models {
+    head: Numbers,
+    gap: Numbers,
+    len: Numbers,
+    jump: Numbers,
+    same_diagonal: [Prob; 4],
+    adjacent: [Prob; 4],
+    exact: [Prob; 2],
+    previous_kind: usize,
+    previous_class: usize,
+}
+
+impl Models {
+    fn new() -> Self {
+        Self {
+            head: Numbers::new(2),
+            gap: Numbers::new(4),
+            len: Numbers::new(8),
+            jump: Numbers::new(4),
+            same_diagonal: [Prob::new(); 4],
+            adjacent: [Prob::new(); 4],
+            exact: [Prob::new(); 2],
+            previous_kind: 0,
+            previous_class: 0,
+        }
+    }
+
+    /// Codes `cover` after `previous`; `None` when the numbers read lead nowhere.
+    fn cover(
+        &mut self,
+        bits: &mut impl Bits,
+        previous: &Cover,
+        cover: Option<Cover>,
+    ) -> Option<Cover> {
+        let known = cover.unwrap_or(START);
+        let kind = self.previous_kind;
+        let gap = self.gap.code(
+            bits,
+            kind,
+            u64::from(known.new.wrapping_sub(previous.new_end())),
+        );
+        let new = previous.new_end().checked_add(u32::try_from(gap).ok()?)?;
+
+        let adjacent = i64::try_from(previous.old_end()).ok()?;
+        let diagonal = adjacent.checked_add(i64::try_from(gap).ok()?)?;
+        let known_old = i64::try_from(known.old).ok()?;
+        let on_diagonal =
+            self.same_diagonal[kind].code(bits, u32::from(known_old != diagonal)) == 0;
+        let (old, kind) = if on_diagonal {
+            (diagonal, 0)
+        } else if self.adjacent[kind].code(bits, u32::from(known_old != adjacent)) == 0 {
+            (adjacent, 1)
+        } else {
+            let jump = zigzag(known_old.wrapping_sub(adjacent));
+            (
+                adjacent.checked_add(unzigzag(self.jump.code(bits, kind, jump)))?,
+                2,
+            )
+        };
+        self.previous_kind = kind;
+
+        let context = kind * 2 + usize::from(self.previous_class > 6);
+        let len = u32::try_from(self.len.code(bits, context, u64::from(known.len))).ok()?;
+        if len == 0 {
+            return None;
+        }
+        new.checked_add(len)?;
+        self.previous_class = (32 - len.leading_zeros()) as usize;
+        let exact = self.exact[usize::from(self.previous_class > 6)].code(bits, known.exact.into());
+        Some(Cover {
+            old: u64::try_from(old).ok()?,
+            new,
+            len,
+            exact: exact == 1,
+        })
+    }
+}
