@@ -1,8 +1,8 @@
 //! Asking an object for its members one by one; what nobody asked for is kept as unknown.
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::string::ToString;
+use core::fmt;
 
 use super::{Common, FormatError, RoleType};
 use crate::json::{Map, Value};
@@ -10,21 +10,45 @@ use crate::time::UtcTime;
 use crate::version::MetaVersion;
 
 /// The members of one object; those not asked for by name are kept as unknown.
+///
+/// A targets file has thousands of these, so the place is only joined when an error names it.
 pub(super) struct Fields<'a> {
-    place: String,
+    place: Place<'a>,
     members: &'a Map,
-    asked: Vec<&'static str>,
+    asked: [&'static str; ASKED_MAX],
+    asked_len: usize,
+}
+
+/// More members than any object of ours has.
+const ASKED_MAX: usize = 12;
+
+/// Where an object stands: a fixed path, and the name of an entry below it.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a>(pub(super) &'static str, pub(super) Option<&'a str>);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            None => f.write_str(self.0),
+            Some(entry) => write!(f, "{}.{entry}", self.0),
+        }
+    }
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(place: &str, value: &'a Value) -> Result<Self, FormatError> {
+    pub(super) fn of(place: &'static str, value: &'a Value) -> Result<Self, FormatError> {
+        Self::at(Place(place, None), value)
+    }
+
+    pub(super) fn at(place: Place<'a>, value: &'a Value) -> Result<Self, FormatError> {
         let members = value
             .as_object()
-            .ok_or_else(|| FormatError::new(place, "not an object"))?;
+            .ok_or_else(|| FormatError::new(place.to_string(), "not an object"))?;
         Ok(Self {
-            place: place.to_string(),
+            place,
             members,
-            asked: Vec::new(),
+            asked: [""; ASKED_MAX],
+            asked_len: 0,
         })
     }
 
@@ -33,7 +57,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn optional(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.asked.push(name);
+        self.asked[self.asked_len] = name;
+        self.asked_len += 1;
         self.members.get(name)
     }
 
@@ -105,7 +130,7 @@ impl<'a> Fields<'a> {
         let unknown = self
             .members
             .iter()
-            .filter(|(name, _)| !self.asked.contains(&name.as_str()));
+            .filter(|(name, _)| !self.asked[..self.asked_len].contains(&name.as_str()));
         unknown
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()

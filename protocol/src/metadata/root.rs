@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::fields::{Fields, common_members};
+use super::fields::{Fields, Place, common_members};
 use super::{Common, FormatError, Payload, RoleType};
 use crate::json::{Map, Value};
 use crate::key::{Key, KeyId};
@@ -145,7 +145,7 @@ impl Payload for Root {
             let value = listed
                 .get(role.as_str())
                 .ok_or_else(|| fields.error("roles", &format!("{role} is missing")))?;
-            let mut role_fields = Fields::of(&format!("root.roles.{role}"), value)?;
+            let mut role_fields = Fields::at(Place("root.roles", Some(role.as_str())), value)?;
             let mut role_keys = RoleKeys::take(&mut role_fields)?;
             role_keys.extra = role_fields.rest();
             roles.insert(role, role_keys);

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use super::fields::{Fields, common_members};
+use super::fields::{Fields, Place, common_members};
 use super::{Common, FormatError, Payload, RoleType};
 use crate::digest::Hashes;
 use crate::json::{Map, Value};
@@ -36,8 +36,8 @@ impl MetaFile {
         }
     }
 
-    pub(super) fn from_value(place: &str, value: &Value) -> Result<Self, FormatError> {
-        let mut fields = Fields::of(place, value)?;
+    pub(super) fn from_value(place: Place<'_>, value: &Value) -> Result<Self, FormatError> {
+        let mut fields = Fields::at(place, value)?;
         let version = fields.version()?;
         let length = match fields.optional("length") {
             None => None,
@@ -114,14 +114,11 @@ impl Snapshot {
     }
 }
 
-pub(super) fn read_meta(
-    place: &str,
-    meta: &Map,
-) -> Result<BTreeMap<String, MetaFile>, FormatError> {
+fn read_meta(meta: &Map) -> Result<BTreeMap<String, MetaFile>, FormatError> {
     let read = |(name, value): (&String, &Value)| {
         Ok((
             name.clone(),
-            MetaFile::from_value(&format!("{place}.{name}"), value)?,
+            MetaFile::from_value(Place("snapshot.meta", Some(name)), value)?,
         ))
     };
     meta.iter().map(read).collect()
@@ -133,7 +130,7 @@ impl Payload for Snapshot {
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("snapshot", signed)?;
         let mut common = fields.common(Self::TYPE)?;
-        let meta = read_meta("snapshot.meta", fields.object("meta")?)?;
+        let meta = read_meta(fields.object("meta")?)?;
         common.extra = fields.rest();
         Ok(Self { common, meta })
     }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 
 use super::delegations::Delegations;
-use super::fields::{Fields, common_members};
+use super::fields::{Fields, Place, common_members};
 use super::{Common, FormatError, Payload, RoleType};
 use crate::digest::{Digest, Hashes};
 use crate::json::{Map, Value};
@@ -42,8 +42,8 @@ impl TargetFile {
         self
     }
 
-    fn from_value(place: &str, value: &Value) -> Result<Self, FormatError> {
-        let mut fields = Fields::of(place, value)?;
+    fn from_value(path: &str, value: &Value) -> Result<Self, FormatError> {
+        let mut fields = Fields::at(Place("targets.targets", Some(path)), value)?;
         let length = fields.u64("length")?;
         let hashes = fields.object("hashes")?;
         if hashes.is_empty() {
@@ -106,10 +106,9 @@ impl Payload for Targets {
         let mut common = fields.common(Self::TYPE)?;
         let mut targets = BTreeMap::new();
         for (path, value) in fields.object("targets")? {
-            let place = || format!("targets.targets.{path}");
             let name = TargetPath::parse(path)
-                .map_err(|error| FormatError::new(place(), format!("{error}")))?;
-            targets.insert(name, TargetFile::from_value(&place(), value)?);
+                .map_err(|error| FormatError::new("targets.targets", format!("{error}")))?;
+            targets.insert(name, TargetFile::from_value(path, value)?);
         }
         let delegations = match fields.optional("delegations") {
             None => None,

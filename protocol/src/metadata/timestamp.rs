@@ -2,7 +2,7 @@
 
 use alloc::string::ToString;
 
-use super::fields::{Fields, common_members};
+use super::fields::{Fields, Place, common_members};
 use super::{Common, FormatError, MetaFile, Payload, RoleType};
 use crate::json::{Map, Value};
 use crate::time::UtcTime;
@@ -47,7 +47,7 @@ impl Payload for Timestamp {
         if meta.len() > 1 {
             return Err(fields.error("meta", "there is more than \"snapshot.json\""));
         }
-        let snapshot = MetaFile::from_value("timestamp.meta.snapshot.json", snapshot)?;
+        let snapshot = MetaFile::from_value(Place("timestamp.meta", Some(SNAPSHOT)), snapshot)?;
         let signed_at = match fields.optional(SIGNED_AT) {
             None => None,
             Some(value) => Some(
