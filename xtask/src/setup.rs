@@ -56,7 +56,7 @@ pub(crate) fn install(needed: &[Needed]) -> Outcome {
 pub(crate) fn python() -> Outcome<PathBuf> {
     let folder = python_folder();
     let program = folder.join("bin/python");
-    let list = workspace::root().join("xtask/python.txt");
+    let list = workspace::root().join("tests/interop/requirements.txt");
     let wanted = std::fs::read_to_string(&list)
         .map_err(|e| Fault::new(format!("cannot read \"{}\"", list.display())).because(e))?;
     let mark = folder.join("installed.txt");
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_pins_are_exact() {
-        for pin in pinned(include_str!("../python.txt")) {
+        for pin in pinned(include_str!("../../tests/interop/requirements.txt")) {
             assert!(pin.contains("=="), "{pin} is not pinned");
         }
     }
