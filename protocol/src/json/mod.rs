@@ -9,18 +9,18 @@
 //! point, no white space, strings escaped only at `"` and `\`, so a control character stands raw.
 //! It is for signing; files are written with [`compact`].
 
+mod map;
+
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use map::{Iter, Map};
+
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::limits::JSON_DEPTH_MAX;
-
-/// The members of an object, sorted by code point.
-pub type Map = BTreeMap<String, Value>;
 
 /// A JSON value without floats.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,14 +308,13 @@ impl<'de> Visitor<'de> for Depth {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let seed = self.deeper()?;
-        let mut members = Map::new();
+        let mut members = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            let member = map.next_value_seed(seed)?;
-            if members.insert(name, member).is_some() {
-                return Err(de::Error::custom("a member stands twice in one object"));
-            }
+            members.push((name, map.next_value_seed(seed)?));
         }
-        Ok(Value::Object(members))
+        Map::from_members(members)
+            .map(Value::Object)
+            .map_err(|_| de::Error::custom("a member stands twice in one object"))
     }
 }
 
@@ -386,7 +385,8 @@ mod tests {
         leaf.prop_recursive(4, 64, 8, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
-                prop::collection::btree_map(any::<String>(), inner, 0..8).prop_map(Value::Object),
+                prop::collection::btree_map(any::<String>(), inner, 0..8)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
             ]
         })
     }
