@@ -1,0 +1,37 @@
+//! The measuring half of `cargo xtask bench`: what has to link the product, in release.
+//!
+//! ```text
+//! measure verify
+//! measure load MODE ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SECONDS SERVER_PID
+//! ```
+//!
+//! Each command prints one JSON value. Figures go out as they were found; medians and ratios are
+//! made by the task that calls this.
+
+mod load;
+mod verify;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(value) => {
+            println!("{value}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
+    match arguments.split_first() {
+        Some((command, [])) if command == "verify" => verify::run(),
+        Some((command, rest)) if command == "load" => load::run(&load::Plan::parse(rest)?),
+        _ => Err("usage: measure verify | measure load …; see the head of the program".into()),
+    }
+}
