@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-pub(crate) fn encode(bytes: &[u8]) -> String {
+/// The digits of `bytes`.
+pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -14,9 +15,9 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes of `text`; `None` where it is not an even number of hex digits. Upper case is read too,
+/// The bytes that `text` writes; `None` where it is not an even number of hex digits. Upper case is read too,
 /// since other signers write it.
-pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if !digits.len().is_multiple_of(2) {
         return None;
@@ -27,7 +28,8 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+/// Like [`decode`], for a number of bytes that is known.
+pub fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
         return None;
@@ -39,14 +41,24 @@ pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+fn nibble(digit: u8) -> Option<u8> {
+    let value = VALUES[usize::from(digit)];
+    (value < 16).then_some(value)
 }
+
+/// The value of each digit; 16 where a byte is none. A table, since a targets file has tens of
+/// thousands of digits.
+const VALUES: [u8; 256] = {
+    let mut values = [16; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let low = DIGITS[digit as usize];
+        values[low as usize] = digit;
+        values[low.to_ascii_uppercase() as usize] = digit;
+        digit += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {

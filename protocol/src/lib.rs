@@ -33,6 +33,7 @@ pub mod client;
 pub mod device;
 pub mod digest;
 pub mod error;
+pub mod hex;
 pub mod json;
 pub mod key;
 pub mod limits;
@@ -46,8 +47,6 @@ pub mod time;
 pub mod tree;
 pub mod trust;
 pub mod version;
-
-mod hex;
 
 /// The version of the TUF specification that we follow and write, as `spec_version`.
 pub const SPEC_VERSION: &str = "1.0.34";

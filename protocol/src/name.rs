@@ -175,7 +175,7 @@ fn role_name(text: &str) -> Check {
 /// below a folder: what must not happen is that it leads out of that folder.
 fn target_path(text: &str) -> Check {
     bounded(text)?;
-    if text.contains(['\0', '\\']) {
+    if text.bytes().any(|byte| matches!(byte, 0 | b'\\')) {
         return Err("it has a NUL or a backslash");
     }
     if text.starts_with('/') {

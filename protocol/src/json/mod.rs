@@ -92,7 +92,7 @@ fn write(value: &Value, out: &mut Vec<u8>, string: fn(&str, &mut Vec<u8>)) {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Int(number) => out.extend_from_slice(alloc::format!("{number}").as_bytes()),
+        Value::Int(number) => integer(*number, out),
         Value::String(text) => string(text, out),
         Value::Array(items) => {
             out.push(b'[');
@@ -117,6 +117,15 @@ fn write(value: &Value, out: &mut Vec<u8>, string: fn(&str, &mut Vec<u8>)) {
             out.push(b'}');
         }
     }
+}
+
+/// Nearly all numbers fit 64 bits, which are written several times faster than 128.
+fn integer(number: i128, out: &mut Vec<u8>) {
+    let digits = match u64::try_from(number) {
+        Ok(number) => alloc::format!("{number}"),
+        Err(_) => alloc::format!("{number}"),
+    };
+    out.extend_from_slice(digits.as_bytes());
 }
 
 fn canonical_string(text: &str, out: &mut Vec<u8>) {

@@ -104,12 +104,12 @@ impl Payload for Targets {
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("targets", signed)?;
         let mut common = fields.common(Self::TYPE)?;
-        let mut targets = BTreeMap::new();
-        for (path, value) in fields.object("targets")? {
+        let targets = fields.object("targets")?.iter().map(|(path, value)| {
             let name = TargetPath::parse(path)
                 .map_err(|error| FormatError::new("targets.targets", format!("{error}")))?;
-            targets.insert(name, TargetFile::from_value(path, value)?);
-        }
+            Ok((name, TargetFile::from_value(path, value)?))
+        });
+        let targets = targets.collect::<Result<BTreeMap<_, _>, FormatError>>()?;
         let delegations = match fields.optional("delegations") {
             None => None,
             Some(value) => Some(Delegations::from_value(value)?),
