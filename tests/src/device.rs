@@ -1,0 +1,288 @@
+//! A device as far as trust goes: the client rules of `protocol`, over a store in memory.
+//!
+//! The agent's own store on disk is tested with the agent; this one is quick enough for a hundred
+//! thousand mutants and can be cut before any write.
+
+use std::collections::BTreeMap;
+
+use ampoule_protocol::client::{Answer, Find, LocalName, Refresh, Search, Step, Trusted, Wanted};
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::limits::Lengths;
+use ampoule_protocol::name::TargetPath;
+use ampoule_protocol::paths;
+use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::trust::{TrustError, UpdateStart};
+
+use crate::sim::Tree;
+
+/// Why a device did not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The stable code.
+    pub code: String,
+    /// Whose fault.
+    pub guilty: Guilty,
+    /// The sentence.
+    pub text: String,
+}
+
+impl Refused {
+    /// By one of our rules.
+    pub fn by(error: &dyn Coded) -> Self {
+        Self {
+            code: error.code().into(),
+            guilty: error.guilty(),
+            text: error.to_string(),
+        }
+    }
+
+    fn new(code: &str, guilty: Guilty, text: String) -> Self {
+        Self {
+            code: code.into(),
+            guilty,
+            text,
+        }
+    }
+}
+
+impl From<TrustError> for Refused {
+    fn from(error: TrustError) -> Self {
+        Self::by(&error)
+    }
+}
+
+/// What comes back for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// There is no such file.
+    NotFound,
+    /// More bytes than were allowed, so reading stopped.
+    TooLong,
+}
+
+/// A source of files by their path in the published tree.
+pub trait Source {
+    /// At most `max_len` bytes of `path`.
+    fn fetch(&mut self, path: &str, max_len: u64) -> Fetched;
+}
+
+impl Source for &Tree {
+    fn fetch(&mut self, path: &str, max_len: u64) -> Fetched {
+        match self.get(path) {
+            None => Fetched::NotFound,
+            Some(bytes) if bytes.len() as u64 > max_len => Fetched::TooLong,
+            Some(bytes) => Fetched::Bytes(bytes.clone()),
+        }
+    }
+}
+
+impl<F: FnMut(&str, u64) -> Fetched> Source for F {
+    fn fetch(&mut self, path: &str, max_len: u64) -> Fetched {
+        self(path, max_len)
+    }
+}
+
+/// The device's store: bytes as they were served, by the names the agent gives its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Store {
+    /// `root.json`, `timestamp.json`, …
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Writes left before the power fails; none means that it does not.
+    pub writes_left: Option<usize>,
+}
+
+/// The name of a stored file.
+pub fn stored_name(name: &LocalName) -> String {
+    match name {
+        LocalName::Root(_) => "root.json".into(),
+        LocalName::Timestamp => paths::TIMESTAMP_FILE.into(),
+        LocalName::Snapshot => paths::snapshot_file(None),
+        LocalName::Targets(role) => paths::role_file(role, None),
+    }
+}
+
+/// See the module's head.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// What it keeps.
+    pub store: Store,
+    /// Its bounds.
+    pub lengths: Lengths,
+    /// The requests that it made, in order.
+    pub requests: Vec<String>,
+}
+
+impl Device {
+    /// With this root, put there at manufacture.
+    pub fn new(root: &[u8]) -> Self {
+        let files = BTreeMap::from([("root.json".to_owned(), root.to_vec())]);
+        let store = Store {
+            files,
+            writes_left: None,
+        };
+        Self {
+            store,
+            lengths: Lengths::DEFAULT,
+            requests: Vec::new(),
+        }
+    }
+
+    /// One refresh from `source` at the time `now`.
+    ///
+    /// # Errors
+    /// Whatever the device refuses; what it stored before stays.
+    pub fn refresh(&mut self, source: impl Source, now: UtcTime) -> Result<Trusted, Refused> {
+        self.refresh_at(source, UpdateStart::new(Some(now), UtcTime::EPOCH))
+    }
+
+    /// The same, at a time that may be a floor only.
+    pub fn refresh_at(
+        &mut self,
+        mut source: impl Source,
+        start: UpdateStart,
+    ) -> Result<Trusted, Refused> {
+        let root = self
+            .store
+            .files
+            .get("root.json")
+            .cloned()
+            .unwrap_or_default();
+        let mut refresh = Refresh::begin(&root, start, self.lengths)?;
+        loop {
+            match refresh.step()? {
+                Step::Load(name) => {
+                    let bytes = self.store.files.get(&stored_name(&name)).cloned();
+                    refresh.answer(answer(bytes.as_deref()))?;
+                }
+                Step::Fetch(wanted) => {
+                    let bytes = self.fetch(&mut source, &wanted)?;
+                    refresh.answer(answer(bytes.as_deref()))?;
+                }
+                Step::Store(name, bytes) => {
+                    self.write(&name, bytes)?;
+                    refresh.answer(Answer::Stored)?;
+                }
+                Step::Done => break,
+            }
+        }
+        Ok(refresh
+            .finish()
+            .expect("a refresh that is done has its result"))
+    }
+
+    /// Looks `path` up and downloads it.
+    ///
+    /// # Errors
+    /// No role describes it; a role or the content is refused.
+    pub fn download(
+        &mut self,
+        trusted: &mut Trusted,
+        mut source: impl Source,
+        path: &str,
+    ) -> Result<Vec<u8>, Refused> {
+        let path = TargetPath::parse(path)
+            .map_err(|error| Refused::new("bad-path", Guilty::Operator, error.to_string()))?;
+        let mut find = Find::new(path.clone());
+        loop {
+            match find.step(trusted)? {
+                Step::Load(name) => {
+                    let bytes = self.store.files.get(&stored_name(&name)).cloned();
+                    find.answer(trusted, answer(bytes.as_deref()))?;
+                }
+                Step::Fetch(wanted) => {
+                    let bytes = self.fetch(&mut source, &wanted)?;
+                    find.answer(trusted, answer(bytes.as_deref()))?;
+                }
+                Step::Store(name, bytes) => {
+                    self.write(&name, bytes)?;
+                    find.answer(trusted, Answer::Stored)?;
+                }
+                Step::Done => break,
+            }
+        }
+        let Some(target) = find.found() else {
+            let text = format!("no role describes \"{path}\"");
+            return Err(Refused::new("target-unknown", Guilty::Repository, text));
+        };
+        let hashes = trusted
+            .set()
+            .root()
+            .consistent_snapshot
+            .then_some(&target.file().hashes);
+        let file = format!(
+            "{}/{}",
+            paths::TARGETS_DIR,
+            paths::target_file(&path, hashes)
+        );
+        self.requests.push(file.clone());
+        let refused = |code: &str, what: &str| {
+            Refused::new(
+                code,
+                Guilty::Repository,
+                format!("target \"{path}\" {what}"),
+            )
+        };
+        match source.fetch(&file, target.file().length) {
+            Fetched::NotFound => Err(refused("target-missing", "is not served")),
+            Fetched::TooLong => Err(refused("target-too-long", "is longer than described")),
+            Fetched::Bytes(bytes) => {
+                let fits = bytes.len() as u64 == target.file().length
+                    && target.file().hashes.verify(&bytes);
+                if fits {
+                    Ok(bytes)
+                } else {
+                    Err(refused("target-mismatch", "is another file"))
+                }
+            }
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        source: &mut impl Source,
+        wanted: &Wanted,
+    ) -> Result<Option<Vec<u8>>, Refused> {
+        self.requests.push(wanted.file.clone());
+        let path = format!("{}/{}", paths::METADATA_DIR, wanted.file);
+        match source.fetch(&path, wanted.max_len) {
+            Fetched::Bytes(bytes) => Ok(Some(bytes)),
+            Fetched::NotFound => Ok(None),
+            Fetched::TooLong => {
+                let text = format!(
+                    "\"{}\" is longer than {} bytes",
+                    wanted.file, wanted.max_len
+                );
+                Err(Refused::new("metadata-too-long", Guilty::Repository, text))
+            }
+        }
+    }
+
+    fn write(&mut self, name: &LocalName, bytes: Vec<u8>) -> Result<(), Refused> {
+        if let Some(left) = &mut self.store.writes_left {
+            if *left == 0 {
+                let text = "the power failed".to_owned();
+                return Err(Refused::new("power-cut", Guilty::Device, text));
+            }
+            *left -= 1;
+        }
+        self.store.files.insert(stored_name(name), bytes);
+        Ok(())
+    }
+
+    /// A digest over all that it keeps: equal digests, equal trust.
+    pub fn fingerprint(&self) -> Digest {
+        let mut all = Vec::new();
+        for (name, bytes) in &self.store.files {
+            all.extend_from_slice(name.as_bytes());
+            all.extend_from_slice(Digest::of(bytes).as_bytes());
+        }
+        Digest::of(&all)
+    }
+}
+
+fn answer(bytes: Option<&[u8]>) -> Answer<'_> {
+    bytes.map_or(Answer::NotFound, Answer::Bytes)
+}

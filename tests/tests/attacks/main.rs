@@ -1,0 +1,21 @@
+//! Attacks, named by the sin.
+//!
+//! Each test bends a sound repository (or the way to it) as an attacker would, lets the device
+//! refresh, and asserts the refusal by its stable code *and* what the device trusts afterwards.
+//! Where it helps, the same bend done by the rightful holder is shown to pass, so that the refusal
+//! is for the sin and not for the bend.
+
+mod arbitrary_software;
+mod clock;
+mod delegations;
+mod endless_data;
+mod fast_forward;
+mod freeze;
+mod mix_and_match;
+mod names;
+mod one_key_counted_twice;
+mod power_cut;
+mod rollback;
+mod two_readings;
+mod unbounded_roots;
+mod wrong_threshold;

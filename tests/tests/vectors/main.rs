@@ -1,0 +1,3 @@
+//! Vectors that others made.
+
+mod wycheproof;
