@@ -23,6 +23,35 @@
 //! | [`release`] | what a target means to us |
 //! | [`repo`] | the repository side: draft, sign partially, merge |
 //! | [`device`] | the words between device and server |
+//!
+//! A payload is believed when a threshold of the right keys signed it, and used while it is fresh:
+//!
+//! ```
+//! use ampoule_protocol::metadata::{Envelope, RoleKeys, RoleType, Root};
+//! use ampoule_protocol::repo::Draft;
+//! use ampoule_protocol::sign::{Ed25519Key, Sign};
+//! use ampoule_protocol::time::UtcTime;
+//! use ampoule_protocol::trust::{KeyRing, UpdateStart};
+//!
+//! let now = UtcTime::parse("2026-11-23T13:18:00Z")?;
+//! let holder = Ed25519Key::from_seed(&[7; 32])?; // 32 bytes of randomness, elsewhere
+//! let key = holder.public_key().to_key();
+//!
+//! let mut root = Root::new(now.plus_secs(365 * 86_400));
+//! root.keys.insert(key.id(), key.clone());
+//! root.roles.insert(RoleType::Root, RoleKeys::new(vec![key.id()], 1));
+//!
+//! let mut draft = Draft::new(&root);
+//! draft.sign(&holder)?;
+//! let file = draft.to_bytes();
+//!
+//! let envelope = Envelope::parse(&file)?;
+//! let ring = KeyRing::of_root(&root, RoleType::Root);
+//! let verified = ring.verify::<Root>("root", &envelope)?;
+//! let fresh = verified.fresh("root", UpdateStart::new(Some(now), UtcTime::EPOCH))?;
+//! assert_eq!(*fresh, root);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
