@@ -41,3 +41,12 @@ fn the_thief_says_how_to_be_used() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: usage"));
 }
+
+#[test]
+fn the_pump_passes_its_self_test_unless_the_bug_is_built_in() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pump"))
+        .arg("--self-test")
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.success(), !cfg!(feature = "stuck-alarm"));
+}
