@@ -17,6 +17,7 @@
 //! ```
 
 pub mod device;
+pub mod fetch;
 pub mod http;
 pub mod random;
 pub mod sim;
