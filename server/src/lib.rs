@@ -1,1 +1,33 @@
-//! The repository server.
+//! The repository server: gives devices what was published, and keeps what they report.
+//!
+//! ```text
+//!   devices --mTLS--> serve -> http -> published        (files, ranges, timestamp)
+//!                               |  \-> fleet            (who may, in memory)
+//!                               \----> store::writer -> store (durable, then acknowledged)
+//!   keeper: once a second looks at certificates and the published tree, signs the timestamp
+//!   admin:  a Unix socket for the operator on this machine
+//! ```
+//!
+//! What this crate will never do: hold a key that can make a release, take a device's word for
+//! who it is, acknowledge a report that the disk does not have, or delete a damaged store.
+//! Whoever steals everything here can withhold updates until the timestamp lapses, and no more.
+
+pub mod admin;
+pub mod bucket;
+pub mod cell;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod file;
+pub mod fleet;
+pub mod http;
+pub mod identity;
+pub mod keeper;
+pub mod log;
+pub mod online;
+pub mod pki;
+pub mod published;
+pub mod run;
+pub mod serve;
+pub mod store;
+pub mod tls;

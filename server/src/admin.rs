@@ -1,0 +1,302 @@
+//! The operator's door on this machine: a Unix socket that only the server's user may open.
+//!
+//! One line of JSON asks, one line answers. The commands `enroll` and `device` use it while a
+//! server runs, and do the same to the store themselves while none does ([`Door`]).
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ampoule_protocol::device::DeviceView;
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::error::chain;
+use ampoule_protocol::name::DeviceId;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::fleet::Fleet;
+use crate::http::view_of;
+use crate::serve::{Clock, Shared};
+use crate::store::open::Opened;
+use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
+
+/// Bytes of one question.
+const LINE_LEN_MAX: u64 = 16 * 1024;
+/// For one question to come and its answer to be taken.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A question.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case")]
+pub enum Ask {
+    /// Enrol a device with this certificate.
+    Enroll {
+        /// Who.
+        device: DeviceId,
+        /// SHA-256 of its certificate.
+        certificate: Digest,
+        /// Unix time at which that ends.
+        not_after: i64,
+    },
+    /// Revoke a device.
+    Revoke {
+        /// Who.
+        device: DeviceId,
+    },
+    /// All devices.
+    List,
+    /// One device.
+    Show {
+        /// Who.
+        device: DeviceId,
+    },
+}
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Told {
+    /// The device as it is now.
+    Device(Box<DeviceRow>),
+    /// All devices, by name.
+    Devices {
+        /// Their rows.
+        devices: Vec<DeviceRow>,
+    },
+    /// All about one device.
+    Details(Box<Details>),
+    /// There is no such device.
+    Unknown,
+    /// It could not be done.
+    Failed {
+        /// Why.
+        what: String,
+    },
+}
+
+/// All that is known of a device.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Details {
+    /// Its row.
+    pub row: DeviceRow,
+    /// What it is told about itself.
+    pub view: DeviceView,
+    /// What happened to it, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// The way to the store: through the running server, or by hand.
+pub enum Door {
+    /// A server runs.
+    Running(UnixStream),
+    /// None does, and the store is ours.
+    Own(Box<Opened>),
+}
+
+impl Door {
+    /// Finds the way.
+    ///
+    /// # Errors
+    /// Somebody holds the store and does not answer, or the store is damaged.
+    pub fn open(config: &Config) -> Result<Self, ServerError> {
+        let socket = &config.admin.socket;
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return Ok(Self::Running(stream));
+        }
+        let probe = std::env::current_exe().ok();
+        match Opened::open(&config.store, probe.as_deref()) {
+            Ok(store) => Ok(Self::Own(Box::new(store))),
+            Err(StoreError::Busy(path)) => Err(ServerError::StoreBusy {
+                path,
+                socket: socket.clone(),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// The server broke off, or the store failed.
+    pub fn ask(self, ask: &Ask) -> Result<Told, ServerError> {
+        match self {
+            Self::Running(stream) => through(stream, ask).map_err(|source| ServerError::System {
+                act: "ask the running server",
+                source,
+            }),
+            Self::Own(store) => {
+                if let Some((aside, error)) = &store.damaged {
+                    eprintln!("warning: {error}; it was moved to {aside:?}");
+                }
+                let told = by_hand(&store, ask)?;
+                store.close();
+                Ok(told)
+            }
+        }
+    }
+}
+
+fn through(mut stream: UnixStream, ask: &Ask) -> std::io::Result<Told> {
+    let mut line = serde_json::to_vec(ask)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
+    let now = Clock::start().now().unix();
+    let find = |wanted: &DeviceId| -> Result<Option<DeviceRow>, StoreError> {
+        Ok(store
+            .devices()?
+            .into_iter()
+            .find(|row| row.device == *wanted))
+    };
+    if let Some(write) = write_of(ask, now) {
+        if matches!(write, Write::Revoke { .. }) && find(write.device())?.is_none() {
+            return Ok(Told::Unknown);
+        }
+        let written = store.commit(std::slice::from_ref(&write))?.pop();
+        return Ok(written.map_or(Told::Unknown, told));
+    }
+    match ask {
+        Ask::Show { device } => find(device)?.map_or(Ok(Told::Unknown), |row| details(store, row)),
+        _ => {
+            let mut devices = store.devices()?;
+            devices.sort_by(|a, b| a.device.cmp(&b.device));
+            Ok(Told::Devices { devices })
+        }
+    }
+}
+
+fn write_of(ask: &Ask, at: i64) -> Option<Write> {
+    match ask {
+        Ask::Enroll {
+            device,
+            certificate,
+            not_after,
+        } => Some(Write::Enroll {
+            device: device.clone(),
+            certificate: *certificate,
+            not_after: *not_after,
+            at,
+        }),
+        Ask::Revoke { device } => Some(Write::Revoke {
+            device: device.clone(),
+            at,
+        }),
+        Ask::List | Ask::Show { .. } => None,
+    }
+}
+
+fn told(written: Written) -> Told {
+    match written {
+        Written::Done(row) | Written::Repeated(row) => Told::Device(Box::new(row)),
+        Written::UnknownDevice => Told::Unknown,
+    }
+}
+
+fn details(store: &dyn Store, row: DeviceRow) -> Result<Told, StoreError> {
+    let (view, events) = (view_of(store, &row)?, store.events(&row)?);
+    Ok(Told::Details(Box::new(Details { row, view, events })))
+}
+
+/// Opens the socket; a stale one of a server that died is replaced.
+///
+/// # Errors
+/// A server answers there already, or the path cannot be used.
+pub fn listen(path: &Path) -> Result<UnixListener, ServerError> {
+    let fault = |source| ServerError::Listen {
+        address: path.display().to_string(),
+        source,
+    };
+    if UnixStream::connect(path).is_ok() {
+        return Err(fault(std::io::ErrorKind::AddrInUse.into()));
+    }
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(fault)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fault)?;
+    Ok(listener)
+}
+
+/// Answers questions until `draining` says that it is enough.
+pub async fn serve(
+    listener: UnixListener,
+    shared: Arc<Shared>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let mut conversations = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => break,
+            _ = conversations.join_next(), if !conversations.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let shared = shared.clone();
+                conversations.spawn(async move {
+                    let _ = converse(stream, &shared).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    conversations.shutdown().await;
+}
+
+async fn converse(stream: tokio::net::UnixStream, shared: &Shared) -> std::io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = AsyncBufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        let mut bounded = (&mut reader).take(LINE_LEN_MAX);
+        let read = tokio::time::timeout(LINE_TIMEOUT, bounded.read_line(&mut line)).await??;
+        if read == 0 {
+            return Ok(());
+        }
+        let told = match serde_json::from_str::<Ask>(&line) {
+            Ok(ask) => answer(shared, &ask).await,
+            Err(error) => Told::Failed {
+                what: format!("not a question: {error}"),
+            },
+        };
+        let mut text = serde_json::to_vec(&told)?;
+        text.push(b'\n');
+        writer.write_all(&text).await?;
+    }
+}
+
+async fn answer(shared: &Shared, ask: &Ask) -> Told {
+    let done = match write_of(ask, shared.now().unix()) {
+        Some(write) if is_unknown_revocation(&shared.fleet, &write) => Ok(Told::Unknown),
+        Some(write) => shared.writer.write(write).await.map(told),
+        None => match ask {
+            Ask::Show { device } => match shared.fleet.find(device) {
+                Some(device) => details(&*shared.store, device.row()),
+                None => Ok(Told::Unknown),
+            },
+            _ => Ok(Told::Devices {
+                devices: shared.fleet.rows(),
+            }),
+        },
+    };
+    done.unwrap_or_else(|error| Told::Failed {
+        what: chain(&error, None).replace('\n', "; "),
+    })
+}
+
+/// The roster should not name devices that never were.
+fn is_unknown_revocation(fleet: &Fleet, write: &Write) -> bool {
+    matches!(write, Write::Revoke { .. }) && fleet.find(write.device()).is_none()
+}

@@ -1,0 +1,171 @@
+//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|revoke`.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
+//! with its causes and a hint on standard error; what a script may read goes to standard output.
+
+mod devices;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ampoule_protocol::error::{Coded, chain};
+use ampoule_protocol::name::DeviceId;
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::pki;
+use crate::run;
+use crate::store::open::PROBE_BUSY;
+use crate::store::sled::SledStore;
+use crate::store::{Capacity, StoreError};
+
+/// Gives devices what was published, and keeps what they report.
+#[derive(Debug, Parser)]
+#[command(name = "ampoule-server", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve devices.
+    Run {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Only say what is wrong with the configuration.
+        #[arg(long)]
+        check_config: bool,
+    },
+    /// Make a certificate authority and a server certificate for trying out.
+    DevCa {
+        /// The folder for `ca.pem`, `ca.key`, `server.pem` and `server.key`.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Names and addresses under which devices reach the server.
+        #[arg(long, num_args = 1.., default_values = ["localhost", "127.0.0.1", "::1"])]
+        server_name: Vec<String>,
+        /// How long the certificates live.
+        #[arg(long, default_value_t = 825)]
+        days: u32,
+    },
+    /// Issue a certificate for a device, or take one that was issued elsewhere, and enrol it.
+    Enroll(devices::Enroll),
+    /// See and revoke devices.
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+    /// Open a store and close it again, to see whether it can be opened.
+    #[command(hide = true)]
+    StoreProbe {
+        /// The store.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DeviceCommand {
+    /// All devices.
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// All about one device.
+    Show {
+        /// Which one.
+        device: DeviceId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End a device's right to be served, at once.
+    Revoke {
+        /// Which one.
+        device: DeviceId,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // Nobody may be listening to what we print.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}", chain(&error, error.hint().as_deref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
+    match command {
+        Command::Run {
+            config,
+            check_config,
+        } => serve(&config, check_config)?,
+        Command::DevCa {
+            dir,
+            server_name,
+            days,
+        } => {
+            pki::make_dev_ca(&dir, &server_name, days)?;
+            println!(
+                "wrote ca.pem, ca.key, server.pem and server.key to {}",
+                dir.display()
+            );
+        }
+        Command::Enroll(enroll) => enroll.run()?,
+        Command::Device { command } => match command {
+            DeviceCommand::List { common } => devices::list(&common)?,
+            DeviceCommand::Show { device, common } => devices::show(device, &common)?,
+            DeviceCommand::Revoke { device, common } => devices::revoke(device, &common)?,
+        },
+        Command::StoreProbe { folder } => return probe(&folder),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(path: &Path, check_only: bool) -> Result<(), ServerError> {
+    let config = Config::load(path)?;
+    run::check(&config)?;
+    if check_only {
+        println!("{} has no fault", path.display());
+        return Ok(());
+    }
+    run::run(config)
+}
+
+fn probe(folder: &Path) -> Result<ExitCode, ServerError> {
+    // The rings are kept in the store itself; these are for a new one, which this is not.
+    let capacity = Capacity {
+        receipts_max: 1,
+        events_max: 1,
+    };
+    match SledStore::open(folder, capacity, 64) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(StoreError::Busy(_)) => Ok(ExitCode::from(u8::try_from(PROBE_BUSY).unwrap_or(1))),
+        Err(error) => Err(error.into()),
+    }
+}

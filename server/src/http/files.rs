@@ -1,0 +1,183 @@
+//! Serves the published tree: validators, ranges, encodings, caching.
+//!
+//! Names with a version or a digest never change and may be cached for a year; the timestamp is
+//! asked for each time. Only metadata is ever encoded, and only when no range is asked for; images
+//! and deltas are compressed already.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, HeaderName, HeaderValue, RANGE, VARY,
+};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::body::Body;
+use super::problem::Problem;
+use super::range::{self, Encoding, Wanted};
+use crate::fleet::Device;
+use crate::published::{Document, Found};
+use crate::serve::{Peer, Shared};
+
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+const ASK_EACH_TIME: &str = "no-cache";
+
+/// Answers a request for the file `path` of the tree.
+pub(super) fn serve<B>(
+    shared: &Shared,
+    peer: &Peer,
+    device: &Arc<Device>,
+    path: &str,
+    request: &Request<B>,
+) -> Result<Response<Body>, Problem> {
+    let found = shared.published.find(path).map_err(|error| {
+        shared.log.warn(format_args!(
+            "failed to read {path:?} of the published tree: {error}"
+        ));
+        Problem::unavailable("tree-unavailable", "the file cannot be read now", 60)
+    })?;
+    match found.ok_or_else(Problem::not_found)? {
+        Found::Versioned(document) => document_response(&document, IMMUTABLE, request),
+        Found::Timestamp(document) => document_response(&document, ASK_EACH_TIME, request),
+        Found::File {
+            file,
+            len,
+            etag,
+            immutable,
+        } => {
+            let caching = if immutable { IMMUTABLE } else { ASK_EACH_TIME };
+            let head = Head {
+                etag: &etag,
+                caching,
+                kind: kind_of(path),
+            };
+            respond(&head, len, request, |from, to| {
+                Body::part(file, from, to, peer.transfer(device))
+            })
+        }
+    }
+}
+
+fn document_response<B>(
+    document: &Document,
+    caching: &'static str,
+    request: &Request<B>,
+) -> Result<Response<Body>, Problem> {
+    let (bytes, etag, coding) = choose(document, request.headers());
+    let head = Head {
+        etag: &etag,
+        caching,
+        kind: "application/json",
+    };
+    let mut response = respond(&head, bytes.len() as u64, request, |from, to| {
+        let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
+        Body::full(bytes.slice(range))
+    })?;
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if let Some(coding) = coding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+    }
+    Ok(response)
+}
+
+/// The form to send, its ETag (each form has its own), and the name of its encoding.
+fn choose(document: &Document, headers: &HeaderMap) -> (Bytes, String, Option<&'static str>) {
+    let wanted = if headers.contains_key(RANGE) {
+        Encoding::Identity
+    } else {
+        range::encoding(headers)
+    };
+    let encoded = match wanted {
+        Encoding::Identity => None,
+        Encoding::Gzip => document.gzip.as_ref().map(|bytes| (bytes, "gzip")),
+        Encoding::Zstd => document.zstd.as_ref().map(|bytes| (bytes, "zstd")),
+    };
+    match encoded {
+        None => (document.bytes.clone(), document.etag.clone(), None),
+        Some((bytes, coding)) => {
+            let etag = format!("{}-{coding}\"", document.etag.trim_end_matches('"'));
+            (bytes.clone(), etag, Some(coding))
+        }
+    }
+}
+
+/// What every answer about one file says.
+struct Head<'a> {
+    etag: &'a str,
+    caching: &'static str,
+    kind: &'static str,
+}
+
+fn respond<B>(
+    head: &Head<'_>,
+    len: u64,
+    request: &Request<B>,
+    body: impl FnOnce(u64, u64) -> Body,
+) -> Result<Response<Body>, Problem> {
+    let asked = request.headers();
+    if range::is_known(asked, head.etag) {
+        return Ok(head.response(StatusCode::NOT_MODIFIED, Body::empty(), &[]));
+    }
+    let (status, from, to) = match range::wanted(asked, len, head.etag) {
+        Wanted::Whole => (StatusCode::OK, 0, len),
+        Wanted::Part { from, to } => (StatusCode::PARTIAL_CONTENT, from, to),
+        Wanted::Outside => return Ok(outside(len)),
+    };
+    let mut more = vec![
+        (CONTENT_LENGTH, HeaderValue::from(to - from)),
+        (ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (CONTENT_TYPE, HeaderValue::from_static(head.kind)),
+    ];
+    if status == StatusCode::PARTIAL_CONTENT {
+        more.push((
+            CONTENT_RANGE,
+            text(&format!("bytes {from}-{}/{len}", to - 1)),
+        ));
+    }
+    let body = if request.method() == Method::HEAD {
+        Body::empty()
+    } else {
+        body(from, to)
+    };
+    Ok(head.response(status, body, &more))
+}
+
+impl Head<'_> {
+    fn response(
+        &self,
+        status: StatusCode,
+        body: Body,
+        more: &[(HeaderName, HeaderValue)],
+    ) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(ETAG, text(self.etag));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(self.caching));
+        headers.extend(more.iter().cloned());
+        response
+    }
+}
+
+/// 416 says how long the file is (RFC 9110 section 15.5.17).
+fn outside(len: u64) -> Response<Body> {
+    let mut response = Problem::range(len).into_response();
+    response
+        .headers_mut()
+        .insert(CONTENT_RANGE, text(&format!("bytes */{len}")));
+    response
+}
+
+/// Our own ETags and ranges are ASCII.
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn kind_of(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "json")) => "application/json",
+        _ => "application/octet-stream",
+    }
+}

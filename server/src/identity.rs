@@ -1,0 +1,82 @@
+//! Who a device is: its client certificate says it, and nothing else does.
+//!
+//! The id is the first URI `urn:ampoule:device:<id>` among the subject alternative names, or else
+//! the common name. The chain was checked by rustls before anything here is read.
+
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::key::PublicKey;
+use ampoule_protocol::name::{DeviceId, NameError};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// What comes before the id in a certificate's URI.
+pub const URN: &str = "urn:ampoule:device:";
+
+/// What a client certificate says about its device.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The device.
+    pub device: DeviceId,
+    /// SHA-256 of the certificate.
+    pub digest: Digest,
+    /// The certificate's serial number, as its bytes stand.
+    pub serial: Vec<u8>,
+    /// Its issuer's name, DER.
+    pub issuer: Vec<u8>,
+    /// Unix time of its last second.
+    pub not_after: i64,
+    /// The device's key; absent where it is of a kind that does not sign receipts.
+    pub key: Option<PublicKey>,
+}
+
+/// Why a certificate names no device.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// It is not X.509.
+    #[error("is not an X.509 certificate")]
+    NotX509,
+    /// Neither a URI of ours nor a common name.
+    #[error("names no device: neither a URI \"{URN}…\" nor a common name")]
+    NoName,
+    /// The name cannot be a device id.
+    #[error("names a device that cannot be: {0}")]
+    BadName(#[from] NameError),
+}
+
+impl Identity {
+    /// Reads a certificate, DER.
+    ///
+    /// # Errors
+    /// It names no device.
+    pub fn of(der: &[u8]) -> Result<Self, IdentityError> {
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_| IdentityError::NotX509)?;
+        let name = name_of(&certificate).ok_or(IdentityError::NoName)?;
+        Ok(Self {
+            device: DeviceId::parse(name)?,
+            digest: Digest::of(der),
+            serial: certificate.raw_serial().to_vec(),
+            issuer: certificate.issuer().as_raw().to_vec(),
+            not_after: certificate.validity().not_after.timestamp(),
+            key: PublicKey::from_spki_der(certificate.public_key().raw).ok(),
+        })
+    }
+}
+
+fn name_of<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let uri = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names)
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(URN),
+            _ => None,
+        });
+    uri.or_else(|| {
+        certificate
+            .subject()
+            .iter_common_name()
+            .next()?
+            .as_str()
+            .ok()
+    })
+}

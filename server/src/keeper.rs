@@ -1,0 +1,146 @@
+//! Once a second: the clock, the certificates, the published tree, the timestamp.
+//!
+//! Runs on the main thread, away from those that serve devices. It may block for a moment; nobody
+//! waits for it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ampoule_protocol::paths::{METADATA_DIR, TIMESTAMP_FILE};
+use ampoule_protocol::time::UtcTime;
+
+use crate::error::ServerError;
+use crate::online::OnlineTimestamp;
+use crate::serve::Shared;
+use crate::tls::{Look, Reloaded};
+
+/// How often the keeper looks.
+pub const TICK: Duration = Duration::from_secs(1);
+/// How long it waits after a failed attempt to sign, so that a lasting fault costs little.
+const RETRY_SECS: i64 = 10;
+
+/// What the keeper has seen.
+pub struct Keeper {
+    shared: Arc<Shared>,
+    online: Option<OnlineTimestamp>,
+    timestamp_file: PathBuf,
+    seen: Option<(SystemTime, u64)>,
+    retry_at: Option<UtcTime>,
+}
+
+impl Keeper {
+    /// Looks for the first time.
+    ///
+    /// # Errors
+    /// There is nothing that could be served: the tree does not verify, or the timestamp key is
+    /// not the one that its root names.
+    pub fn start(
+        shared: Arc<Shared>,
+        online: Option<OnlineTimestamp>,
+    ) -> Result<Self, ServerError> {
+        let timestamp_file = shared
+            .published
+            .folder()
+            .join(METADATA_DIR)
+            .join(TIMESTAMP_FILE);
+        if let Some(last) = online.as_ref().and_then(OnlineTimestamp::last) {
+            shared.published.set_timestamp(last.to_vec());
+        }
+        let had_one = online
+            .as_ref()
+            .is_some_and(|online| online.last().is_some());
+        let mut keeper = Self {
+            shared,
+            online,
+            timestamp_file,
+            seen: None,
+            retry_at: None,
+        };
+        match keeper.tend() {
+            Err(error) if !had_one => Err(error),
+            Err(error) => {
+                keeper.trouble(&error);
+                Ok(keeper)
+            }
+            Ok(()) => Ok(keeper),
+        }
+    }
+
+    /// Looks again.
+    pub fn tick(&mut self) {
+        self.shared.clock.tick();
+        self.look_at_certificates(Look::IfChanged);
+        if self.retry_at.is_some_and(|at| self.shared.now() < at) {
+            return;
+        }
+        match self.tend() {
+            Ok(()) => {
+                self.retry_at = None;
+                self.shared.log.over("timestamp");
+            }
+            Err(error) => self.trouble(&error),
+        }
+    }
+
+    /// Loads certificates again.
+    pub fn look_at_certificates(&self, when: Look) {
+        let log = &self.shared.log;
+        match self.shared.tls.look(when) {
+            Reloaded::Unchanged => {}
+            Reloaded::New => log.note(format_args!("certificates loaded anew")),
+            Reloaded::Kept(error) => {
+                log.warn(format_args!(
+                    "new certificates are bad, the old ones stay: {error}"
+                ));
+            }
+        }
+    }
+
+    fn trouble(&mut self, error: &ServerError) {
+        self.retry_at = Some(self.shared.now().plus_secs(RETRY_SECS));
+        self.shared
+            .log
+            .trouble("timestamp", format_args!("the timestamp stays: {error}"));
+    }
+
+    fn tend(&mut self) -> Result<(), ServerError> {
+        let now = self.shared.now();
+        let stamp = std::fs::metadata(&self.timestamp_file)
+            .and_then(|metadata| Ok((metadata.modified()?, metadata.len())))
+            .ok();
+        let changed = stamp != self.seen;
+        let due = self
+            .online
+            .as_ref()
+            .is_some_and(|online| online.is_due(now));
+        if !changed && !due {
+            return Ok(());
+        }
+        match &mut self.online {
+            Some(online) => {
+                if let Some(bytes) = online.tend(now)? {
+                    self.shared.published.forget();
+                    self.shared.published.set_timestamp(bytes.to_vec());
+                    self.shared
+                        .log
+                        .note(format_args!("the timestamp was signed"));
+                }
+            }
+            None if stamp.is_some() => {
+                let bytes = std::fs::read(&self.timestamp_file)
+                    .map_err(ServerError::file("read", &self.timestamp_file))?;
+                self.shared.published.forget();
+                self.shared.published.set_timestamp(bytes);
+            }
+            None => {}
+        }
+        self.seen = stamp;
+        if stamp.is_none() {
+            self.shared
+                .log
+                .trouble("empty", format_args!("nothing is published yet"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! Certificates for trying out: an authority, a server certificate, device certificates.
+//!
+//! A fleet has its own authority; then only [`DeviceCertificate::read`] is used, to enrol what that
+//! authority issued. The device id stands as URI `urn:ampoule:device:<id>` in the subject
+//! alternative name and as common name in the subject.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::name::DeviceId;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::error::ServerError;
+use crate::file::{self, Readers};
+use crate::identity::{Identity, URN};
+
+/// Clocks of devices in the field are rarely exact.
+const BACKDATE: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The key of a device certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeyKind {
+    /// Ed25519.
+    Ed25519,
+    /// ECDSA with P-256, as most secure elements offer.
+    P256,
+}
+
+impl KeyKind {
+    fn generate(self) -> Result<KeyPair, ServerError> {
+        let algorithm = match self {
+            Self::Ed25519 => &rcgen::PKCS_ED25519,
+            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        };
+        KeyPair::generate_for(algorithm).map_err(making("a key"))
+    }
+}
+
+/// Writes `ca.pem`, `ca.key`, `server.pem` and `server.key` into `folder`.
+///
+/// # Errors
+/// One of the files exists, or cannot be written.
+pub fn make_dev_ca(folder: &Path, server_names: &[String], days: u32) -> Result<(), ServerError> {
+    std::fs::create_dir_all(folder).map_err(ServerError::file("create", folder))?;
+    for name in ["ca.pem", "ca.key", "server.pem", "server.key"] {
+        let path = folder.join(name);
+        if path.exists() {
+            return Err(ServerError::Exists(path));
+        }
+    }
+    let ca_key = KeyKind::P256.generate()?;
+    let mut ca = params("Ampoule development CA", days)?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca_certificate = ca
+        .self_signed(&ca_key)
+        .map_err(making("the CA certificate"))?;
+
+    let server_key = KeyKind::P256.generate()?;
+    let mut server = params("Ampoule development server", days)?;
+    server.subject_alt_names = CertificateParams::new(server_names)
+        .map_err(making("the server certificate"))?
+        .subject_alt_names;
+    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let issuer = Issuer::from_params(&ca, &ca_key);
+    let server = server
+        .signed_by(&server_key, &issuer)
+        .map_err(making("the server certificate"))?;
+
+    let write = |name: &str, text: &str, readers| {
+        file::create(&folder.join(name), text.as_bytes(), readers)
+    };
+    write("ca.key", &ca_key.serialize_pem(), Readers::Owner)?;
+    write("ca.pem", &ca_certificate.pem(), Readers::All)?;
+    write("server.key", &server_key.serialize_pem(), Readers::Owner)?;
+    write("server.pem", &server.pem(), Readers::All)
+}
+
+/// The authority that issues device certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// What was issued to one device.
+pub struct Issued {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// The key, PKCS#8 PEM.
+    pub key_pem: String,
+    /// What the server needs to know of it.
+    pub certificate: DeviceCertificate,
+}
+
+impl Authority {
+    /// Reads the authority's certificate and key.
+    ///
+    /// # Errors
+    /// One of the files cannot be read or is not what it should be.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, ServerError> {
+        let read =
+            |path: &Path| std::fs::read_to_string(path).map_err(ServerError::file("read", path));
+        let pem = read(certificate)?;
+        let key_pair = KeyPair::from_pem(&read(key)?)
+            .map_err(|error| ServerError::pki("authority key", key, error))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key_pair)
+            .map_err(|error| ServerError::pki("authority certificate", certificate, error))?;
+        Ok(Self { issuer, pem })
+    }
+
+    /// The authority's certificate, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Makes a key and a certificate for `device`.
+    ///
+    /// # Errors
+    /// The system's randomness or the authority's key failed.
+    pub fn issue(
+        &self,
+        device: &DeviceId,
+        kind: KeyKind,
+        days: u32,
+    ) -> Result<Issued, ServerError> {
+        let key = kind.generate()?;
+        let mut wanted = params(device.as_str(), days)?;
+        let uri = format!("{URN}{device}")
+            .try_into()
+            .map_err(making("the device's name in a certificate"))?;
+        wanted.subject_alt_names = vec![SanType::URI(uri)];
+        wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let made = wanted
+            .signed_by(&key, &self.issuer)
+            .map_err(making("the certificate"))?;
+        let certificate = DeviceCertificate::parse(made.der())
+            .map_err(|fault| ServerError::Tls(fault.to_string()))?;
+        Ok(Issued {
+            certificate_pem: made.pem(),
+            key_pem: key.serialize_pem(),
+            certificate,
+        })
+    }
+}
+
+/// The facts of a device's certificate that its enrolment binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceCertificate {
+    /// Whose it is.
+    pub device: DeviceId,
+    /// SHA-256 of its DER.
+    pub digest: Digest,
+    /// The last second of its life, in Unix time.
+    pub not_after: i64,
+}
+
+impl DeviceCertificate {
+    /// Reads the first certificate of a PEM file.
+    ///
+    /// # Errors
+    /// There is none, or it names no device.
+    pub fn read(path: &Path) -> Result<Self, ServerError> {
+        let der = CertificateDer::from_pem_file(path)
+            .map_err(|error| ServerError::pki("device certificate", path, error))?;
+        Self::parse(&der).map_err(|fault| ServerError::pki("device certificate", path, fault))
+    }
+
+    fn parse(der: &CertificateDer<'_>) -> Result<Self, crate::identity::IdentityError> {
+        let identity = Identity::of(der)?;
+        Ok(Self {
+            device: identity.device,
+            digest: identity.digest,
+            not_after: identity.not_after,
+        })
+    }
+}
+
+fn params(common_name: &str, days: u32) -> Result<CertificateParams, ServerError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + DAY * days).into();
+    params.use_authority_key_identifier_extension = true;
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial)
+        .map_err(|error| ServerError::Tls(format!("no random bytes: {error}")))?;
+    // A serial number is positive, and its first byte counts.
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+fn making(what: &'static str) -> impl Fn(rcgen::Error) -> ServerError {
+    move |source| ServerError::Issue { what, source }
+}

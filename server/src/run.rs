@@ -1,0 +1,189 @@
+//! The life of a server process: start, serve, drain, end.
+//!
+//! Everything that can be found wrong is found before the first connection is accepted. SIGTERM
+//! and SIGINT drain: no new connections, open requests finish, waiting reports are written. SIGHUP
+//! loads certificates again.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::admin;
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::fleet::Fleet;
+use crate::keeper::{Keeper, TICK};
+use crate::log::Log;
+use crate::online::{self, OnlineTimestamp};
+use crate::published::Published;
+use crate::serve::{self, Clock, Shared};
+use crate::store::open::Opened;
+use crate::store::writer::{Writer, Writing};
+use crate::store::{Store, StoreError};
+use crate::tls::{Look, Reloading, TlsState};
+
+/// What the drain may take beyond the connections' own patience.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Finds what is wrong with the configuration and the files it names, without starting.
+///
+/// # Errors
+/// The first file that cannot be used.
+pub fn check(config: &Config) -> Result<(), ServerError> {
+    TlsState::load(&config.devices)?;
+    if let Some(timestamp) = &config.timestamp {
+        online::check_key(&timestamp.key)?;
+    }
+    Ok(())
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// The server could not start.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ServerError::System {
+            act: "start a runtime",
+            source,
+        })?;
+    runtime.block_on(life(config))
+}
+
+async fn life(config: Config) -> Result<(), ServerError> {
+    let tls = Reloading::start(config.devices.clone())?;
+    let log = Arc::new(Log::default());
+    let (store, fleet, writer, writing) = open_store(&config, &log)?;
+    let online = match &config.timestamp {
+        Some(timestamp) => Some(OnlineTimestamp::load(
+            timestamp,
+            &config.tree,
+            &config.store.path,
+        )?),
+        None => None,
+    };
+    let shared = Arc::new(Shared {
+        published: Published::new(config.tree.path.clone()),
+        tls,
+        fleet,
+        store: store.clone(),
+        writer,
+        log: log.clone(),
+        clock: Clock::start(),
+        config,
+    });
+    let mut keeper = Keeper::start(shared.clone(), online)?;
+    let admin_socket = admin::listen(&shared.config.admin.socket)?;
+    let (drain, draining) = watch::channel(false);
+    let admin = tokio::spawn(admin::serve(admin_socket, shared.clone(), draining.clone()));
+    let mut signals = Signals::new()?;
+    let listening = serve::start(&shared, &draining)?;
+    announce(&listening)?;
+
+    wait_for_end(&mut keeper, &mut signals).await;
+    log.note(format_args!("draining"));
+    let _ = drain.send(true);
+    let _ = admin.await;
+    let _ = std::fs::remove_file(&shared.config.admin.socket);
+    let patience = shared.config.limits.drain + END_PATIENCE;
+    if !listening.ended(patience).await {
+        // What they wait for is not acknowledged; their devices will send it again.
+        log.warn(format_args!("some connections did not end"));
+        return Ok(());
+    }
+    // The writer ends with the last of those who could still ask it to write.
+    drop((keeper, shared));
+    writing.join();
+    store.close();
+    log.note(format_args!("ended"));
+    Ok(())
+}
+
+type Stored = (Arc<Opened>, Arc<Fleet>, Writer, Writing);
+
+fn open_store(config: &Config, log: &Arc<Log>) -> Result<Stored, ServerError> {
+    let probe = std::env::current_exe().ok();
+    let store = Opened::open(&config.store, probe.as_deref()).map_err(|error| match error {
+        StoreError::Busy(path) => ServerError::StoreBusy {
+            path,
+            socket: config.admin.socket.clone(),
+        },
+        other => ServerError::Store(other),
+    })?;
+    if let Some((aside, error)) = &store.damaged {
+        log.warn(format_args!(
+            "{error}; it was moved to {aside:?} and enrolments were restored"
+        ));
+    }
+    let store = Arc::new(store);
+    let fleet = Arc::new(Fleet::new(store.devices()?));
+    let (following, complaining) = (fleet.clone(), log.clone());
+    let (writer, writing) = Writer::start(
+        store.clone(),
+        config.store.queue_len,
+        config.store.group_len_max,
+        move |written| following.follow(written),
+        move |error| {
+            complaining.warn(format_args!(
+                "{error}; no report is taken until the server restarts"
+            ));
+        },
+    )
+    .map_err(|source| ServerError::System {
+        act: "start a thread",
+        source,
+    })?;
+    Ok((store, fleet, writer, writing))
+}
+
+/// Scripts wait for this line and read the port from it.
+fn announce(listening: &serve::Listening) -> Result<(), ServerError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on {}", listening.address)
+        .and_then(|()| out.flush())
+        .map_err(|source| ServerError::System {
+            act: "write to standard output",
+            source,
+        })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServerError> {
+        let listen = |kind| {
+            signal(kind).map_err(|source| ServerError::System {
+                act: "listen to signals",
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            reload: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn wait_for_end(keeper: &mut Keeper, signals: &mut Signals) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.reload.recv() => keeper.look_at_certificates(Look::Always),
+            _ = ticks.tick() => keeper.tick(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The device listener: threads, connections, limits, and the orderly end.
+//!
+//! ```text
+//!   N threads, each: one listener (SO_REUSEPORT), one runtime, no work stealing
+//!     accept -> handshake (bounded) -> who is it -> requests (admitted one by one) -> end
+//!   a watch on each connection cuts slow readers and idle peers
+//!   at the end: no new connections, open requests finish, then the threads end
+//! ```
+//!
+//! Limits stand where they act: connections and handshakes here, slow peers in [`pace`], heads in
+//! hyper's builders, bodies in `http::reports`, requests of one device in `http::admit`.
+
+mod connection;
+mod listen;
+pub mod pace;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
+
+use ampoule_protocol::time::UtcTime;
+
+use crate::config::Config;
+use crate::fleet::{Device, Fleet};
+use crate::identity::Identity;
+use crate::log::Log;
+use crate::published::Published;
+use crate::store::Store;
+use crate::store::writer::Writer;
+use crate::tls::Reloading;
+pub use listen::{Listening, start};
+use pace::{Pace, Sending};
+
+/// What all connections share.
+pub struct Shared {
+    /// The configuration.
+    pub config: Config,
+    /// Certificates in use.
+    pub tls: Reloading,
+    /// Whom we serve.
+    pub fleet: Arc<Fleet>,
+    /// What we serve.
+    pub published: Published,
+    /// What we must not lose, for reading.
+    pub store: Arc<dyn Store>,
+    /// What we must not lose, for writing.
+    pub writer: Writer,
+    /// Where we say what happens.
+    pub log: Arc<Log>,
+    /// The time, read once a second by the keeper.
+    pub clock: Clock,
+}
+
+impl Shared {
+    /// The time of this request.
+    pub fn now(&self) -> UtcTime {
+        self.clock.now()
+    }
+}
+
+/// Wall time in whole seconds, read in one place.
+#[derive(Debug)]
+pub struct Clock(AtomicI64);
+
+impl Clock {
+    /// The system's clock, now.
+    pub fn start() -> Self {
+        let clock = Self(AtomicI64::new(0));
+        clock.tick();
+        clock
+    }
+
+    /// Reads the system's clock.
+    pub fn tick(&self) -> UtcTime {
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let secs = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.0.store(secs, Ordering::Relaxed);
+        UtcTime::from_unix(secs)
+    }
+
+    /// What was read last.
+    pub fn now(&self) -> UtcTime {
+        UtcTime::from_unix(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Who is at the other end of a connection.
+pub struct Peer {
+    /// What its certificate says.
+    pub identity: Identity,
+    /// How its connection moves.
+    pub pace: Arc<Pace>,
+    shared: Arc<Shared>,
+}
+
+impl Peer {
+    /// A body on its way to this peer.
+    pub fn transfer(&self, device: &Arc<Device>) -> Transfer {
+        Transfer {
+            device: device.clone(),
+            identity: self.identity.clone(),
+            shared: self.shared.clone(),
+            _sending: Pace::begin(&self.pace),
+        }
+    }
+}
+
+/// Watches over a long body: it ends where its device is not served any more.
+pub struct Transfer {
+    device: Arc<Device>,
+    identity: Identity,
+    shared: Arc<Shared>,
+    _sending: Sending,
+}
+
+impl Transfer {
+    /// Asked before each chunk.
+    ///
+    /// # Errors
+    /// The device was revoked since.
+    pub fn check(&self) -> io::Result<()> {
+        let revoked = self.shared.tls.current().is_revoked(&self.identity)
+            || self
+                .device
+                .admits(&self.identity, self.shared.now().unix())
+                .is_err();
+        if revoked {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the device was revoked",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transfer")
+            .field("device", &self.identity.device)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! One connection: handshake, then requests, until either side ends it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, server::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::pace::{Bounds, Pace, Paced, Verdict, Watch};
+use super::{Peer, Shared};
+use crate::http;
+use crate::http::problem::Problem;
+use crate::identity::Identity;
+use crate::tls::TLS_BUFFER_LEN_MAX;
+
+/// Requests that one HTTP/2 connection may have open.
+const STREAMS_MAX: u32 = 32;
+
+type Stream = TlsStream<Paced<TcpStream>>;
+
+/// Serves `stream` until it ends, or `draining` says that it should.
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, draining: watch::Receiver<bool>) {
+    let pace = Arc::new(Pace::default());
+    // The state of the handshake is large; boxed, it is gone when the handshake is over.
+    let handshake = Box::pin(handshake(&shared, stream, pace.clone()));
+    let Some((stream, identity)) = handshake.await else {
+        return;
+    };
+    // A device unknown now may be enrolled before its next request, so this is not asked for good.
+    let connected = match shared.fleet.find(&identity.device) {
+        Some(device) => device.connect(shared.config.limits.connections_per_device_max),
+        None => None,
+    };
+    let over_limit = connected.is_none() && shared.fleet.find(&identity.device).is_some();
+    let peer = Arc::new(Peer {
+        identity,
+        pace,
+        shared: shared.clone(),
+    });
+    Box::pin(requests(shared, peer, stream, draining, over_limit)).await;
+    drop(connected);
+}
+
+/// `None` where the peer is too slow, is nobody, or breaks off: there is nobody to tell.
+async fn handshake(
+    shared: &Shared,
+    stream: TcpStream,
+    pace: Arc<Pace>,
+) -> Option<(Stream, Identity)> {
+    // Requests and answers are written whole; waiting to fill a packet only costs time.
+    let _ = stream.set_nodelay(true);
+    let acceptor = TlsAcceptor::from(shared.tls.current().config.clone());
+    let accepting = acceptor.accept(Paced::new(stream, pace));
+    let mut stream = timeout(shared.config.limits.handshake_timeout, accepting)
+        .await
+        .ok()?
+        .ok()?;
+    let tls = stream.get_mut().1;
+    tls.set_buffer_limit(Some(TLS_BUFFER_LEN_MAX));
+    let certificate = tls.peer_certificates()?.first()?;
+    match Identity::of(certificate) {
+        Ok(identity) => Some((stream, identity)),
+        Err(error) => {
+            shared.log.warn(format_args!(
+                "a client certificate of our authority {error}"
+            ));
+            None
+        }
+    }
+}
+
+async fn requests(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    stream: Stream,
+    draining: watch::Receiver<bool>,
+    over_limit: bool,
+) {
+    let limits = shared.config.limits.clone();
+    let bounds = Bounds {
+        stall: limits.write_stall,
+        rate_min: limits.write_rate_min,
+        idle: limits.header_timeout,
+    };
+    let watch = Watch::new(peer.pace.clone(), bounds, Instant::now());
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (shared, peer) = (shared.clone(), peer.clone());
+        async move {
+            let _answering = Pace::request(&peer.pace);
+            let response = if over_limit {
+                let detail = "this device has more connections open than it may";
+                Problem::too_many(detail, 5).into_response()
+            } else {
+                http::answer(&shared, &peer, request).await
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let io = TokioIo::new(stream);
+    if is_h2 {
+        let mut builder = conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(limits.header_len_max).unwrap_or(u32::MAX))
+            .keep_alive_interval(limits.header_timeout)
+            .keep_alive_timeout(limits.write_stall);
+        drive(pin!(builder.serve_connection(io, service)), watch, draining).await;
+    } else {
+        let mut builder = conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(limits.header_len_max);
+        drive(pin!(builder.serve_connection(io, service)), watch, draining).await;
+    }
+}
+
+/// Both kinds of connection end in order when asked to.
+trait Graceful: Future {
+    fn end_in_order(self: Pin<&mut Self>);
+}
+
+impl<S> Graceful for conn::http1::Connection<TokioIo<Stream>, S>
+where
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: hyper::body::Body + 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn end_in_order(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S, E> Graceful for conn::http2::Connection<TokioIo<Stream>, S, E>
+where
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: hyper::body::Body + 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn end_in_order(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs the connection under the watch; dropping it cuts it.
+async fn drive<C: Graceful>(
+    mut connection: Pin<&mut C>,
+    mut watch: Watch,
+    mut draining: watch::Receiver<bool>,
+) {
+    let mut ticks = interval(watch.interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            _ = draining.wait_for(|draining| *draining), if !ending => {
+                ending = true;
+                connection.as_mut().end_in_order();
+            }
+            _ = ticks.tick() => match watch.look(Instant::now()) {
+                Verdict::Stays => {}
+                Verdict::TooSlow => return,
+                // Whoever does not even let us say goodbye is cut.
+                Verdict::Idle if ending => return,
+                Verdict::Idle => {
+                    ending = true;
+                    connection.as_mut().end_in_order();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One thread that writes: what waits is gathered into a group, and the group is one commit.
+//!
+//! A slow disk makes groups longer instead of latencies endless: while one group is synced the
+//! next one fills. The queue is bounded; where it is full the caller is told at once
+//! ([`StoreError::Full`], answered as 503) instead of being kept waiting.
+//!
+//! After a failed commit the writer takes nothing more: what the kernel holds of the log is then
+//! unknown (a later fsync may lie), and only opening the store again tells.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Store, StoreError, Write, Written};
+
+type Answer = Result<Written, StoreError>;
+
+struct Job {
+    write: Write,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The door to the writing thread; clones share it.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Job>,
+}
+
+/// The writing thread itself.
+pub struct Writing {
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts the thread. `done` is called with each durable write before it is answered, in
+    /// order; `failed` once, when the store fails.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        store: Arc<dyn Store>,
+        queue_len: usize,
+        group_len_max: usize,
+        mut done: impl FnMut(&Written) + Send + 'static,
+        failed: impl Fn(&StoreError) + Send + 'static,
+    ) -> std::io::Result<(Self, Writing)> {
+        let (queue, mut jobs) = mpsc::channel::<Job>(queue_len);
+        let run = move || {
+            let mut group = Vec::with_capacity(group_len_max);
+            while jobs.blocking_recv_many(&mut group, group_len_max) > 0 {
+                if let Err(error) = commit(&*store, &mut group, &mut done) {
+                    failed(&error);
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(run)?;
+        Ok((Self { queue }, Writing { thread }))
+    }
+
+    /// Writes, and returns when it is durable.
+    ///
+    /// # Errors
+    /// The queue is full, or the store failed.
+    pub async fn write(&self, write: Write) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Job { write, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Full,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Writing {
+    /// Waits for the thread; it ends when every [`Writer`] is gone and the queue is empty.
+    pub fn join(self) {
+        // The thread does not panic; if it did, its message is out already.
+        let _ = self.thread.join();
+    }
+}
+
+fn commit(
+    store: &dyn Store,
+    group: &mut Vec<Job>,
+    done: &mut impl FnMut(&Written),
+) -> Result<(), StoreError> {
+    let (writes, answers): (Vec<_>, Vec<_>) =
+        group.drain(..).map(|job| (job.write, job.answer)).unzip();
+    // On an error the senders are dropped, which answers `Closed`.
+    let written = store.commit(&writes)?;
+    for (written, answer) in written.into_iter().zip(answers) {
+        done(&written);
+        // Whoever asked may be gone; the write stands.
+        let _ = answer.send(Ok(written));
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! The device listener's TLS: client certificates are mandatory, TLS 1.3, one ticket.
+//!
+//! All certificate files make one [`TlsState`], built whole or not at all; [`Reloading`] puts a
+//! new one in place of the old for later connections and keeps the old where the new is bad.
+//!
+//! rustls does not verify a client's chain again when a session is resumed, so:
+//! - each state has a ticketer of its own; tickets of an older state resume nothing;
+//! - revocation is not left to the handshake: [`TlsState::is_revoked`] is asked on every
+//!   connection and every request, against a set in memory (a CRL inside the handshake costs
+//!   190 µs each time and says nothing about connections that are open).
+
+mod crl;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::cell::Cell;
+use crate::config::Devices;
+use crate::error::ServerError;
+use crate::identity::Identity;
+
+/// The most that rustls buffers of what a slow peer has not taken, in bytes.
+pub const TLS_BUFFER_LEN_MAX: usize = 64 * 1024;
+
+/// Certificates in use.
+pub struct TlsState {
+    /// For the handshakes.
+    pub config: Arc<ServerConfig>,
+    revoked: HashSet<(Vec<u8>, Vec<u8>)>,
+}
+
+impl TlsState {
+    /// Reads all certificate files and makes a state of them.
+    ///
+    /// # Errors
+    /// A file cannot be used, a certificate and its key do not belong together, or a revocation
+    /// list is not signed by an authority or has lapsed.
+    pub fn load(files: &Devices) -> Result<Self, ServerError> {
+        let chain = certificates("server certificate", &files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(|error| ServerError::pki("server key", &files.key, error))?;
+        let authorities = certificates("client authority", &files.client_ca)?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            roots
+                .add(authority.clone())
+                .map_err(|error| ServerError::pki("client authority", &files.client_ca, error))?;
+        }
+        let revoked = match &files.crl {
+            Some(path) => crl::load(path, &authorities)?,
+            None => HashSet::new(),
+        };
+
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .map_err(|error| ServerError::pki("client authority", &files.client_ca, error))?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| ServerError::Tls(error.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(|error| ServerError::pki("server key", &files.key, error))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer =
+            aws_lc_rs::Ticketer::new().map_err(|error| ServerError::Tls(error.to_string()))?;
+        // Two are usual; a ticket carries the client's chain, and a device uses one.
+        config.send_tls13_tickets = 1;
+        // Early data can be replayed, and check-ins are writes.
+        config.max_early_data_size = 0;
+        Ok(Self {
+            config: Arc::new(config),
+            revoked,
+        })
+    }
+
+    /// Whether a revocation list names this certificate.
+    pub fn is_revoked(&self, identity: &Identity) -> bool {
+        !self.revoked.is_empty()
+            && self
+                .revoked
+                .contains(&(identity.issuer.clone(), identity.serial.clone()))
+    }
+}
+
+/// The state in use, and the files it came from.
+pub struct Reloading {
+    files: Devices,
+    current: Cell<TlsState>,
+    seen: Mutex<Vec<Stamp>>,
+}
+
+/// What tells that a file was changed, without reading it.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// What [`Reloading::look`] did.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// The files are as they were.
+    Unchanged,
+    /// New connections use the new files.
+    New,
+    /// The new files are bad; the old state stays.
+    Kept(ServerError),
+}
+
+impl Reloading {
+    /// The first state.
+    ///
+    /// # Errors
+    /// As [`TlsState::load`].
+    pub fn start(files: Devices) -> Result<Self, ServerError> {
+        let seen = Mutex::new(stamps(&files));
+        let current = Cell::new(TlsState::load(&files)?);
+        Ok(Self {
+            files,
+            current,
+            seen,
+        })
+    }
+
+    /// The state for a new connection or request.
+    pub fn current(&self) -> Arc<TlsState> {
+        self.current.load()
+    }
+
+    /// Loads the files if they were changed since the last look, or if `force`d to.
+    pub fn look(&self, when: Look) -> Reloaded {
+        let stamps = stamps(&self.files);
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if when == Look::IfChanged && *seen == stamps {
+                return Reloaded::Unchanged;
+            }
+            *seen = stamps;
+        }
+        match TlsState::load(&self.files) {
+            Ok(state) => {
+                self.current.store(state);
+                Reloaded::New
+            }
+            Err(error) => Reloaded::Kept(error),
+        }
+    }
+}
+
+/// Whether files are loaded that look unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Only if time, length or inode changed.
+    IfChanged,
+    /// In any case (SIGHUP).
+    Always,
+}
+
+fn stamps(files: &Devices) -> Vec<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    [
+        Some(&files.certificate),
+        Some(&files.key),
+        Some(&files.client_ca),
+        files.crl.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    })
+    .collect()
+}
+
+fn certificates(
+    what: &'static str,
+    path: &PathBuf,
+) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+    let list = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| ServerError::pki(what, path, error))?;
+    if list.is_empty() {
+        return Err(ServerError::pki(what, path, "holds no certificate"));
+    }
+    Ok(list)
+}
