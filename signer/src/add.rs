@@ -1,0 +1,238 @@
+//! From `release.toml` to a draft: read, check all at once, measure, stage, draft.
+//!
+//! The draft is written last. A crash before leaves files in `staging/targets/` that nothing
+//! names; adding again writes the same names.
+
+use std::path::{Path, PathBuf};
+
+use ampoule_protocol::json::Value;
+use ampoule_protocol::limits::BLOCKS_MAX;
+use ampoule_protocol::metadata::{Payload, Targets};
+use ampoule_protocol::name::{ProductName, RoleName};
+use ampoule_protocol::release::{Blocks, Component, FORMAT, FileRef, Release};
+use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::tree::{BLOCK_LEN_DEFAULT, BlockTree};
+use ampoule_protocol::version::{MetaVersion, RollbackIndex};
+
+use crate::blob;
+use crate::durable::{self, Disk};
+use crate::error::{OperatorError, SignerError, TreeError};
+use crate::layout::Repository;
+use crate::progress::Progress;
+use crate::release_toml::check::{Known, check};
+use crate::release_toml::{ComponentFile, ReleaseFile};
+use crate::releases;
+use crate::settings::Expiries;
+use crate::toml_doc::{Document, TOML_LEN_MAX};
+use crate::workspace::Workspace;
+
+/// What [`add`] drafted.
+#[derive(Debug, Clone)]
+pub struct Added {
+    /// The draft.
+    pub request: PathBuf,
+    /// What it adds.
+    pub release: Release,
+    /// Deltas that the file asks for and that are to be built, over all components.
+    pub deltas_wanted: usize,
+}
+
+/// Checks `toml` and drafts its release in the workspace at `dir`.
+pub fn add(
+    disk: &dyn Disk,
+    dir: &Path,
+    toml: &Path,
+    now: UtcTime,
+    progress: &dyn Progress,
+) -> Result<Added, SignerError> {
+    let bytes = durable::read(toml, TOML_LEN_MAX)?;
+    let text = std::str::from_utf8(&bytes).map_err(TreeError::malformed(toml))?;
+    let document = Document::parse(&toml.display().to_string(), text);
+    let file = ReleaseFile::read(&document);
+    let mut workspace = Workspace::open_to_write(disk, dir)?;
+    let folder = durable::folder_of(toml);
+    let Some(file) = file else {
+        document.check()?;
+        return Err(SignerError::Ourselves("a fault was found and not noted".to_owned()));
+    };
+    let product = ProductName::parse(&file.product).ok();
+    let role = product.as_ref().map(role_of).transpose()?;
+    let before = match (&product, &role) {
+        (Some(product), Some(role)) if workspace.settings.product(product.as_str()).is_some() => {
+            Some(Before::read(&workspace, product, role, &file)?)
+        }
+        _ => None,
+    };
+    let releases = before.as_ref().map(|before| before.releases.as_slice()).unwrap_or_default();
+    check(&document, &file, &Known { settings: &workspace.settings, releases }, folder);
+    document.check()?;
+    let (Some(product), Some(role), Some(before)) = (product, role, before) else {
+        return Err(SignerError::Ourselves("an unknown product was not noted".to_owned()));
+    };
+
+    let staging = workspace.layout.staged_targets();
+    let stage = Stage { disk, staging: &staging, product: &product, progress };
+    let release = stage.release(&file, folder)?;
+    let toml = blob::store(disk, &staging, &release.path(), &mut bytes.as_slice(), None)?;
+    let mut targets = before.targets;
+    if let Some(replaced) = &before.replaced {
+        releases::remove(&mut targets, replaced);
+    }
+    releases::insert(&mut targets, &release, &toml)?;
+    let request = redraft(disk, &mut workspace, &role, targets, now)?;
+    let deltas_wanted = crate::deltas::wanted(&workspace, &release, &file).len();
+    Ok(Added { request, release, deltas_wanted })
+}
+
+/// Drafts a new content of a targets role, as the version after the published one.
+pub fn redraft(
+    disk: &dyn Disk,
+    workspace: &mut Workspace,
+    role: &RoleName,
+    mut targets: Targets,
+    now: UtcTime,
+) -> Result<PathBuf, SignerError> {
+    let version = workspace.next_version(role);
+    targets.common.version = MetaVersion::new(version)
+        .ok_or_else(|| SignerError::Ourselves("version 0".to_owned()))?;
+    targets.common.expires = now.plus_secs(Expiries::secs(workspace.settings.expiry.targets));
+    let request = workspace.request(Repository::Image, role, targets.to_signed())?;
+    workspace.stage(disk, request)
+}
+
+/// Refuses to change a draft that somebody has signed.
+pub fn require_unsigned(workspace: &Workspace, role: &RoleName) -> Result<(), SignerError> {
+    match workspace.draft(role) {
+        Some(staged) if !staged.request.envelope.signatures().is_empty() => {
+            Err(OperatorError::DraftInUse {
+                role: role.to_string(),
+                version: staged.request.version(),
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The role of a product has its name.
+pub fn role_of(product: &ProductName) -> Result<RoleName, SignerError> {
+    RoleName::parse(product.as_str()).map_err(|e| SignerError::Ourselves(e.to_string()))
+}
+
+/// What the role says before this release.
+struct Before {
+    targets: Targets,
+    releases: Vec<Release>,
+    /// A drafted release of the same version, which this one replaces.
+    replaced: Option<Release>,
+}
+
+impl Before {
+    fn read(
+        workspace: &Workspace,
+        product: &ProductName,
+        role: &RoleName,
+        file: &ReleaseFile,
+    ) -> Result<Self, SignerError> {
+        require_unsigned(workspace, role)?;
+        let targets = workspace.coming_targets(role)?;
+        let published = workspace.published.as_ref().and_then(|p| p.roles.get(role));
+        let is_published = |release: &Release| {
+            published.is_some_and(|role| role.payload.targets.contains_key(&release.path()))
+        };
+        let mut releases = releases::of(product, &targets)?;
+        let same = releases
+            .iter()
+            .position(|release| release.version == file.version.value && !is_published(release));
+        let replaced = same.map(|at| releases.remove(at));
+        Ok(Self { targets, releases, replaced })
+    }
+}
+
+/// Where the files of a release are put, and how.
+struct Stage<'a> {
+    disk: &'a dyn Disk,
+    staging: &'a Path,
+    product: &'a ProductName,
+    progress: &'a dyn Progress,
+}
+
+impl Stage<'_> {
+    fn release(&self, file: &ReleaseFile, folder: &Path) -> Result<Release, SignerError> {
+        let texts = |list: &[crate::toml_doc::At<String>]| {
+            list.iter().map(|text| text.value.clone()).collect::<Vec<_>>()
+        };
+        let components = file
+            .components
+            .iter()
+            .map(|component| self.component(file, component, folder))
+            .collect::<Result<_, _>>()?;
+        let sbom_path = folder.join(&file.sbom.value);
+        let stem = format!("sbom-{}", file.version.value);
+        let sbom = self.file(&stem, &sbom_path, None)?;
+        Ok(Release {
+            format: FORMAT,
+            product: self.product.clone(),
+            version: file.version.value.clone(),
+            rollback_index: RollbackIndex(file.rollback_index.value),
+            class: file.class.value,
+            purpose: file.purpose.value.clone(),
+            risk_if_not_applied: file.risk_if_not_applied.value.clone(),
+            downtime_secs: u32::try_from(file.downtime_secs.value).unwrap_or(u32::MAX),
+            functions_unavailable: texts(&file.functions_unavailable),
+            regions: texts(&file.regions),
+            components,
+            sbom: Some(sbom),
+        })
+    }
+
+    fn component(
+        &self,
+        file: &ReleaseFile,
+        component: &ComponentFile,
+        folder: &Path,
+    ) -> Result<Component, SignerError> {
+        let stem = format!("{}-{}", component.name.value, file.version.value);
+        let source = folder.join(&component.artifact.value);
+        let impossible = |e: ampoule_protocol::tree::TreeError| TreeError::BadRelease {
+            release: component.name.value.to_string(),
+            source: Box::new(e),
+        };
+        let mut tree = BlockTree::builder(BLOCK_LEN_DEFAULT).map_err(impossible)?;
+        let artifact = self.file(&stem, &source, Some(&mut tree))?;
+        let tree = tree.finish().map_err(impossible)?;
+        debug_assert!(tree.shape().block_count() <= BLOCKS_MAX);
+        let leaves_path = releases::target_path(
+            self.product,
+            &stem,
+            Path::new(&format!("{}.leaves", component.name.value)),
+        )?;
+        let leaves = tree.leaves_bytes();
+        let leaves =
+            blob::store(self.disk, self.staging, &leaves_path, &mut leaves.as_slice(), None)?;
+        Ok(Component {
+            name: component.name.value.clone(),
+            hardware: component.hardware.iter().map(|id| id.value.clone()).collect(),
+            install: component.install.clone(),
+            requires: component.requires.clone(),
+            artifact,
+            blocks: Blocks { block_len: BLOCK_LEN_DEFAULT, root: tree.root(), leaves },
+            deltas: Vec::new(),
+        })
+    }
+
+    fn file(
+        &self,
+        stem: &str,
+        source: &Path,
+        tree: Option<&mut ampoule_protocol::tree::TreeBuilder>,
+    ) -> Result<FileRef, SignerError> {
+        let path = releases::target_path(self.product, stem, source)?;
+        blob::store_file(self.disk, self.staging, &path, source, tree, self.progress)
+    }
+}
+
+/// For display: the drafted payload's expiry.
+pub fn expiry_of(signed: &Value) -> Option<&str> {
+    signed.member("expires").and_then(Value::as_str)
+}

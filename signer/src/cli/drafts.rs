@@ -1,0 +1,147 @@
+//! `add`, `delta`, `discard`, `rotate`.
+
+use ampoule_protocol::name::{ProductName, RoleName};
+use serde_json::json;
+
+use super::args::{AddArgs, DeltaArgs, DiscardArgs, RotateArgs};
+use super::{Answer, Context};
+use crate::add;
+use crate::deltas;
+use crate::durable::{self, RealDisk};
+use crate::error::{OperatorError, SignerError};
+use crate::layout::Repository;
+use crate::rotate::{self, Change};
+use crate::terminal::{bytes, table};
+use crate::workspace::Workspace;
+
+pub(super) fn add(context: &Context, args: &AddArgs) -> Result<Answer, SignerError> {
+    let added = add::add(
+        &RealDisk,
+        &context.global.workspace,
+        &args.release,
+        context.now,
+        &context.bars,
+    )?;
+    let release = &added.release;
+    let mut text = format!(
+        "release {} of {} is drafted in \"{}\"",
+        release.version,
+        release.product,
+        added.request.display()
+    );
+    text += &match added.deltas_wanted {
+        0 => "\nnext: review, then each holder signs".to_owned(),
+        count => format!("\nnext: ampoule-signer delta ({count} to build), then review and sign"),
+    };
+    let json = json!({
+        "request": added.request,
+        "product": release.product.as_str(),
+        "version": release.version.to_string(),
+        "deltas_wanted": added.deltas_wanted,
+    });
+    Ok(Answer::new(text, json))
+}
+
+pub(super) fn delta(context: &Context, args: &DeltaArgs) -> Result<Answer, SignerError> {
+    let workspace = Workspace::open(&context.global.workspace)?;
+    let product = product(&workspace, args.product.as_deref())?;
+    drop(workspace);
+    let built = deltas::build(
+        &RealDisk,
+        &context.global.workspace,
+        &product,
+        context.now,
+        &context.bars,
+    )?;
+    let rows: Vec<_> = built
+        .iter()
+        .map(|delta| {
+            let permille = u128::from(delta.length) * 1000 / u128::from(delta.artifact_length.max(1));
+            vec![
+                delta.component.clone(),
+                delta.base.clone(),
+                bytes(delta.length),
+                format!("{}.{} %", permille / 10, permille % 10),
+            ]
+        })
+        .collect();
+    let text = match rows.as_slice() {
+        [] => "every delta that is asked for is there".to_owned(),
+        rows => table(&["component", "from", "delta", "of the artifact"], rows),
+    };
+    let json: Vec<_> = built
+        .iter()
+        .map(|delta| {
+            json!({
+                "component": delta.component,
+                "base": delta.base,
+                "length": delta.length,
+                "artifact_length": delta.artifact_length,
+            })
+        })
+        .collect();
+    Ok(Answer::new(text, json!(json)))
+}
+
+/// The product named, or the only one that has a draft.
+fn product(workspace: &Workspace, named: Option<&str>) -> Result<ProductName, SignerError> {
+    let products = &workspace.settings.products;
+    if let Some(name) = named {
+        return match workspace.settings.product(name) {
+            Some(product) => Ok(product.name.clone()),
+            None => Err(OperatorError::UnknownProduct {
+                name: name.to_owned(),
+                known: products.iter().map(|product| product.name.to_string()).collect(),
+            }
+            .into()),
+        };
+    }
+    let drafted: Vec<_> = products
+        .iter()
+        .map(|product| &product.name)
+        .filter(|name| add::role_of(name).is_ok_and(|role| workspace.draft(&role).is_some()))
+        .collect();
+    match drafted.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(OperatorError::NoDraft { what: "any product".to_owned() }.into()),
+        [_, ..] => Err(OperatorError::SeveralDrafts {
+            names: drafted.iter().map(|name| name.to_string()).collect(),
+        }
+        .into()),
+    }
+}
+
+pub(super) fn discard(context: &Context, args: &DiscardArgs) -> Result<Answer, SignerError> {
+    let workspace = Workspace::open_to_write(&RealDisk, &context.global.workspace)?;
+    let (repository, name) = match args.role.strip_prefix("director.") {
+        Some(name) => (Repository::Director, name),
+        None => (Repository::Image, args.role.as_str()),
+    };
+    let nothing = || OperatorError::NoDraft { what: format!("role \"{}\"", args.role) };
+    let role = RoleName::parse(name).map_err(|_| nothing())?;
+    let staged = workspace.staged.get(&(repository, role)).ok_or_else(nothing)?;
+    if workspace.published.is_none() {
+        // The first drafts hold the ceremony; without them the workspace is empty.
+        return Err(OperatorError::FirstDraft { role: args.role.clone() }.into());
+    }
+    durable::remove(&RealDisk, &staged.path)?;
+    let title = staged.request.title();
+    let text = format!("the draft of {title} is thrown away");
+    Ok(Answer::new(text, json!({ "discarded": staged.path })))
+}
+
+pub(super) fn rotate(context: &Context, args: &RotateArgs) -> Result<Answer, SignerError> {
+    let change = Change {
+        add: args.add.clone(),
+        remove: args.remove.clone(),
+        threshold: args.threshold,
+    };
+    let drafts =
+        rotate::rotate(&RealDisk, &context.global.workspace, &args.role, &change, context.now)?;
+    let mut text = String::new();
+    for path in &drafts {
+        text += &format!("drafted \"{}\"\n", path.display());
+    }
+    text += "next: review, then each holder signs, the old ones and the new";
+    Ok(Answer::new(text, json!({ "requests": drafts })))
+}

@@ -1,0 +1,161 @@
+//! What a release file says against what the workspace and the disk know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use ampoule_protocol::release::{Release, ReleaseVersion};
+
+use super::{Bases, ComponentFile, ReleaseFile};
+use crate::durable;
+use crate::settings::{Product, Settings};
+use crate::toml_doc::{At, Document};
+
+/// Bytes of an SBOM; the largest we have seen has 40 MiB.
+pub const SBOM_LEN_MAX: u64 = 64 << 20;
+/// Bytes of an artifact: what the hash tree's bound of 2^24 blocks of 64 KiB allows.
+pub const ARTIFACT_LEN_MAX: u64 = 1 << 40;
+
+/// What there is already of the product.
+pub struct Known<'w> {
+    /// The settings of the workspace.
+    pub settings: &'w Settings,
+    /// Its releases, published or drafted, without the one that this file replaces.
+    pub releases: &'w [Release],
+}
+
+/// Notes every fault that [`ReleaseFile::read`] could not know of. Paths are relative to `folder`.
+pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, folder: &Path) {
+    let product = known.settings.product(&file.product);
+    if product.is_none() {
+        let names: Vec<_> = known.settings.products.iter().map(|p| p.name.as_str()).collect();
+        let text = format!(
+            "product \"{}\" is unknown, this workspace has {}",
+            file.product.value,
+            names.join(", ")
+        );
+        document.fault(file.product.line, text);
+    }
+    check_order(document, file, known.releases);
+    let mut lines = BTreeMap::new();
+    for component in &file.components {
+        let name = &component.name;
+        if let Some(first) = lines.insert(name.value.clone(), name.line) {
+            let text = format!("component \"{}\" is there already, on line {first}", name.value);
+            document.fault(name.line, text);
+        }
+        if let Some(product) = product {
+            check_hardware(document, component, product);
+        }
+        let artifact = &component.artifact;
+        if let Err(text) = readable(&folder.join(&artifact.value), ARTIFACT_LEN_MAX) {
+            document.fault(artifact.line, format!("artifact \"{}\" {text}", artifact.display()));
+        }
+        check_bases(document, component, &file.version, known.releases);
+    }
+    check_sbom(document, &file.sbom, folder);
+}
+
+fn check_order(document: &Document<'_>, file: &ReleaseFile, releases: &[Release]) {
+    let Some(last) = releases.last() else { return };
+    if file.version.value <= last.version {
+        let text = format!("version {} is not above the last, {}", file.version.value, last.version);
+        document.fault(file.version.line, text);
+    }
+    let highest = releases.iter().map(|release| release.rollback_index.0).max().unwrap_or(0);
+    if file.rollback_index.value < highest {
+        let text = format!(
+            "rollback_index {} is below {highest}, which was signed before",
+            file.rollback_index.value
+        );
+        document.fault(file.rollback_index.line, text);
+    }
+}
+
+fn check_hardware(document: &Document<'_>, component: &ComponentFile, product: &Product) {
+    for id in &component.hardware {
+        if !product.hardware.contains(&id.value) {
+            let names: Vec<_> = product.hardware.iter().map(|h| h.as_str()).collect();
+            let text = format!(
+                "hardware \"{}\" is unknown, {} runs on {}",
+                id.value,
+                product.name,
+                names.join(", ")
+            );
+            document.fault(id.line, text);
+        }
+    }
+}
+
+fn check_bases(
+    document: &Document<'_>,
+    component: &ComponentFile,
+    version: &ReleaseVersion,
+    releases: &[Release],
+) {
+    let Bases::Versions(bases) = &component.bases else { return };
+    let mut seen = BTreeSet::new();
+    for base in bases {
+        let At { value, line } = base;
+        let has_component = |release: &Release| {
+            release.components.iter().any(|other| other.name == component.name.value)
+        };
+        let fault = if value == version {
+            format!("base {value} is this release itself")
+        } else if !seen.insert(value) {
+            format!("base {value} is named twice")
+        } else if !releases.iter().any(|r| r.version == *value && has_component(r)) {
+            format!("base {value} is no release with a component \"{}\"", component.name.value)
+        } else {
+            continue;
+        };
+        document.fault(*line, fault);
+    }
+}
+
+fn check_sbom(document: &Document<'_>, sbom: &At<std::path::PathBuf>, folder: &Path) {
+    let path = folder.join(&sbom.value);
+    let fault = match readable(&path, SBOM_LEN_MAX) {
+        Err(text) => text,
+        Ok(()) if sbom.extension().is_some_and(|extension| extension == "json") => {
+            let parsed = durable::read(&path, SBOM_LEN_MAX)
+                .map_err(|e| e.to_string())
+                .and_then(|bytes| {
+                    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+                        .map_err(|e| format!("is not JSON: {e}"))
+                });
+            match parsed {
+                Ok(_) => return,
+                Err(text) => text,
+            }
+        }
+        Ok(()) => return,
+    };
+    document.fault(sbom.line, format!("sbom \"{}\" {fault}", sbom.display()));
+}
+
+/// Whether it is a file with 1 to `len_max` bytes that opens and reads.
+fn readable(path: &Path, len_max: u64) -> Result<(), String> {
+    let mut file = File::open(path).map_err(|e| format!("cannot be read: {}", cause(&e)))?;
+    let metadata = file.metadata().map_err(|e| format!("cannot be read: {}", cause(&e)))?;
+    if !metadata.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    if metadata.len() == 0 {
+        return Err("is empty".to_owned());
+    }
+    if metadata.len() > len_max {
+        return Err(format!("has {} bytes, expected at most {len_max}", metadata.len()));
+    }
+    file.read_exact(&mut [0]).map_err(|e| format!("cannot be read: {}", cause(&e)))
+}
+
+/// The operating system's words without its number, lower case as ours are.
+fn cause(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}

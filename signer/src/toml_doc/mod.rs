@@ -1,0 +1,77 @@
+//! Reading a TOML file that a person wrote, and telling all its faults at once, with lines.
+//!
+//! serde stops at the first fault; a person wants the list. So the spanned tree of the `toml`
+//! crate is walked by hand: a [`Section`] hands out fields by name and type, notes a [`Fault`]
+//! for each that is missing, of another type or out of bounds, and [`Section::finish`] notes the
+//! fields nobody asked for.
+//!
+//! Invariants:
+//! - A getter that returns `None` for a required field has noted a fault.
+//! - Nothing read is used unless [`Document::faults`] is empty ([`Document::check`]).
+
+mod fault;
+mod section;
+
+use std::cell::RefCell;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+pub use fault::{Fault, Faults};
+pub use section::{At, Section};
+
+/// Bytes of a TOML file we read; a release description of 256 components needs a tenth.
+pub const TOML_LEN_MAX: u64 = 1 << 20;
+
+/// A parsed file together with the faults found in it so far.
+#[derive(Debug)]
+pub struct Document<'i> {
+    name: String,
+    input: &'i str,
+    root: Spanned<DeTable<'i>>,
+    faults: RefCell<Vec<Fault>>,
+}
+
+impl<'i> Document<'i> {
+    /// Parses `input`; syntax errors become faults like any other.
+    pub fn parse(name: &str, input: &'i str) -> Self {
+        let (root, errors) = DeTable::parse_recoverable(input);
+        let document =
+            Self { name: name.to_owned(), input, root, faults: RefCell::new(Vec::new()) };
+        for error in errors {
+            let at = error.span().map_or(0, |span| span.start);
+            document.fault_at(at, error.message().to_owned());
+        }
+        document
+    }
+
+    /// The top level of the file.
+    pub fn root(&self) -> Section<'_, 'i> {
+        Section::new(self, self.root.get_ref(), String::new(), self.root.span().start)
+    }
+
+    /// Notes a fault at a line.
+    pub fn fault(&self, line: usize, text: impl Into<String>) {
+        self.faults.borrow_mut().push(Fault { line, text: text.into() });
+    }
+
+    fn fault_at(&self, offset: usize, text: String) {
+        self.fault(self.line_of(offset), text);
+    }
+
+    /// The line, from 1, that holds the byte at `offset`.
+    fn line_of(&self, offset: usize) -> usize {
+        let upto = self.input.as_bytes().get(..offset).unwrap_or(self.input.as_bytes());
+        1 + upto.iter().filter(|&&b| b == b'\n').count()
+    }
+
+    /// Whether nothing was found so far.
+    pub fn is_clean(&self) -> bool {
+        self.faults.borrow().is_empty()
+    }
+
+    /// All faults, in the order of the file; `Ok` where there are none.
+    pub fn check(self) -> Result<(), Faults> {
+        Faults::new(self.name, self.faults.into_inner())
+    }
+}
