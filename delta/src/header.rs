@@ -66,7 +66,17 @@ impl Caps {
 
     /// Everything this build knows how to do.
     pub const fn all() -> Self {
-        Self(Self::CODE.0)
+        let xz = if cfg!(feature = "xz") {
+            Self::XZ
+        } else {
+            Self::NONE
+        };
+        let lz4 = if cfg!(feature = "lz4") {
+            Self::LZ4
+        } else {
+            Self::NONE
+        };
+        Self::CODE.with(xz).with(lz4)
     }
 
     /// Both sets together.

@@ -69,14 +69,13 @@ pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
         at: header_len,
         max: info.header.limits.frame_max,
     };
-    let mut made = 0;
-    while made < info.header.new_len {
+    let mut whole = info.header.new_len == 0;
+    while !whole {
         let (at, len, payload) = frames.next()?;
         let damaged = |what| PatchError::damaged(at as u64, what);
         let bounds = Bounds {
             old_len: info.header.old_len,
-            new_len: info.header.new_len - made,
-            covers_max: info.header.limits.covers_max,
+            limits: info.header.limits,
         };
         let map = Map::read(&mut Decoder::new(payload), &bounds).ok_or(damaged(Damage::Map))?;
         info.regions += 1;
@@ -100,7 +99,7 @@ pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
             info.differences_len += differences;
             info.literals_len += (payload.len() - reader.position()) as u64 - differences;
         }
-        made += u64::from(map.len);
+        whole = map.last;
     }
     if frames.at != patch.len() {
         return Err(PatchError::damaged(frames.at as u64, Damage::Trailing));

@@ -46,6 +46,7 @@ extern crate alloc;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod codec;
+mod container;
 #[cfg(feature = "diff")]
 mod diff;
 mod error;

@@ -6,57 +6,49 @@ use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
 
 use super::scan::Found;
+use super::unpack::Unpacked;
 use super::{DiffError, DiffOptions};
 use crate::codec::range::Encoder;
 use crate::codec::{frame, varint, zstd};
 use crate::header::{Caps, Header, Limits, Profile};
+use crate::plan::extents::{EXTENT, decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
 const WINDOW_OUTPUT: u32 = 8 << 20;
 /// A window closes when its differing and new bytes pass this: its frame stays well below 1 MiB.
 const WINDOW_BUSY: u32 = 512 << 10;
-/// Longest frame of a window: what is busy, uncompressed, and zstd's own bound on top.
-const FRAME_MAX: u64 = 2 << 20;
+/// Decoded extents of the old image that a device keeps take no more than this.
+const CACHE_MAX: u64 = 32 << 20;
+
+/// Memory that is left for a patch beside what extents need.
+pub(super) const PLAIN_MEMORY: u64 = 8 << 20;
 
 /// Writes the whole patch.
 pub(super) fn patch(
     old: &[u8],
     new: &[u8],
+    unpacked: &Unpacked,
     covers: &[Found],
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DiffError> {
-    let maps = regions(old, new, covers);
-    let mut header = Header {
+    let maps = regions(unpacked, covers);
+    let frames = frames(unpacked, &maps, options, progress);
+    let header = Header {
         version: 1,
         profile: options.profile,
-        caps_needed: Caps::NONE,
+        caps_needed: unpacked
+            .new_extents
+            .iter()
+            .fold(Caps::NONE, |caps, e| caps.with(e.codec.caps())),
         old_len: old.len() as u64,
         new_len: new.len() as u64,
         old_digest: Sha256::digest(old).into(),
         new_digest: Sha256::digest(new).into(),
         old_check: XxHash3_64::oneshot(old),
-        limits: Limits::default(),
+        limits: limits(&maps, &frames, options),
     };
-    let frames = frames(old, new, &maps, options, progress);
-    header.limits = Limits {
-        frame_max: frames
-            .iter()
-            .map(|frame| frame.len() as u64)
-            .max()
-            .unwrap_or(0),
-        covers_max: maps
-            .iter()
-            .map(|map| map.covers.len() as u64)
-            .max()
-            .unwrap_or(0),
-        ..Limits::default()
-    };
-    debug_assert!(
-        header.limits.frame_max <= FRAME_MAX,
-        "windows close in time"
-    );
     if header.memory_needed() > options.memory_max {
         return Err(DiffError::Memory {
             needed: header.memory_needed(),
@@ -71,19 +63,65 @@ pub(super) fn patch(
     Ok(out)
 }
 
-/// Cuts the new image into regions and notes which covers are exact.
-fn regions(old: &[u8], new: &[u8], covers: &[Found]) -> Vec<Map> {
+/// What the device has to hold for these maps and frames.
+fn limits(maps: &[Map], frames: &[Vec<u8>], options: &DiffOptions) -> Limits {
+    let most = |of: &dyn Fn(&Map) -> u64| maps.iter().map(of).max().unwrap_or(0);
+    let encode_max = most(&|map| {
+        let costs = map
+            .extents
+            .new
+            .iter()
+            .map(|e| encode_cost(e.codec, e.raw_len));
+        costs.max().unwrap_or(0)
+    });
+    let decode_max = most(&|map| {
+        let costs = map
+            .extents
+            .old
+            .iter()
+            .map(|e| decode_cost(e.codec, e.len, e.raw_len));
+        costs.max().unwrap_or(0)
+    });
+    let mut limits = Limits {
+        frame_max: frames
+            .iter()
+            .map(|frame| frame.len() as u64)
+            .max()
+            .unwrap_or(0),
+        covers_max: most(&|map| map.covers.len() as u64),
+        tables_max: most(&|map| (map.extents.old.len() + map.extents.new.len()) as u64 * EXTENT),
+        encode_max,
+        cache_max: 0,
+    };
+    if decode_max > 0 {
+        // Room for a few extents saves decoding the same ones again and again.
+        let room = options
+            .memory_max
+            .saturating_sub(limits.memory(options.profile));
+        limits.cache_max = decode_max.max((decode_max * 3).min(CACHE_MAX).min(room));
+    }
+    limits
+}
+
+/// Cuts the logical new image into regions and notes which covers are exact.
+fn regions(unpacked: &Unpacked, covers: &[Found]) -> Vec<Map> {
+    let (old, new) = (&unpacked.old, &unpacked.new);
     let mut maps = Vec::new();
     let mut start = 0usize;
     let mut covers = covers.iter().copied().peekable();
+    let mut opened = unpacked.new_extents.iter().peekable();
     while start < new.len() {
-        let len = (new.len() - start).min(REGION_LEN_MAX as usize);
+        let end = region_end(unpacked, start);
         let mut map = Map {
-            len: len as u32,
-            covers: Vec::new(),
+            len: (end - start) as u32,
+            last: end == new.len(),
+            ..Map::default()
         };
-        while let Some(cover) = covers.peek_mut().filter(|cover| cover.new < start + len) {
-            let part = cover.len.min(start + len - cover.new);
+        while let Some(extent) = opened.next_if(|extent| extent.raw_at < end) {
+            map.extents.new.push(extent.within(start));
+        }
+        while let Some(cover) = covers.peek_mut().filter(|cover| cover.new < end) {
+            let part = cover.len.min(end - cover.new);
             let exact = old[cover.old..cover.old + part] == new[cover.new..cover.new + part];
             map.covers.push(Cover {
                 old: cover.old as u64,
@@ -100,20 +138,31 @@ fn regions(old: &[u8], new: &[u8], covers: &[Found]) -> Vec<Map> {
                 break;
             }
         }
+        map.extents.old.clone_from(&unpacked.old_extents);
         maps.push(map);
-        start += len;
+        start = end;
     }
     maps
 }
 
+/// Where the region that begins at `start` ends: not inside of an extent.
+fn region_end(unpacked: &Unpacked, start: usize) -> usize {
+    let end = unpacked.new.len().min(start + REGION_LEN_MAX as usize);
+    let open = unpacked
+        .new_extents
+        .iter()
+        .find(|e| e.raw_at < end && end < e.raw_at + e.raw_len);
+    open.map_or(end, |extent| extent.raw_at)
+}
+
 /// The payloads of all frames, in order.
 fn frames(
-    old: &[u8],
-    new: &[u8],
+    unpacked: &Unpacked,
     maps: &[Map],
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Vec<Vec<u8>> {
+    let (old, new) = (&unpacked.old[..], &unpacked.new[..]);
     let mut frames = Vec::new();
     let mut start = 0usize;
     for map in maps {
@@ -133,8 +182,22 @@ fn frames(
     frames
 }
 
-/// Where the window that begins at `from` ends.
+/// Where the window that begins at `from` ends: not inside of an extent.
 fn window_end(map: &Map, from: u32) -> u32 {
+    let end = busy_end(map, from);
+    let open = map
+        .extents
+        .new
+        .partition_point(|extent| extent.end() <= end);
+    match map.extents.new.get(open) {
+        Some(extent) if extent.at < end && extent.at > from => extent.at,
+        Some(extent) if extent.at < end => extent.end(),
+        _ => end,
+    }
+}
+
+/// Where a window has taken enough.
+fn busy_end(map: &Map, from: u32) -> u32 {
     let limit = map.len.min(from.saturating_add(WINDOW_OUTPUT));
     let (mut at, mut busy) = (from, 0u32);
     for segment in map.segments(from, limit) {

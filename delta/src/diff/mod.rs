@@ -1,13 +1,15 @@
 //! Making a patch: may think long, needs both images, deterministic.
 //!
 //! ```text
-//!   old ──suffix array──► index ──┐
-//!   new ──────────────────────────┴─scan──► covers ──encode──► header, maps, windows
+//!   old ─┬─unpack─► logical old ─┬─anchors─► suffix array ─┐
+//!   new ─┘          logical new ─┴───────────────────scan──┴─► covers ─encode─► patch
 //! ```
 
+mod anchors;
 mod encode;
 mod scan;
 mod suffix;
+mod unpack;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,6 +45,8 @@ impl Default for DiffOptions {
 /// What the diff is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Looking into what is compressed.
+    Unpacking,
     /// Sorting the old image.
     Indexing,
     /// Looking up the new image in it.
@@ -55,6 +59,7 @@ impl Stage {
     /// A word for a progress bar.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unpacking => "unpacking",
             Self::Indexing => "indexing",
             Self::Matching => "matching",
             Self::Coding => "coding",
@@ -122,25 +127,37 @@ pub fn diff(
     options: &DiffOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<u8>, DiffError> {
-    progress(Progress {
-        stage: Stage::Indexing,
-        done: 0,
-        total: old.len() as u64,
-    });
-    let index = suffix::Index::new(old)?;
-    let covers = scan::covers(&index, new, &mut |done| {
+    let mut tell = |stage, done, total: usize| {
         progress(Progress {
-            stage: Stage::Matching,
+            stage,
             done,
-            total: new.len() as u64,
-        });
+            total: total as u64,
+        })
+    };
+    let unpacked = unpack::unpack(
+        old,
+        new,
+        options.caps,
+        options.memory_max.saturating_sub(encode::PLAIN_MEMORY),
+        options.threads,
+        &mut |done| tell(Stage::Unpacking, done, new.len()),
+    );
+    let (plain_old, plain_new) = (&unpacked.old[..], &unpacked.new[..]);
+    let anchors = anchors::find(plain_old, plain_new, &mut |done| {
+        tell(Stage::Indexing, done, plain_new.len());
+    });
+    let index = {
+        let equal = anchors
+            .iter()
+            .map(|anchor| anchor.old..anchor.old + anchor.len);
+        let taken = equal.chain(unpacked.old_encoded.iter().cloned()).collect();
+        suffix::Index::new(plain_old, &anchors::without(plain_old.len(), taken))?
+    };
+    let covers = scan::covers(&index, plain_old, plain_new, &anchors, &mut |done| {
+        tell(Stage::Matching, done, plain_new.len());
     });
     drop(index);
-    encode::patch(old, new, &covers, options, &mut |done| {
-        progress(Progress {
-            stage: Stage::Coding,
-            done,
-            total: new.len() as u64,
-        });
+    encode::patch(old, new, &unpacked, &covers, options, &mut |done| {
+        tell(Stage::Coding, done, plain_new.len());
     })
 }

@@ -4,6 +4,7 @@
 
 use alloc::vec::Vec;
 
+use super::anchors::Anchor;
 use super::suffix::{Index, Match};
 
 /// A stretch of the new image that resembles one of the old.
@@ -20,9 +21,17 @@ const ADVANTAGE: isize = 8;
 const TELL_EVERY: usize = 1 << 20;
 
 /// The covers of `new`, in its order, not overlapping.
-pub(super) fn covers(index: &Index, new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec<Found> {
+pub(super) fn covers(
+    index: &Index,
+    old: &[u8],
+    new: &[u8],
+    anchors: &[Anchor],
+    progress: &mut dyn FnMut(u64),
+) -> Vec<Found> {
     let mut scanner = Scanner {
-        old: index.text(),
+        index,
+        anchors,
+        old,
         new,
         scan: 0,
         hit: Match::default(),
@@ -36,7 +45,7 @@ pub(super) fn covers(index: &Index, new: &[u8], progress: &mut dyn FnMut(u64)) -
             progress(scanner.scan as u64);
             told = scanner.scan + TELL_EVERY;
         }
-        let at_end = scanner.advance(index);
+        let at_end = scanner.advance();
         if let Some(cover) = scanner.close(at_end) {
             found.push(cover);
         }
@@ -46,6 +55,9 @@ pub(super) fn covers(index: &Index, new: &[u8], progress: &mut dyn FnMut(u64)) -
 }
 
 struct Scanner<'a> {
+    index: &'a Index<'a>,
+    /// Those that do not end before `scan`.
+    anchors: &'a [Anchor],
     old: &'a [u8],
     new: &'a [u8],
     scan: usize,
@@ -65,13 +77,31 @@ impl Scanner<'_> {
             .is_some_and(|byte| *byte == self.new[new_at])
     }
 
+    /// The longest match here: an anchor where there is one.
+    fn longest(&mut self) -> Match {
+        while let Some(anchor) = self.anchors.first() {
+            if self.scan >= anchor.new + anchor.len {
+                self.anchors = &self.anchors[1..];
+            } else if self.scan >= anchor.new {
+                let skip = self.scan - anchor.new;
+                return Match {
+                    at: anchor.old + skip,
+                    len: anchor.len - skip,
+                };
+            } else {
+                break;
+            }
+        }
+        self.index.longest(&self.new[self.scan..])
+    }
+
     /// Moves on to the next match worth taking; says whether the open cover is to be closed.
-    fn advance(&mut self, index: &Index) -> bool {
+    fn advance(&mut self) -> bool {
         let mut score = 0isize;
         self.scan += self.hit.len;
         let mut scored = self.scan;
         while self.scan < self.new.len() {
-            self.hit = index.longest(&self.new[self.scan..]);
+            self.hit = self.longest();
             while scored < self.scan + self.hit.len {
                 score += isize::from(self.agrees(scored));
                 scored += 1;

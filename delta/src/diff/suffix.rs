@@ -1,16 +1,20 @@
 //! Looking up the longest match in a sorted image.
 
+use alloc::borrow::Cow;
 use alloc::string::ToString as _;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use libsais::SuffixArrayConstruction;
 
 use super::DiffError;
 
-/// All suffixes of a text in order, with a table by their first two bytes.
+/// All suffixes of parts of an image in order, with a table by their first two bytes.
 pub(super) struct Index<'a> {
-    text: &'a [u8],
+    text: Cow<'a, [u8]>,
+    /// Where the parts stand: in the text, in the image.
+    parts: Vec<(usize, Range<usize>)>,
     suffixes: Vec<i32>,
     buckets: Vec<u32>,
 }
@@ -23,12 +27,30 @@ pub(super) struct Match {
 }
 
 impl<'a> Index<'a> {
-    /// Sorts `text`.
-    pub(super) fn new(text: &'a [u8]) -> Result<Self, DiffError> {
+    /// Sorts the `parts` of `image`, which are in order and do not overlap.
+    pub(super) fn new(image: &'a [u8], parts: &[Range<usize>]) -> Result<Self, DiffError> {
+        let whole = matches!(parts, [part] if *part == (0..image.len()));
+        let text: Cow<'a, [u8]> = if whole {
+            Cow::Borrowed(image)
+        } else {
+            Cow::Owned(
+                parts
+                    .iter()
+                    .flat_map(|part| &image[part.clone()])
+                    .copied()
+                    .collect(),
+            )
+        };
+        let starts = parts.iter().scan(0, |next, part| {
+            let start = *next;
+            *next += part.len();
+            Some(start)
+        });
+        let parts = starts.zip(parts.iter().cloned()).collect();
         let suffixes = if text.is_empty() {
             Vec::new()
         } else {
-            SuffixArrayConstruction::for_text(text)
+            SuffixArrayConstruction::for_text(&text)
                 .in_owned_buffer32()
                 .single_threaded()
                 .run()
@@ -44,16 +66,13 @@ impl<'a> Index<'a> {
         }
         Ok(Self {
             text,
+            parts,
             suffixes,
             buckets,
         })
     }
 
-    pub(super) fn text(&self) -> &'a [u8] {
-        self.text
-    }
-
-    /// The longest stretch of the text that `wanted` begins with.
+    /// The longest stretch of the parts that `wanted` begins with.
     pub(super) fn longest(&self, wanted: &[u8]) -> Match {
         if wanted.len() < 2 {
             return Match::default();
@@ -87,9 +106,17 @@ impl<'a> Index<'a> {
         } else {
             (high, high_len)
         };
+        self.in_image(self.suffixes[best] as usize, len)
+    }
+
+    /// A match in the text as one in the image: it ends where its part does.
+    fn in_image(&self, at: usize, len: usize) -> Match {
+        let part = self.parts.partition_point(|(start, _)| *start <= at) - 1;
+        let (start, range) = &self.parts[part];
+        let at = range.start + (at - start);
         Match {
-            at: self.suffixes[best] as usize,
-            len,
+            at,
+            len: len.min(range.end - at),
         }
     }
 

@@ -14,6 +14,8 @@
 
 mod base;
 mod checkpoint;
+mod emit;
+mod old;
 mod sink;
 mod window;
 
@@ -27,6 +29,7 @@ use crate::error::{Damage, PatchError};
 use crate::header::{Accept, HEADER_LEN_MAX, Header};
 use crate::image::{ImageError, NewImage, OldImage};
 use crate::plan::{Bounds, Map};
+use old::{Cache, OldView};
 use sink::Sink;
 
 /// How far a patch has come.
@@ -58,11 +61,14 @@ pub struct Patcher {
     map_at: u64,
     /// What of the region is done.
     map_done: u32,
+    /// Bytes of the new image that were made before the region (after a resume: at most these).
+    region_from: u64,
     /// The piece of the patch that is being collected.
     buffer: Vec<u8>,
     /// Where in the patch `buffer` begins.
     at: u64,
     sink: Sink,
+    cache: Cache,
     /// A resumed patcher reads its region's map again and then leaps here.
     leap: Option<(u64, u32)>,
     checkpoint: Option<Checkpoint>,
@@ -88,9 +94,11 @@ impl Patcher {
             map: Map::default(),
             map_at: 0,
             map_done: 0,
+            region_from: 0,
             buffer: Vec::new(),
             at: 0,
             sink: Sink::new(accept.block_len),
+            cache: Cache::default(),
             leap: None,
             checkpoint: None,
         }
@@ -115,6 +123,7 @@ impl Patcher {
         this.sink = Sink::resumed(accept.block_len, checkpoint.written, &checkpoint.tail)
             .filter(|_| checkpoint.written <= header.new_len)
             .ok_or(PatchError::Checkpoint)?;
+        this.sink.expect(header.new_len);
         this.stage = match () {
             () if checkpoint.written == header.new_len => Stage::Done,
             () => Stage::Map,
@@ -229,6 +238,7 @@ impl Patcher {
         header.accepted_by(&self.accept)?;
         base::check(&header, old)?;
         self.buffer.truncate(len);
+        self.sink.expect(header.new_len);
         self.header_bytes = core::mem::take(&mut self.buffer);
         self.at = len as u64;
         self.map_at = self.at;
@@ -281,11 +291,9 @@ impl Patcher {
     fn open_region(&mut self, frame_at: u64) -> Result<(), PatchError> {
         let header = self.header.as_ref().expect("a map follows a header");
         let payload = core::mem::take(&mut self.buffer);
-        let done_before = self.leap.map_or(0, |(_, done)| u64::from(done));
         let bounds = Bounds {
             old_len: header.old_len,
-            new_len: header.new_len + done_before - self.sink.written(),
-            covers_max: header.limits.covers_max,
+            limits: header.limits,
         };
         let damaged = || PatchError::damaged(frame_at, Damage::Map);
         let mut bits = Decoder::new(&payload);
@@ -293,6 +301,7 @@ impl Patcher {
         if !bits.used_exactly() {
             return Err(damaged());
         }
+        self.cache.clear();
         self.map_at = frame_at;
         self.map_done = 0;
         self.stage = Stage::Window;
@@ -315,19 +324,34 @@ impl Patcher {
     ) -> Result<(), PatchError> {
         let header = self.header.as_ref().expect("a window follows a header");
         let payload = core::mem::take(&mut self.buffer);
+        let mut view = OldView {
+            image: old,
+            image_len: header.old_len,
+            extents: &self.map.extents.old,
+            cache: &mut self.cache,
+            cache_max: header.limits.cache_max,
+            asked_at: frame_at,
+        };
+        let place = window::Place {
+            frame_at,
+            profile: header.profile,
+            map: &self.map,
+            from: self.map_done,
+        };
         let len = window::apply(
             &payload,
-            &window::Place {
-                frame_at,
-                profile: header.profile,
-                map: &self.map,
-                from: self.map_done,
-            },
-            old,
-            &mut self.sink.with(new),
+            &place,
+            &mut view,
+            &mut self.sink.with(new, frame_at),
         )?;
         self.map_done += len;
         if self.map_done == self.map.len {
+            let whole = self.sink.written() == header.new_len;
+            // A region that makes nothing would let a patch go on for ever.
+            if whole != self.map.last || self.sink.written() == self.region_from {
+                return Err(PatchError::damaged(frame_at, Damage::Map));
+            }
+            self.region_from = self.sink.written();
             self.map_at = self.at;
             self.map_done = 0;
             self.map = Map::default();

@@ -5,13 +5,15 @@
 
 use alloc::vec::Vec;
 
-use crate::error::PatchError;
+use crate::error::{Damage, PatchError};
 use crate::image::NewImage;
 
 #[derive(Debug)]
 pub(super) struct Sink {
     block_len: usize,
     written: u64,
+    /// The new image is not longer than this.
+    written_max: u64,
     /// The bytes since the last multiple of `block_len`.
     tail: Vec<u8>,
     replay: bool,
@@ -22,6 +24,7 @@ impl Sink {
         Self {
             block_len: block_len.max(1) as usize,
             written: 0,
+            written_max: 0,
             tail: Vec::new(),
             replay: false,
         }
@@ -36,6 +39,11 @@ impl Sink {
             replay: !tail.is_empty(),
             ..this
         })
+    }
+
+    /// Tells how long the new image is.
+    pub(super) fn expect(&mut self, new_len: u64) {
+        self.written_max = new_len;
     }
 
     pub(super) fn written(&self) -> u64 {
@@ -54,8 +62,13 @@ impl Sink {
         Ok(())
     }
 
-    pub(super) fn with<'a>(&'a mut self, new: &'a mut dyn NewImage) -> Output<'a> {
-        Output { sink: self, new }
+    /// The sink and the image together, for the window that begins at `frame_at` of the patch.
+    pub(super) fn with<'a>(&'a mut self, new: &'a mut dyn NewImage, frame_at: u64) -> Output<'a> {
+        Output {
+            sink: self,
+            new,
+            frame_at,
+        }
     }
 }
 
@@ -63,12 +76,16 @@ impl Sink {
 pub(super) struct Output<'a> {
     sink: &'a mut Sink,
     new: &'a mut dyn NewImage,
+    frame_at: u64,
 }
 
 impl Output<'_> {
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), PatchError> {
-        self.new.append(bytes).map_err(PatchError::New)?;
         let sink = &mut *self.sink;
+        if bytes.len() as u64 > sink.written_max - sink.written {
+            return Err(PatchError::damaged(self.frame_at, Damage::Window));
+        }
+        self.new.append(bytes).map_err(PatchError::New)?;
         sink.written += bytes.len() as u64;
         let tail_len = (sink.written % sink.block_len as u64) as usize;
         if tail_len < bytes.len() {

@@ -2,12 +2,13 @@
 
 use alloc::vec;
 
+use super::emit::Emitter;
+use super::old::OldView;
 use super::sink::Output;
 use crate::codec::varint::Reader;
 use crate::codec::zstd::Stream;
 use crate::error::{Damage, PatchError};
 use crate::header::Profile;
-use crate::image::OldImage;
 use crate::plan::{Map, Segment};
 
 /// Work goes in pieces of this size, counted from a cover's start.
@@ -26,7 +27,7 @@ pub(super) struct Place<'a> {
 pub(super) fn apply(
     payload: &[u8],
     place: &Place,
-    old: &mut dyn OldImage,
+    old: &mut OldView,
     out: &mut Output,
 ) -> Result<u32, PatchError> {
     let damaged = || PatchError::damaged(place.frame_at, Damage::Window);
@@ -48,6 +49,7 @@ pub(super) fn apply(
     })()
     .ok_or_else(damaged)?;
 
+    let mut out = Emitter::new(&place.map.extents.new, place.from, out, place.frame_at);
     let mut buffer = vec![0; PIECE as usize];
     let mut addend = vec![0; PIECE as usize];
     for segment in place.map.segments(place.from, place.from + len) {
@@ -58,8 +60,7 @@ pub(super) fn apply(
                     let at = skip + done;
                     let size = (PIECE - at % PIECE).min(len - done);
                     let piece = &mut buffer[..size as usize];
-                    old.read_at(cover.old + u64::from(at), piece)
-                        .map_err(PatchError::Old)?;
+                    old.read_at(cover.old + u64::from(at), piece)?;
                     if !cover.exact {
                         let addend = &mut addend[..size as usize];
                         streams.0.read(addend).ok_or_else(damaged)?;
@@ -67,7 +68,7 @@ pub(super) fn apply(
                             *byte = byte.wrapping_add(*add);
                         }
                     }
-                    out.append(piece)?;
+                    out.take(piece)?;
                     done += size;
                 }
             }
@@ -77,13 +78,13 @@ pub(super) fn apply(
                     let size = left.min(PIECE);
                     let piece = &mut buffer[..size as usize];
                     streams.1.read(piece).ok_or_else(damaged)?;
-                    out.append(piece)?;
+                    out.take(piece)?;
                     left -= size;
                 }
             }
         }
     }
-    if streams.0.at_end() && streams.1.at_end() {
+    if streams.0.at_end() && streams.1.at_end() && out.is_closed() {
         Ok(len)
     } else {
         Err(damaged())

@@ -3,13 +3,20 @@
 //! A region is a stretch of the new image with one map; a window is a stretch of a region with one
 //! frame. The map is a list of covers in order of the new image, what lies between them is literal.
 //!
+//! Both images are logical ones here: see [`extents`].
+//!
 //! Invariants of a [`Map`]: covers are in order and do not overlap in the new image, each has a
 //! length, and each lies within the old image and within the region.
 
+pub(crate) mod extents;
+mod models;
+
 use alloc::vec::Vec;
 
-use crate::codec::numbers::{Numbers, unzigzag, zigzag};
-use crate::codec::range::{Bits, Decoder, Prob};
+use crate::codec::range::Decoder;
+use crate::header::Limits;
+use extents::Extents;
+use models::{Models, START};
 
 /// Regions are not longer, so that a cover's place and length fit 32 bits.
 pub(crate) const REGION_LEN_MAX: u64 = 1 << 31;
@@ -40,8 +47,12 @@ impl Cover {
 /// Where a region's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Map {
-    /// Bytes of the new image in this region.
+    /// Bytes of the logical new image in this region.
     pub(crate) len: u32,
+    /// Whether the new image ends with it.
+    pub(crate) last: bool,
+    /// What is compressed in it and in the old image.
+    pub(crate) extents: Extents,
     /// In order of the new image.
     pub(crate) covers: Vec<Cover>,
 }
@@ -88,10 +99,12 @@ impl Map {
 
     /// Writes a map, by the steps that read it.
     #[cfg(feature = "diff")]
-    pub(crate) fn write(&self, bits: &mut impl Bits) {
+    pub(crate) fn write(&self, bits: &mut impl crate::codec::range::Bits) {
         let mut models = Models::new();
         models.head.code(bits, 0, u64::from(self.len));
         models.head.code(bits, 1, self.covers.len() as u64);
+        models.head.code(bits, 2, self.last.into());
+        self.extents.write(bits);
         let mut previous = START;
         for cover in &self.covers {
             models.cover(bits, &previous, Some(*cover));
@@ -104,17 +117,20 @@ impl Map {
         let mut models = Models::new();
         let len = models.head.code(bits, 0, 0);
         let count = models.head.code(bits, 1, 0);
-        if len == 0 || len > bounds.new_len.min(REGION_LEN_MAX) || count > bounds.covers_max {
+        let last = models.head.code(bits, 2, 0) != 0;
+        if len == 0 || len > REGION_LEN_MAX || count > bounds.limits.covers_max {
             return None;
         }
         let len = u32::try_from(len).ok()?;
+        let extents = Extents::read(bits, len, bounds)?;
+        let logical_len = extents.logical_len(bounds.old_len);
         // Bounded by what the device accepted; grown as covers really come.
         let mut covers = Vec::new();
         let mut previous = START;
         for _ in 0..count {
             let cover = models.cover(bits, &previous, None)?;
             let fits = u64::from(cover.new) + u64::from(cover.len) <= u64::from(len)
-                && cover.old.checked_add(u64::from(cover.len))? <= bounds.old_len
+                && cover.old.checked_add(u64::from(cover.len))? <= logical_len
                 && !bits.ran_dry();
             if !fits {
                 return None;
@@ -123,7 +139,12 @@ impl Map {
             previous = cover;
         }
         covers.shrink_to_fit();
-        Some(Self { len, covers })
+        Some(Self {
+            len,
+            last,
+            extents,
+            covers,
+        })
     }
 }
 
@@ -131,94 +152,5 @@ impl Map {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) old_len: u64,
-    /// What is left of the new image.
-    pub(crate) new_len: u64,
-    pub(crate) covers_max: u64,
-}
-
-/// The cover before the first.
-const START: Cover = Cover {
-    old: 0,
-    new: 0,
-    len: 0,
-    exact: false,
-};
-
-/// The adaptive models of a map.
-struct Models {
-    head: Numbers,
-    gap: Numbers,
-    len: Numbers,
-    jump: Numbers,
-    same_diagonal: [Prob; 4],
-    adjacent: [Prob; 4],
-    exact: [Prob; 2],
-    previous_kind: usize,
-    previous_class: usize,
-}
-
-impl Models {
-    fn new() -> Self {
-        Self {
-            head: Numbers::new(2),
-            gap: Numbers::new(4),
-            len: Numbers::new(8),
-            jump: Numbers::new(4),
-            same_diagonal: [Prob::new(); 4],
-            adjacent: [Prob::new(); 4],
-            exact: [Prob::new(); 2],
-            previous_kind: 0,
-            previous_class: 0,
-        }
-    }
-
-    /// Codes `cover` after `previous`; `None` when the numbers read lead nowhere.
-    fn cover(
-        &mut self,
-        bits: &mut impl Bits,
-        previous: &Cover,
-        cover: Option<Cover>,
-    ) -> Option<Cover> {
-        let known = cover.unwrap_or(START);
-        let kind = self.previous_kind;
-        let gap = self.gap.code(
-            bits,
-            kind,
-            u64::from(known.new.wrapping_sub(previous.new_end())),
-        );
-        let new = previous.new_end().checked_add(u32::try_from(gap).ok()?)?;
-
-        let adjacent = i64::try_from(previous.old_end()).ok()?;
-        let diagonal = adjacent.checked_add(i64::try_from(gap).ok()?)?;
-        let known_old = i64::try_from(known.old).ok()?;
-        let on_diagonal =
-            self.same_diagonal[kind].code(bits, u32::from(known_old != diagonal)) == 0;
-        let (old, kind) = if on_diagonal {
-            (diagonal, 0)
-        } else if self.adjacent[kind].code(bits, u32::from(known_old != adjacent)) == 0 {
-            (adjacent, 1)
-        } else {
-            let jump = zigzag(known_old.wrapping_sub(adjacent));
-            (
-                adjacent.checked_add(unzigzag(self.jump.code(bits, kind, jump)))?,
-                2,
-            )
-        };
-        self.previous_kind = kind;
-
-        let context = kind * 2 + usize::from(self.previous_class > 6);
-        let len = u32::try_from(self.len.code(bits, context, u64::from(known.len))).ok()?;
-        if len == 0 {
-            return None;
-        }
-        new.checked_add(len)?;
-        self.previous_class = (32 - len.leading_zeros()) as usize;
-        let exact = self.exact[usize::from(self.previous_class > 6)].code(bits, known.exact.into());
-        Some(Cover {
-            old: u64::try_from(old).ok()?,
-            new,
-            len,
-            exact: exact == 1,
-        })
-    }
+    pub(crate) limits: Limits,
 }

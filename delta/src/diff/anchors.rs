@@ -1,0 +1,192 @@
+//! Long equal stretches, found by a rolling hash before anything is sorted: in most updates they
+//! are most of the image, and what they cover need not be sorted at all.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::suffix::common_prefix;
+
+/// A stretch of the new image that equals one of the old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) old: usize,
+    pub(super) new: usize,
+    pub(super) len: usize,
+}
+
+/// Length of the blocks that are looked up; no shorter anchor is found.
+const BLOCK: usize = 1024;
+/// Images below this are quicker to sort than to look through.
+const IMAGE_MIN: usize = 1 << 20;
+/// Multiplier of the rolling hash.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Finds anchors in order of the new image, not overlapping there.
+pub(super) fn find(old: &[u8], new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec<Anchor> {
+    if old.len() < IMAGE_MIN || new.len() < BLOCK {
+        return Vec::new();
+    }
+    let table = Table::new(old);
+    let leaving = (0..BLOCK - 1).fold(1u64, |power, _| power.wrapping_mul(BASE));
+    let mut anchors: Vec<Anchor> = Vec::new();
+    let (mut at, mut hash, mut fresh, mut told) = (0, 0u64, true, 0);
+    while at + BLOCK <= new.len() {
+        if at >= told {
+            progress(at as u64);
+            told = at + (4 << 20);
+        }
+        if fresh {
+            hash = hash_of(&new[at..at + BLOCK]);
+            fresh = false;
+        }
+        let floor = anchors.last().map_or(0, |last| last.new + last.len);
+        let found = table.candidate(hash).and_then(|candidate| {
+            let along = anchors.last().map(|last| last.old + (at - last.new));
+            let here =
+                |place: &usize| old.get(*place..*place + BLOCK) == Some(&new[at..at + BLOCK]);
+            along.filter(here).or(Some(candidate).filter(here))
+        });
+        if let Some(place) = found {
+            let forwards = common_prefix(&old[place..], &new[at..]);
+            let backwards = old[..place].iter().rev().zip(new[floor..at].iter().rev());
+            let backwards = backwards.take_while(|(a, b)| a == b).count();
+            anchors.push(Anchor {
+                old: place - backwards,
+                new: at - backwards,
+                len: backwards + forwards,
+            });
+            at += forwards;
+            fresh = true;
+            continue;
+        }
+        if let Some(next) = new.get(at + BLOCK) {
+            hash = hash.wrapping_sub(u64::from(new[at]).wrapping_mul(leaving));
+            hash = hash.wrapping_mul(BASE).wrapping_add(u64::from(*next));
+        }
+        at += 1;
+    }
+    anchors
+}
+
+fn hash_of(block: &[u8]) -> u64 {
+    block.iter().fold(0, |hash, byte| {
+        hash.wrapping_mul(BASE).wrapping_add(u64::from(*byte))
+    })
+}
+
+/// Blocks of the old image by their hash.
+struct Table {
+    /// Hash tags and block numbers; a slot of `u32::MAX` is empty.
+    slots: Vec<(u32, u32)>,
+    shift: u32,
+}
+
+impl Table {
+    /// Slots looked at before giving up: crowded places are repetitive ones.
+    const PROBES: usize = 8;
+
+    fn new(old: &[u8]) -> Self {
+        let blocks = old.len() / BLOCK;
+        let bits = (blocks * 2).next_power_of_two().trailing_zeros().max(4);
+        let mut this = Self {
+            slots: vec![(0, u32::MAX); 1 << bits],
+            shift: 64 - bits,
+        };
+        for (number, block) in old.chunks_exact(BLOCK).enumerate() {
+            this.insert(hash_of(block), number as u32);
+        }
+        this
+    }
+
+    fn places(&self, hash: u64) -> (impl Iterator<Item = usize> + use<>, u32) {
+        let mixed = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let (first, mask) = ((mixed >> self.shift) as usize, self.slots.len() - 1);
+        (
+            (0..Self::PROBES).map(move |step| (first + step) & mask),
+            mixed as u32,
+        )
+    }
+
+    fn insert(&mut self, hash: u64, number: u32) {
+        let (places, tag) = self.places(hash);
+        for place in places {
+            let slot = self.slots[place];
+            if slot.1 == u32::MAX {
+                self.slots[place] = (tag, number);
+                return;
+            }
+            if slot.0 == tag {
+                return;
+            }
+        }
+    }
+
+    fn candidate(&self, hash: u64) -> Option<usize> {
+        let (mut places, tag) = self.places(hash);
+        places
+            .find_map(|place| {
+                let slot = self.slots[place];
+                (slot.1 == u32::MAX || slot.0 == tag).then_some(slot)
+            })
+            .filter(|slot| slot.1 != u32::MAX)
+            .map(|slot| slot.1 as usize * BLOCK)
+    }
+}
+
+/// What is left of `0..len` without `taken` (in any order, may overlap).
+pub(super) fn without(len: usize, mut taken: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    taken.sort_unstable_by_key(|range| range.start);
+    let (mut left, mut at) = (Vec::new(), 0);
+    for range in taken {
+        if range.start > at {
+            left.push(at..range.start);
+        }
+        at = at.max(range.end);
+    }
+    if at < len {
+        left.push(at..len);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moved_blocks_are_found_whole() {
+        let old: Vec<u8> = (0..2u64 << 20)
+            .map(|n| (n.wrapping_mul(BASE).rotate_left(29).wrapping_mul(BASE) >> 51) as u8)
+            .collect();
+        let new = [
+            b"head",
+            &old[500_000..900_000],
+            b"middle",
+            &old[10_000..300_000],
+        ]
+        .concat();
+        let anchors = find(&old, &new, &mut |_| {});
+        assert_eq!(
+            anchors,
+            [
+                Anchor {
+                    old: 500_000,
+                    new: 4,
+                    len: 400_000
+                },
+                Anchor {
+                    old: 10_000,
+                    new: 400_010,
+                    len: 290_000
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_left_has_no_overlap() {
+        assert_eq!(without(10, vec![3..5, 0..1, 4..7]), [1..3, 7..10]);
+        assert_eq!(without(3, vec![0..3]), []);
+    }
+}
