@@ -1,3 +1,4 @@
 //! Vectors that others made.
 
+mod uptane;
 mod wycheproof;

