@@ -1,0 +1,285 @@
+//! A server, its folder, its authority, a published tree, and devices: all real, on loopback.
+//!
+//! The server is the binary itself; the client is rustls with a few lines of HTTP/1.1, so that a
+//! test can stall, cut and resume where it likes.
+
+pub mod client;
+pub mod tree;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ampoule_protocol::device::{Installed, Inventory, Outcome, RECEIPT_TYPE, Receipt};
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::name::{ComponentName, DeviceId, HardwareId, ProductName};
+use ampoule_protocol::sign;
+use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::version::RollbackIndex;
+
+use self::client::Client;
+use self::tree::Tree;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ampoule-server");
+
+/// A folder with an authority, a tree and a configuration; no server runs yet.
+pub struct World {
+    folder: tempfile::TempDir,
+    pub tree: Tree,
+    /// Lines for the end of `server.toml`; begin with a section.
+    pub extra: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(&["dev-ca", "--dir", text(folder.path())]);
+        assert!(output.status.success(), "{}", said(&output));
+        let tree = Tree::publish(&folder.path().join("published"));
+        std::fs::write(
+            folder.path().join("timestamp.key"),
+            tree.timestamp_key_pem(),
+        )
+        .unwrap();
+        Self {
+            folder,
+            tree,
+            extra: String::new(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        let path = self.path("server.toml");
+        let devices = r#"[devices]
+listen = "127.0.0.1:0"
+certificate = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+"#;
+        let rest = r#"[admin]
+socket = "admin.sock"
+[tree]
+path = "published"
+[store]
+path = "state"
+"#;
+        let timestamp = "[timestamp]\nkey = \"timestamp.key\"\n";
+        let mut parts = vec![devices.to_string(), rest.to_string()];
+        if !self.extra.contains("[timestamp]") {
+            parts.push(timestamp.to_string());
+        }
+        // Members for [devices] come first in `extra`, before any section.
+        let (more_devices, sections) = match self.extra.find('[') {
+            Some(at) => self.extra.split_at(at),
+            None => (self.extra.as_str(), ""),
+        };
+        parts[0].push_str(more_devices);
+        parts.push(sections.to_string());
+        std::fs::write(&path, parts.concat()).unwrap();
+        path
+    }
+
+    /// Issues a certificate, enrols the device, and gives it.
+    pub fn enroll(&self, device: &str) -> Device {
+        self.enroll_with(device, &[])
+    }
+
+    pub fn enroll_with(&self, device: &str, more: &[&str]) -> Device {
+        let dir = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
+        let config = self.config();
+        let mut args = vec![
+            "enroll",
+            "--config",
+            text(&config),
+            "--dir",
+            text(&dir),
+            device,
+        ];
+        args.extend(more);
+        let output = run(&args);
+        assert!(output.status.success(), "{}", said(&output));
+        Device {
+            id: DeviceId::parse(device).unwrap(),
+            dir,
+        }
+    }
+
+    pub fn start(&self) -> Server {
+        Server::start(&self.config())
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(config: &Path) -> Self {
+        Self::try_start(config).unwrap_or_else(|said| panic!("the server did not start: {said}"))
+    }
+
+    pub fn try_start(config: &Path) -> Result<Self, String> {
+        let mut child = Command::new(BINARY)
+            .args(["run", "--config", text(config)])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let Some(address) = line.trim().strip_prefix("listening on ") else {
+            let mut said = String::new();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut said)
+                .unwrap();
+            child.wait().unwrap();
+            return Err(said);
+        };
+        Ok(Self {
+            address: address.parse().unwrap(),
+            child,
+        })
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end and gives what was said on standard error.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut said = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        (status.code(), said)
+    }
+
+    pub fn stop(self) -> String {
+        self.signal("TERM");
+        let (code, said) = self.ended();
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A device's identity.
+pub struct Device {
+    pub id: DeviceId,
+    pub dir: PathBuf,
+}
+
+impl Device {
+    pub fn client(&self, server: &Server) -> Client {
+        Client::new(server.address, &self.dir)
+    }
+
+    pub fn inventory(&self, seq: u64) -> Vec<u8> {
+        let inventory = Inventory {
+            device: self.id.clone(),
+            product: ProductName::parse("infusion-pump").unwrap(),
+            hardware: HardwareId::parse("pump-mk3").unwrap(),
+            components: vec![Installed {
+                name: ComponentName::parse("rootfs").unwrap(),
+                version: None,
+                sha256: Some(Digest::of(b"image")),
+            }],
+            floor: RollbackIndex(16),
+            agent_version: "0.1.0".into(),
+            time: UtcTime::EPOCH,
+            seq,
+        };
+        serde_json::to_vec(&inventory).unwrap()
+    }
+
+    pub fn receipt(&self, seq: u64) -> Vec<u8> {
+        let receipt = Receipt {
+            kind: RECEIPT_TYPE.into(),
+            format: 1,
+            device: self.id.clone(),
+            seq,
+            product: ProductName::parse("infusion-pump").unwrap(),
+            hardware: HardwareId::parse("pump-mk3").unwrap(),
+            outcome: Outcome::Committed,
+            release: None,
+            before: Vec::new(),
+            after: Vec::new(),
+            floor: RollbackIndex(17),
+            via: None,
+            bytes_fetched: seq,
+            attempts: 1,
+            gates: Vec::new(),
+            health: Vec::new(),
+            code: None,
+            detail: None,
+            started: UtcTime::EPOCH,
+            finished: UtcTime::EPOCH,
+            clock_sane: true,
+        };
+        let pem = std::fs::read_to_string(self.dir.join("device.key")).unwrap();
+        receipt.sign(&*sign::from_pkcs8_pem(&pem).unwrap()).unwrap()
+    }
+}
+
+pub fn run(args: &[&str]) -> Output {
+    Command::new(BINARY).args(args).output().unwrap()
+}
+
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Asks until it is so; nothing here waits for a fixed time.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,142 @@
+//! A published tree with one key for every role, that can be published again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::metadata::{
+    MetaFile, Payload, RoleKeys, RoleType, Root, Snapshot, TargetFile, Targets, Timestamp,
+};
+use ampoule_protocol::name::{RoleName, TargetPath};
+use ampoule_protocol::paths;
+use ampoule_protocol::repo::Draft;
+use ampoule_protocol::sign::{Ed25519Key, Sign};
+use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::version::MetaVersion;
+
+/// The image that the tree offers; long enough that no socket buffer takes it whole.
+pub const IMAGE_LEN: usize = 48 << 20;
+
+pub struct Tree {
+    pub folder: PathBuf,
+    pub image_path: String,
+    pub root: Root,
+    targets: Targets,
+    snapshot: Snapshot,
+    timestamp: Timestamp,
+}
+
+pub fn key(seed: u8) -> Ed25519Key {
+    Ed25519Key::from_seed(&[seed; 32]).unwrap()
+}
+
+fn days(days: i64) -> UtcTime {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    UtcTime::from_unix(i64::try_from(now).unwrap()).plus_secs(days * 86_400)
+}
+
+fn sign(payload: &impl Payload, seeds: &[u8]) -> Vec<u8> {
+    let mut draft = Draft::new(payload);
+    for seed in seeds {
+        draft.sign(&key(*seed)).unwrap();
+    }
+    draft.to_bytes()
+}
+
+/// Byte `n` of the image.
+pub fn image_byte(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+impl Tree {
+    /// Key 1 signs root, targets and snapshot; key 2 the timestamp.
+    pub fn publish(folder: &Path) -> Self {
+        let mut root = Root::new(days(365));
+        for (role, seed) in RoleType::ALL.map(|role| (role, 1)) {
+            let seed = if role == RoleType::Timestamp { 2 } else { seed };
+            let key = key(seed).public_key().to_key();
+            root.roles.insert(role, RoleKeys::new(vec![key.id()], 1));
+            root.keys.insert(key.id(), key);
+        }
+        let image: Vec<u8> = (0..IMAGE_LEN).map(image_byte).collect();
+        let digest = Digest::of(&image);
+        let mut targets = Targets::new(days(365));
+        let path = TargetPath::parse("infusion-pump/rootfs-1.0.0.img").unwrap();
+        targets
+            .targets
+            .insert(path, TargetFile::new(image.len() as u64, digest));
+        let snapshot = Snapshot::new(days(90));
+        let nothing = MetaFile::of(snapshot.common.version, b"");
+        let timestamp = Timestamp::new(days(7), nothing);
+        let image_path = format!("targets/infusion-pump/{digest}.rootfs-1.0.0.img");
+        fs::create_dir_all(folder.join("metadata")).unwrap();
+        fs::create_dir_all(folder.join("targets/infusion-pump")).unwrap();
+        fs::write(folder.join(&image_path), image).unwrap();
+        let mut tree = Self {
+            folder: folder.into(),
+            image_path,
+            root,
+            targets,
+            snapshot,
+            timestamp,
+        };
+        tree.write_root(&[1]);
+        tree.write_rest();
+        tree
+    }
+
+    pub fn timestamp_key_pem(&self) -> String {
+        key(2).to_pkcs8_pem().to_string()
+    }
+
+    /// Publishes the next version of targets, snapshot and timestamp.
+    pub fn publish_next(&mut self) {
+        self.targets.common.bump(days(365)).unwrap();
+        self.snapshot.common.bump(days(90)).unwrap();
+        self.timestamp.common.bump(days(7)).unwrap();
+        self.write_rest();
+    }
+
+    pub fn snapshot_version(&self) -> MetaVersion {
+        self.snapshot.common.version
+    }
+
+    /// The tree as it would be with an older snapshot: a signed one, replayed.
+    pub fn replay(&mut self, version: u64) {
+        let name = format!("{version}.snapshot.json");
+        let bytes = fs::read(self.metadata(&name)).unwrap();
+        self.timestamp.common.bump(days(7)).unwrap();
+        self.timestamp.snapshot = MetaFile::of(MetaVersion::new(version).unwrap(), &bytes);
+        self.write("timestamp.json", &sign(&self.timestamp, &[2]));
+    }
+
+    pub fn metadata(&self, name: &str) -> PathBuf {
+        self.folder.join("metadata").join(name)
+    }
+
+    fn write_root(&self, seeds: &[u8]) {
+        let name = paths::root_file(self.root.common.version);
+        self.write(&name, &sign(&self.root, seeds));
+    }
+
+    fn write_rest(&mut self) {
+        let targets = sign(&self.targets, &[1]);
+        let version = self.targets.common.version;
+        let role = RoleName::targets();
+        self.write(&paths::role_file(&role, Some(version)), &targets);
+        self.snapshot
+            .meta
+            .insert(Snapshot::meta_name(&role), MetaFile::of(version, &targets));
+        let snapshot = sign(&self.snapshot, &[1]);
+        let version = self.snapshot.common.version;
+        self.write(&paths::snapshot_file(Some(version)), &snapshot);
+        self.timestamp.snapshot = MetaFile::of(version, &snapshot);
+        self.write("timestamp.json", &sign(&self.timestamp, &[2]));
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let new = self.metadata(".new");
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, self.metadata(name)).unwrap();
+    }
+}
