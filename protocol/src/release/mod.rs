@@ -39,6 +39,7 @@ use crate::json::{self, Map, Value};
 use crate::limits::{RELEASE_LIST_MAX, RELEASE_TEXT_MAX};
 use crate::name::{ComponentName, HardwareId, ProductName, TargetPath};
 use crate::tree::{TreeError, TreeShape};
+use crate::trust::TrustedTarget;
 use crate::version::RollbackIndex;
 
 /// The member of `custom` that is ours.
@@ -222,6 +223,19 @@ impl Release {
         let release: Self = serde_json::from_slice(&json::compact(description))
             .map_err(|error| ReleaseError::Form(error.to_string()))?;
         release.check()?;
+        Ok(release)
+    }
+
+    /// Reads the description of a trusted release target, which must stand under its own path: a
+    /// role that signs for one release must not have it taken for another.
+    ///
+    /// # Errors
+    /// As [`Release::from_custom`], and a description of another product or version.
+    pub fn of_target(target: &TrustedTarget) -> Result<Self, ReleaseError> {
+        let release = Self::from_custom(target.file().custom.as_ref())?;
+        if release.path() != *target.path() {
+            return Err(content("version", "it is the description of another release"));
+        }
         Ok(release)
     }
 
