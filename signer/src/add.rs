@@ -53,7 +53,9 @@ pub fn add(
     let folder = durable::folder_of(toml);
     let Some(file) = file else {
         document.check()?;
-        return Err(SignerError::Ourselves("a fault was found and not noted".to_owned()));
+        return Err(SignerError::Ourselves(
+            "a fault was found and not noted".to_owned(),
+        ));
     };
     let product = ProductName::parse(&file.product).ok();
     let role = product.as_ref().map(role_of).transpose()?;
@@ -63,15 +65,33 @@ pub fn add(
         }
         _ => None,
     };
-    let releases = before.as_ref().map(|before| before.releases.as_slice()).unwrap_or_default();
-    check(&document, &file, &Known { settings: &workspace.settings, releases }, folder);
+    let releases = before
+        .as_ref()
+        .map(|before| before.releases.as_slice())
+        .unwrap_or_default();
+    check(
+        &document,
+        &file,
+        &Known {
+            settings: &workspace.settings,
+            releases,
+        },
+        folder,
+    );
     document.check()?;
     let (Some(product), Some(role), Some(before)) = (product, role, before) else {
-        return Err(SignerError::Ourselves("an unknown product was not noted".to_owned()));
+        return Err(SignerError::Ourselves(
+            "an unknown product was not noted".to_owned(),
+        ));
     };
 
     let staging = workspace.layout.staged_targets();
-    let stage = Stage { disk, staging: &staging, product: &product, progress };
+    let stage = Stage {
+        disk,
+        staging: &staging,
+        product: &product,
+        progress,
+    };
     let release = stage.release(&file, folder)?;
     let toml = blob::store(disk, &staging, &release.path(), &mut bytes.as_slice(), None)?;
     let mut targets = before.targets;
@@ -81,7 +101,11 @@ pub fn add(
     releases::insert(&mut targets, &release, &toml)?;
     let request = redraft(disk, &mut workspace, &role, targets, now)?;
     let deltas_wanted = crate::deltas::wanted(&workspace, &release, &file).len();
-    Ok(Added { request, release, deltas_wanted })
+    Ok(Added {
+        request,
+        release,
+        deltas_wanted,
+    })
 }
 
 /// Drafts a new content of a targets role, as the version after the published one.
@@ -93,8 +117,8 @@ pub fn redraft(
     now: UtcTime,
 ) -> Result<PathBuf, SignerError> {
     let version = workspace.next_version(role);
-    targets.common.version = MetaVersion::new(version)
-        .ok_or_else(|| SignerError::Ourselves("version 0".to_owned()))?;
+    targets.common.version =
+        MetaVersion::new(version).ok_or_else(|| SignerError::Ourselves("version 0".to_owned()))?;
     targets.common.expires = now.plus_secs(Expiries::secs(workspace.settings.expiry.targets));
     let request = workspace.request(Repository::Image, role, targets.to_signed())?;
     workspace.stage(disk, request)
@@ -145,7 +169,11 @@ impl Before {
             .iter()
             .position(|release| release.version == file.version.value && !is_published(release));
         let replaced = same.map(|at| releases.remove(at));
-        Ok(Self { targets, releases, replaced })
+        Ok(Self {
+            targets,
+            releases,
+            replaced,
+        })
     }
 }
 
@@ -160,7 +188,9 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn release(&self, file: &ReleaseFile, folder: &Path) -> Result<Release, SignerError> {
         let texts = |list: &[crate::toml_doc::At<String>]| {
-            list.iter().map(|text| text.value.clone()).collect::<Vec<_>>()
+            list.iter()
+                .map(|text| text.value.clone())
+                .collect::<Vec<_>>()
         };
         let components = file
             .components
@@ -208,15 +238,28 @@ impl Stage<'_> {
             Path::new(&format!("{}.leaves", component.name.value)),
         )?;
         let leaves = tree.leaves_bytes();
-        let leaves =
-            blob::store(self.disk, self.staging, &leaves_path, &mut leaves.as_slice(), None)?;
+        let leaves = blob::store(
+            self.disk,
+            self.staging,
+            &leaves_path,
+            &mut leaves.as_slice(),
+            None,
+        )?;
         Ok(Component {
             name: component.name.value.clone(),
-            hardware: component.hardware.iter().map(|id| id.value.clone()).collect(),
+            hardware: component
+                .hardware
+                .iter()
+                .map(|id| id.value.clone())
+                .collect(),
             install: component.install.clone(),
             requires: component.requires.clone(),
             artifact,
-            blocks: Blocks { block_len: BLOCK_LEN_DEFAULT, root: tree.root(), leaves },
+            blocks: Blocks {
+                block_len: BLOCK_LEN_DEFAULT,
+                root: tree.root(),
+                leaves,
+            },
             deltas: Vec::new(),
         })
     }

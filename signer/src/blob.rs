@@ -17,7 +17,10 @@ use crate::progress::{Counted, Progress};
 
 /// The file of a target in a folder of targets, `dir/HASH.name`.
 pub fn file_of(folder: &Path, file: &FileRef) -> PathBuf {
-    folder.join(paths::target_file(&file.path, Some(&Hashes::sha256(file.sha256))))
+    folder.join(paths::target_file(
+        &file.path,
+        Some(&Hashes::sha256(file.sha256)),
+    ))
 }
 
 /// Where a target's bytes are now: published, or else staged.
@@ -40,10 +43,19 @@ pub fn store(
 ) -> Result<FileRef, SignerError> {
     let placed = folder.join(path.as_str());
     durable::create_dirs(disk, durable::folder_of(&placed))?;
-    let mut measured = Measured { source, hasher: Hasher::new(), length: 0, tree };
+    let mut measured = Measured {
+        source,
+        hasher: Hasher::new(),
+        length: 0,
+        tree,
+    };
     let incoming = durable::Incoming::write(disk, &placed, &mut measured)?;
     let (length, sha256) = (measured.length, measured.hasher.finish());
-    let file = FileRef { path: path.clone(), length, sha256 };
+    let file = FileRef {
+        path: path.clone(),
+        length,
+        sha256,
+    };
     incoming.place(disk, &file_of(folder, &file))?;
     Ok(file)
 }
@@ -58,7 +70,10 @@ pub fn store_file(
     progress: &dyn Progress,
 ) -> Result<FileRef, SignerError> {
     let file = File::open(source).map_err(DiskError::at("read", source))?;
-    let len = file.metadata().map_err(DiskError::at("read", source))?.len();
+    let len = file
+        .metadata()
+        .map_err(DiskError::at("read", source))?
+        .len();
     progress.begin(&format!("reading {}", path.base_name()), len);
     let stored = store(disk, folder, path, &mut Counted::new(file, progress), tree);
     progress.end();
@@ -69,11 +84,18 @@ pub fn store_file(
 pub fn measure(path: &Path, progress: &dyn Progress) -> Result<(u64, Digest), SignerError> {
     let file = File::open(path).map_err(DiskError::at("read", path))?;
     let len = file.metadata().map_err(DiskError::at("read", path))?.len();
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     progress.begin(&format!("checking {name}"), len);
     let mut source = Counted::new(file, progress);
-    let mut measured =
-        Measured { source: &mut source, hasher: Hasher::new(), length: 0, tree: None };
+    let mut measured = Measured {
+        source: &mut source,
+        hasher: Hasher::new(),
+        length: 0,
+        tree: None,
+    };
     let copied = io::copy(&mut measured, &mut io::sink()).map_err(DiskError::at("read", path));
     progress.end();
     copied?;

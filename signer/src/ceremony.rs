@@ -86,10 +86,16 @@ impl Ceremony {
         let document = Document::parse(name, text);
         let section = document.root();
         let holders = |name: &'static str, threshold: Option<u64>| {
-            section.section(name).and_then(|s| finish(s, |s| read(s, "keys", threshold, folder)))
+            section
+                .section(name)
+                .and_then(|s| finish(s, |s| read(s, "keys", threshold, folder)))
         };
         let root = holders("root", None);
-        let targets = if section.has("targets") { holders("targets", None) } else { root.clone() };
+        let targets = if section.has("targets") {
+            holders("targets", None)
+        } else {
+            root.clone()
+        };
         let snapshot = holders("snapshot", Some(1));
         let timestamp = holders("timestamp", Some(1));
         for name in ["root", "snapshot", "timestamp"] {
@@ -98,7 +104,10 @@ impl Ceremony {
             }
         }
         let products = section.sections("product", 1..=PRODUCTS_MAX);
-        let products: Vec<_> = products.into_iter().map(|s| product(&document, s, folder)).collect();
+        let products: Vec<_> = products
+            .into_iter()
+            .map(|s| product(&document, s, folder))
+            .collect();
         let director = section
             .section("director")
             .map(|s| finish(s, |s| director(s, root.as_ref(), folder)));
@@ -147,7 +156,11 @@ impl Ceremony {
             ("snapshot".to_owned(), &self.snapshot),
             ("timestamp".to_owned(), &self.timestamp),
         ];
-        parts.extend(self.products.iter().map(|(p, holders)| (p.name.to_string(), holders)));
+        parts.extend(
+            self.products
+                .iter()
+                .map(|(p, holders)| (p.name.to_string(), holders)),
+        );
         if let Some((root, online)) = &self.director {
             parts.push(("director root".to_owned(), root));
             parts.push(("director online".to_owned(), online));
@@ -162,7 +175,11 @@ impl Holders {
     /// # Errors
     /// A threshold that different keys cannot meet. One key in two files is one key.
     pub fn role_keys(&self, keys: &BTreeMap<PathBuf, Key>) -> Result<RoleKeys, SignerError> {
-        let keys: Vec<&Key> = self.files.iter().filter_map(|file| keys.get(file)).collect();
+        let keys: Vec<&Key> = self
+            .files
+            .iter()
+            .filter_map(|file| keys.get(file))
+            .collect();
         role_keys(&keys, self.threshold)
     }
 }
@@ -172,11 +189,18 @@ impl Holders {
 /// # Errors
 /// A threshold that different keys cannot meet. One key under two ids is one key.
 pub fn role_keys(keys: &[&Key], threshold: u64) -> Result<RoleKeys, SignerError> {
-    let mut materials: Vec<_> = keys.iter().filter_map(|k| Some(k.public()?.material())).collect();
+    let mut materials: Vec<_> = keys
+        .iter()
+        .filter_map(|k| Some(k.public()?.material()))
+        .collect();
     materials.sort();
     materials.dedup();
     if threshold == 0 || threshold > materials.len() as u64 {
-        return Err(OperatorError::ImpossibleThreshold { threshold, keys: materials.len() }.into());
+        return Err(OperatorError::ImpossibleThreshold {
+            threshold,
+            keys: materials.len(),
+        }
+        .into());
     }
     let mut ids: Vec<KeyId> = keys.iter().map(|key| key.id()).collect();
     ids.sort();
@@ -202,11 +226,21 @@ fn read(
     let names = section.texts(field, 1..=KEYS_MAX, PATH_LEN_MAX);
     let bounds = 1..=(names.len().max(1) as u64);
     let threshold = match threshold {
-        Some(default) => Some(section.integer_opt("threshold", bounds).map_or(default, |t| t.value)),
+        Some(default) => Some(
+            section
+                .integer_opt("threshold", bounds)
+                .map_or(default, |t| t.value),
+        ),
         None => section.integer("threshold", bounds).map(|t| t.value),
     };
-    let files = names.into_iter().map(|name| folder.join(name.value)).collect();
-    Some(Holders { files, threshold: threshold? })
+    let files = names
+        .into_iter()
+        .map(|name| folder.join(name.value))
+        .collect();
+    Some(Holders {
+        files,
+        threshold: threshold?,
+    })
 }
 
 fn product(
@@ -222,7 +256,10 @@ fn product(
         && product.hardware.is_empty()
         && document.is_clean()
     {
-        document.fault(line, format!("product \"{}\" runs on no hardware", product.name));
+        document.fault(
+            line,
+            format!("product \"{}\" runs on no hardware", product.name),
+        );
     }
     Some((product?, holders?))
 }
@@ -234,7 +271,10 @@ fn director(
 ) -> Option<(Holders, Holders)> {
     let online_files = section.texts("online", 1..=KEYS_MAX, PATH_LEN_MAX);
     let online = Holders {
-        files: online_files.into_iter().map(|name| folder.join(name.value)).collect(),
+        files: online_files
+            .into_iter()
+            .map(|name| folder.join(name.value))
+            .collect(),
         threshold: 1,
     };
     let own = if section.has("keys") || section.has("threshold") {

@@ -54,7 +54,9 @@ pub struct Built {
 /// The deltas that `file` asks for and that `release` does not have.
 pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> Vec<Wanted> {
     let published = workspace.published.as_ref();
-    let role = role_of(&release.product).ok().and_then(|role| published?.roles.get(&role));
+    let role = role_of(&release.product)
+        .ok()
+        .and_then(|role| published?.roles.get(&role));
     let Some(role) = role else { return Vec::new() };
     let older: Vec<Release> = releases::of(&release.product, &role.payload)
         .unwrap_or_default()
@@ -63,9 +65,15 @@ pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> V
         .collect();
     let mut wanted = Vec::new();
     for (at, component) in release.components.iter().enumerate() {
-        let asked = file.components.iter().find(|c| c.name.value == component.name);
+        let asked = file
+            .components
+            .iter()
+            .find(|c| c.name.value == component.name);
         let Some(asked) = asked else { continue };
-        let bases = older.iter().rev().filter_map(|older| Some((older, same(older, component)?)));
+        let bases = older
+            .iter()
+            .rev()
+            .filter_map(|older| Some((older, same(older, component)?)));
         let chosen: Vec<_> = match &asked.bases {
             Bases::Last(count) => bases.take(*count).collect(),
             Bases::Versions(versions) => bases
@@ -76,16 +84,20 @@ pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> V
             let artifact = &base.artifact;
             let needless = artifact.sha256 == component.artifact.sha256
                 || component.delta_from(&artifact.sha256).is_some()
-                || wanted.iter().any(|w: &Wanted| {
-                    w.component == at && w.base.sha256 == artifact.sha256
-                });
+                || wanted
+                    .iter()
+                    .any(|w: &Wanted| w.component == at && w.base.sha256 == artifact.sha256);
             if !needless {
                 let base = Base {
                     version: older.version.clone(),
                     length: artifact.length,
                     sha256: artifact.sha256,
                 };
-                wanted.push(Wanted { component: at, base, base_file: artifact.clone() });
+                wanted.push(Wanted {
+                    component: at,
+                    base,
+                    base_file: artifact.clone(),
+                });
             }
         }
     }
@@ -96,7 +108,10 @@ pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> V
 fn same<'r>(older: &'r Release, component: &Component) -> Option<&'r Component> {
     older.components.iter().find(|other| {
         other.name == component.name
-            && other.hardware.iter().any(|id| component.hardware.contains(id))
+            && other
+                .hardware
+                .iter()
+                .any(|id| component.hardware.contains(id))
     })
 }
 
@@ -110,15 +125,25 @@ pub fn drafted(
         return Ok(None);
     }
     let targets = workspace.coming_targets(&role)?;
-    let published = workspace.published.as_ref().and_then(|p| p.roles.get(&role));
+    let published = workspace
+        .published
+        .as_ref()
+        .and_then(|p| p.roles.get(&role));
     let is_new = |release: &Release| {
         !published.is_some_and(|role| role.payload.targets.contains_key(&release.path()))
     };
-    let Some(release) = releases::of(product, &targets)?.into_iter().rfind(|r| is_new(r)) else {
+    let Some(release) = releases::of(product, &targets)?
+        .into_iter()
+        .rfind(|r| is_new(r))
+    else {
         return Ok(None);
     };
-    let Some(target) = targets.targets.get(&release.path()) else { return Ok(None) };
-    let Some(sha256) = target.hashes.sha256 else { return Ok(None) };
+    let Some(target) = targets.targets.get(&release.path()) else {
+        return Ok(None);
+    };
+    let Some(sha256) = target.hashes.sha256 else {
+        return Ok(None);
+    };
     let file = ampoule_protocol::release::FileRef {
         path: release.path(),
         length: target.length,
@@ -133,9 +158,13 @@ pub fn missing(
     workspace: &Workspace,
     product: &ProductName,
 ) -> Result<Vec<(String, usize)>, SignerError> {
-    let Some((release, text)) = drafted(workspace, product)? else { return Ok(Vec::new()) };
+    let Some((release, text)) = drafted(workspace, product)? else {
+        return Ok(Vec::new());
+    };
     let document = Document::parse("release.toml", &text);
-    let Some(file) = ReleaseFile::read(&document) else { return Ok(Vec::new()) };
+    let Some(file) = ReleaseFile::read(&document) else {
+        return Ok(Vec::new());
+    };
     let wanted = wanted(workspace, &release, &file);
     let count = |at: usize| wanted.iter().filter(|w| w.component == at).count();
     Ok(release
@@ -157,12 +186,16 @@ pub fn build(
 ) -> Result<Vec<Built>, SignerError> {
     let mut workspace = Workspace::open_to_write(disk, dir)?;
     let role = role_of(product)?;
-    let nothing = || OperatorError::NoDraft { what: format!("product \"{product}\"") };
+    let nothing = || OperatorError::NoDraft {
+        what: format!("product \"{product}\""),
+    };
     let (mut release, text) = drafted(&workspace, product)?.ok_or_else(nothing)?;
     let document = Document::parse("release.toml", &text);
     let file = ReleaseFile::read(&document);
     document.check()?;
-    let Some(file) = file else { return Ok(Vec::new()) };
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
     let wanted = wanted(&workspace, &release, &file);
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -170,8 +203,18 @@ pub fn build(
     require_unsigned(&workspace, &role)?;
     let mut built = Vec::new();
     for want in wanted {
-        let Some(component) = release.components.get_mut(want.component) else { continue };
-        let delta = build_one(disk, &workspace.layout, product, &release.version, component, &want, progress)?;
+        let Some(component) = release.components.get_mut(want.component) else {
+            continue;
+        };
+        let delta = build_one(
+            disk,
+            &workspace.layout,
+            product,
+            &release.version,
+            component,
+            &want,
+            progress,
+        )?;
         built.push(Built {
             component: component.name.to_string(),
             base: want.base.version.to_string(),
@@ -204,10 +247,21 @@ fn build_one(
 ) -> Result<DeltaRef, SignerError> {
     let old = read_blob(layout, &want.base_file, ARTIFACT_LEN_MAX)?;
     let new = read_blob(layout, &component.artifact, ARTIFACT_LEN_MAX)?;
-    let name = format!("{product}/{}-{}-to-{version}.delta", component.name, want.base.version);
+    let name = format!(
+        "{product}/{}-{}-to-{version}.delta",
+        component.name, want.base.version
+    );
     let path = TargetPath::parse(&name).map_err(|e| SignerError::Ourselves(e.to_string()))?;
-    let options = DiffOptions { memory_max: DELTA_MEMORY_MAX, ..DiffOptions::default() };
-    let mut shown = Shown { progress, name: path.base_name(), stage: "", done: 0 };
+    let options = DiffOptions {
+        memory_max: DELTA_MEMORY_MAX,
+        ..DiffOptions::default()
+    };
+    let mut shown = Shown {
+        progress,
+        name: path.base_name(),
+        stage: "",
+        done: 0,
+    };
     let patch = ampoule_delta::diff(&old, &new, &options, &mut |step| shown.step(step));
     progress.end();
     let patch = patch.map_err(|source| OperatorError::DeltaNotMade {
@@ -218,7 +272,13 @@ fn build_one(
     let header = ampoule_delta::header(&patch)
         .map_err(|e| SignerError::Ourselves(format!("a delta was made that does not read: {e}")))?;
     prove(&old, &patch, component, &want.base)?;
-    let file = blob::store(disk, &layout.staged_targets(), &path, &mut patch.as_slice(), None)?;
+    let file = blob::store(
+        disk,
+        &layout.staged_targets(),
+        &path,
+        &mut patch.as_slice(),
+        None,
+    )?;
     Ok(DeltaRef {
         file,
         base: want.base.clone(),
@@ -234,7 +294,10 @@ pub fn prove(
     component: &Component,
     base: &Base,
 ) -> Result<(), SignerError> {
-    let mut out = Outcome { hasher: Hasher::new(), length: 0 };
+    let mut out = Outcome {
+        hasher: Hasher::new(),
+        length: 0,
+    };
     let mut old = old;
     let applied = ampoule_delta::apply(&mut old, patch, &mut out, &Accept::default());
     let made = (out.length, out.hasher.finish());
@@ -268,7 +331,11 @@ pub fn read_blob(
 /// A target that should be somewhere in the workspace and is not.
 pub fn missing_blob(layout: &Layout, path: &TargetPath) -> SignerError {
     let tree: PathBuf = layout.published();
-    TreeError::Missing { tree, file: path.to_string() }.into()
+    TreeError::Missing {
+        tree,
+        file: path.to_string(),
+    }
+    .into()
 }
 
 struct Outcome {
@@ -296,7 +363,8 @@ impl Shown<'_> {
     fn step(&mut self, step: DiffProgress) {
         let stage = step.stage.as_str();
         if stage != self.stage {
-            self.progress.begin(&format!("{}: {stage}", self.name), step.total);
+            self.progress
+                .begin(&format!("{}: {stage}", self.name), step.total);
             (self.stage, self.done) = (stage, 0);
         }
         self.progress.advance(step.done.saturating_sub(self.done));

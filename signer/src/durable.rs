@@ -84,7 +84,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        fs::OpenOptions::new().read(true).write(true).open(path)?.sync_all()
+        fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)?
+            .sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -122,7 +126,9 @@ pub fn put_from(
     access: Access,
 ) -> Result<u64, DiskError> {
     let part = part_of(path);
-    let copied = disk.write(&part, source, access).map_err(DiskError::at("write", path))?;
+    let copied = disk
+        .write(&part, source, access)
+        .map_err(DiskError::at("write", path))?;
     Incoming { part, len: copied }.place(disk, path)?;
     Ok(copied)
 }
@@ -137,8 +143,9 @@ impl Incoming {
     /// Writes `source` to the part file of `path`, the first half of the sequence.
     pub fn write(disk: &dyn Disk, path: &Path, source: &mut dyn Read) -> Result<Self, DiskError> {
         let part = part_of(path);
-        let len =
-            disk.write(&part, source, Access::Shared).map_err(DiskError::at("write", path))?;
+        let len = disk
+            .write(&part, source, Access::Shared)
+            .map_err(DiskError::at("write", path))?;
         Ok(Self { part, len })
     }
 
@@ -154,9 +161,12 @@ impl Incoming {
 
     /// Gives them their name in the same folder, the second half of the sequence.
     pub fn place(self, disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
-        disk.sync_file(&self.part).map_err(DiskError::at("sync", path))?;
-        disk.rename(&self.part, path).map_err(DiskError::at("rename a file to", path))?;
-        disk.sync_dir(folder_of(path)).map_err(DiskError::at("sync the folder of", path))
+        disk.sync_file(&self.part)
+            .map_err(DiskError::at("sync", path))?;
+        disk.rename(&self.part, path)
+            .map_err(DiskError::at("rename a file to", path))?;
+        disk.sync_dir(folder_of(path))
+            .map_err(DiskError::at("sync the folder of", path))
     }
 }
 
@@ -165,8 +175,10 @@ impl Incoming {
 pub fn relocate(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), DiskError> {
     match disk.rename(from, to) {
         Ok(()) => {
-            disk.sync_dir(folder_of(to)).map_err(DiskError::at("sync the folder of", to))?;
-            disk.sync_dir(folder_of(from)).map_err(DiskError::at("sync the folder of", from))
+            disk.sync_dir(folder_of(to))
+                .map_err(DiskError::at("sync the folder of", to))?;
+            disk.sync_dir(folder_of(from))
+                .map_err(DiskError::at("sync the folder of", from))
         }
         Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
             let mut source = fs::File::open(from).map_err(DiskError::at("read", from))?;
@@ -183,25 +195,31 @@ pub fn create_dirs(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
         return Ok(());
     }
     create_dirs(disk, folder_of(path))?;
-    disk.create_dir(path).map_err(DiskError::at("make the folder", path))?;
-    disk.sync_dir(folder_of(path)).map_err(DiskError::at("sync the folder of", path))
+    disk.create_dir(path)
+        .map_err(DiskError::at("make the folder", path))?;
+    disk.sync_dir(folder_of(path))
+        .map_err(DiskError::at("sync the folder of", path))
 }
 
 /// Removes a file and syncs its folder.
 pub fn remove(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
     disk.remove(path).map_err(DiskError::at("remove", path))?;
-    disk.sync_dir(folder_of(path)).map_err(DiskError::at("sync the folder of", path))
+    disk.sync_dir(folder_of(path))
+        .map_err(DiskError::at("sync the folder of", path))
 }
 
 /// Removes `.part` files that a crash left in `folder`. To be called under the folder's lock.
 pub fn sweep(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
     for entry in entries {
         let entry = entry.map_err(DiskError::at("list", folder))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with('.') && name.ends_with(PART) {
-            disk.remove(&entry.path()).map_err(DiskError::at("remove", &entry.path()))?;
+            disk.remove(&entry.path())
+                .map_err(DiskError::at("remove", &entry.path()))?;
         }
     }
     Ok(())
@@ -211,9 +229,14 @@ pub fn sweep(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
 pub fn read(path: &Path, len_max: u64) -> Result<Vec<u8>, DiskError> {
     let file = fs::File::open(path).map_err(DiskError::at("read", path))?;
     let mut bytes = Vec::new();
-    file.take(len_max + 1).read_to_end(&mut bytes).map_err(DiskError::at("read", path))?;
+    file.take(len_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(DiskError::at("read", path))?;
     if bytes.len() as u64 > len_max {
-        return Err(DiskError::TooLong { path: path.to_owned(), len_max });
+        return Err(DiskError::TooLong {
+            path: path.to_owned(),
+            len_max,
+        });
     }
     Ok(bytes)
 }
@@ -238,7 +261,10 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 fn part_of(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     path.with_file_name(format!(".{name}{PART}"))
 }
 
@@ -264,7 +290,10 @@ mod tests {
         let path = dir.path().join("k.key");
         fs::write(part_of(&path), b"left over").unwrap();
         put(&RealDisk, &path, b"secret", Access::Private).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
@@ -274,8 +303,10 @@ mod tests {
             fs::write(dir.path().join(name), b"x").unwrap();
         }
         sweep(&RealDisk, dir.path()).unwrap();
-        let mut left: Vec<_> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         left.sort();
         assert_eq!(left, [".hidden", "b.part"]);
     }
@@ -287,6 +318,10 @@ mod tests {
         fs::write(&path, b"12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
         assert!(matches!(read(&path, 4), Err(DiskError::TooLong { .. })));
-        assert!(read_if_there(&dir.path().join("absent"), 4).unwrap().is_none());
+        assert!(
+            read_if_there(&dir.path().join("absent"), 4)
+                .unwrap()
+                .is_none()
+        );
     }
 }

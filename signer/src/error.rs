@@ -64,16 +64,38 @@ pub enum OperatorError {
     #[error("key {key} is none of those that {role} asks for")]
     KeyNotAsked { key: String, role: String },
     #[error("{role} version {version} is signed by {have} of {need} required keys")]
-    Threshold { role: String, version: u64, have: usize, need: u64 },
-    #[error("{role} version {version} is signed by {have} of {need} keys required by the root before it")]
-    OldThreshold { role: String, version: u64, have: usize, need: u64 },
+    Threshold {
+        role: String,
+        version: u64,
+        have: usize,
+        need: u64,
+    },
+    #[error(
+        "{role} version {version} is signed by {have} of {need} keys required by the root before it"
+    )]
+    OldThreshold {
+        role: String,
+        version: u64,
+        have: usize,
+        need: u64,
+    },
     #[error("\"{}\" and \"{}\" are not the same request: {why}", left.display(), right.display())]
-    NotTheSame { left: PathBuf, right: PathBuf, why: String },
+    NotTheSame {
+        left: PathBuf,
+        right: PathBuf,
+        why: String,
+    },
     #[error("the signature does not verify with key {key} over {role} version {version}")]
-    BadSignature { key: String, role: String, version: u64 },
+    BadSignature {
+        key: String,
+        role: String,
+        version: u64,
+    },
     #[error("component \"{component}\" asks for {missing} more {} that {} not built", if *missing == 1 { "delta" } else { "deltas" }, if *missing == 1 { "is" } else { "are" })]
     DeltasMissing { component: String, missing: usize },
-    #[error("the delta from {base} of component \"{component}\" does not make the artifact it is for")]
+    #[error(
+        "the delta from {base} of component \"{component}\" does not make the artifact it is for"
+    )]
     DeltaWrong { component: String, base: String },
     #[error("no delta from {base} was made for component \"{component}\"")]
     DeltaNotMade {
@@ -83,7 +105,11 @@ pub enum OperatorError {
         source: ampoule_delta::DiffError,
     },
     #[error("\"{}\" changed since it was added: it is {found} now and was {signed}", path.display())]
-    ArtifactChanged { path: PathBuf, signed: String, found: String },
+    ArtifactChanged {
+        path: PathBuf,
+        signed: String,
+        found: String,
+    },
     #[error("a threshold of {threshold} cannot be met by {keys} different keys")]
     ImpossibleThreshold { threshold: u64, keys: usize },
     #[error("{role} would not change")]
@@ -126,11 +152,24 @@ pub enum TreeError {
     #[error("the published tree \"{}\" has no \"{file}\"", tree.display())]
     Missing { tree: PathBuf, file: String },
     #[error("target \"{path}\" is {found}, expected {signed}")]
-    WrongTarget { path: String, found: String, signed: String },
+    WrongTarget {
+        path: String,
+        found: String,
+        signed: String,
+    },
     #[error("{role} version {found} in \"{}\" is not {expected}", tree.display())]
-    VersionConflict { tree: PathBuf, role: String, found: u64, expected: String },
+    VersionConflict {
+        tree: PathBuf,
+        role: String,
+        found: u64,
+        expected: String,
+    },
     #[error("{role} in \"{}\" expired at {expires}", path.display())]
-    Expired { path: PathBuf, role: String, expires: String },
+    Expired {
+        path: PathBuf,
+        role: String,
+        expires: String,
+    },
     #[error("release {release} does not say what it holds")]
     BadRelease {
         release: String,
@@ -158,7 +197,11 @@ impl DiskError {
     /// For `map_err`: what was tried, and where.
     pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 }
 
@@ -169,7 +212,10 @@ impl TreeError {
         E: std::error::Error + Send + Sync + 'static,
     {
         let path = path.to_owned();
-        move |source| Self::Malformed { path, source: Box::new(source) }
+        move |source| Self::Malformed {
+            path,
+            source: Box::new(source),
+        }
     }
 }
 
@@ -180,7 +226,11 @@ impl OperatorError {
         E: std::error::Error + Send + Sync + 'static,
     {
         let text = text.to_owned();
-        move |source| Self::BadArgument { what, text, source: Some(Box::new(source)) }
+        move |source| Self::BadArgument {
+            what,
+            text,
+            source: Some(Box::new(source)),
+        }
     }
 
     fn code(&self) -> &'static str {

@@ -45,7 +45,10 @@ pub fn init(
 ) -> Result<Vec<Duty>, SignerError> {
     let layout = Layout::new(dir);
     if layout.settings().exists() {
-        return Err(OperatorError::WorkspaceExists { folder: dir.to_owned() }.into());
+        return Err(OperatorError::WorkspaceExists {
+            folder: dir.to_owned(),
+        }
+        .into());
     }
     let keys = read_keys(ceremony)?;
     let drafts = drafts(ceremony, &keys, now)?;
@@ -83,8 +86,15 @@ fn read_keys(ceremony: &Ceremony) -> Result<BTreeMap<PathBuf, Key>, SignerError>
 }
 
 fn settings(ceremony: &Ceremony) -> Settings {
-    let products = ceremony.products.iter().map(|(product, _)| product.clone()).collect();
-    Settings { expiry: ceremony.expiry, products }
+    let products = ceremony
+        .products
+        .iter()
+        .map(|(product, _)| product.clone())
+        .collect();
+    Settings {
+        expiry: ceremony.expiry,
+        products,
+    }
 }
 
 type Drafts = Vec<(Repository, RoleName, ampoule_protocol::json::Value)>;
@@ -111,7 +121,11 @@ fn drafts(
     ];
     for (product, _) in &ceremony.products {
         let role = role_of(product.name.as_str())?;
-        drafts.push((Repository::Image, role, Targets::new(until(expiry.targets)).to_signed()));
+        drafts.push((
+            Repository::Image,
+            role,
+            Targets::new(until(expiry.targets)).to_signed(),
+        ));
     }
     if let Some((own, online)) = &ceremony.director {
         let parts = [
@@ -155,7 +169,11 @@ fn delegations(
         .into_iter()
         .map(|(name, holders)| delegated(name, holders.role_keys(keys)?))
         .collect::<Result<_, SignerError>>()?;
-    Ok(Delegations { keys: used, roles: Listing::Roles(roles), extra: ampoule_protocol::json::Map::new() })
+    Ok(Delegations {
+        keys: used,
+        roles: Listing::Roles(roles),
+        extra: ampoule_protocol::json::Map::new(),
+    })
 }
 
 /// The role of a product: trusted for its own folder, and nobody after it is asked.
@@ -193,5 +211,7 @@ fn duties(ceremony: &Ceremony, keys: &BTreeMap<PathBuf, Key>) -> Vec<Duty> {
 
 /// The name of a key file without its ending.
 pub fn holder_name(file: &Path) -> String {
-    file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    file.file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

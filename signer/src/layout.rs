@@ -28,7 +28,9 @@ pub struct Layout {
 impl Layout {
     /// Of the workspace at `root`.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     /// The folder itself.
@@ -72,7 +74,10 @@ impl Layout {
             Repository::Image => "",
             Repository::Director => "director.",
         };
-        self.staging().join(format!("{prefix}{version}.{}.{REQUEST_EXTENSION}", role.file_stem()))
+        self.staging().join(format!(
+            "{prefix}{version}.{}.{REQUEST_EXTENSION}",
+            role.file_stem()
+        ))
     }
 }
 

@@ -33,9 +33,10 @@ impl Lock {
             .map_err(DiskError::at("open the lock file", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(OperatorError::Locked { folder: folder.to_owned() }.into())
+            Err(TryLockError::WouldBlock) => Err(OperatorError::Locked {
+                folder: folder.to_owned(),
             }
+            .into()),
             Err(TryLockError::Error(e)) => Err(DiskError::at("lock", &path)(e).into()),
         }
     }

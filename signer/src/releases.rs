@@ -5,7 +5,7 @@ use std::path::Path;
 use ampoule_protocol::json::{Map, Value};
 use ampoule_protocol::metadata::{TargetFile, Targets};
 use ampoule_protocol::name::{ProductName, TargetPath};
-use ampoule_protocol::release::{CUSTOM_MEMBER, FileRef, Release};
+use ampoule_protocol::release::{CUSTOM_MEMBER, FileRef, Release, ReleaseVersion};
 
 use crate::error::{SignerError, TreeError};
 
@@ -17,12 +17,18 @@ pub fn of(product: &ProductName, targets: &Targets) -> Result<Vec<Release>, Sign
     let prefix = format!("{product}/release-");
     let mut releases = Vec::new();
     for (path, file) in &targets.targets {
-        if !(path.as_str().starts_with(&prefix) && path.as_str().ends_with(".toml")) {
+        let version = path
+            .as_str()
+            .strip_prefix(&prefix)
+            .and_then(|p| p.strip_suffix(".toml"));
+        if version.is_none_or(|version| ReleaseVersion::parse(version).is_err()) {
             continue;
         }
-        let release = Release::from_custom(file.custom.as_ref()).map_err(|source| {
-            TreeError::BadRelease { release: path.to_string(), source: Box::new(source) }
-        })?;
+        let release =
+            Release::from_custom(file.custom.as_ref()).map_err(|source| TreeError::BadRelease {
+                release: path.to_string(),
+                source: Box::new(source),
+            })?;
         releases.push(release);
     }
     releases.sort_by(|a, b| a.version.cmp(&b.version));
@@ -42,36 +48,44 @@ pub fn files(release: &Release) -> Vec<&FileRef> {
 /// The `custom` of an artifact's target: enough to see what it is for without the release.
 pub fn artifact_custom(release: &Release, at: usize) -> Option<Value> {
     let component = release.components.get(at)?;
-    let hardware = component.hardware.iter().map(|id| Value::from(id.as_str())).collect();
+    let hardware = component
+        .hardware
+        .iter()
+        .map(|id| Value::from(id.as_str()))
+        .collect();
     let members = Map::from([
         ("kind".to_owned(), "artifact".into()),
         ("release".to_owned(), release.path().as_str().into()),
         ("hardware".to_owned(), Value::Array(hardware)),
         ("rollback_index".to_owned(), release.rollback_index.0.into()),
     ]);
-    Some(Value::Object(Map::from([(CUSTOM_MEMBER.to_owned(), Value::Object(members))])))
+    Some(Value::Object(Map::from([(
+        CUSTOM_MEMBER.to_owned(),
+        Value::Object(members),
+    )])))
 }
 
 /// Puts a release and all its files into its role, `toml` being its own target.
-pub fn insert(
-    targets: &mut Targets,
-    release: &Release,
-    toml: &FileRef,
-) -> Result<(), SignerError> {
+pub fn insert(targets: &mut Targets, release: &Release, toml: &FileRef) -> Result<(), SignerError> {
     for file in files(release) {
-        targets.targets.insert(file.path.clone(), TargetFile::new(file.length, file.sha256));
+        targets
+            .targets
+            .insert(file.path.clone(), TargetFile::new(file.length, file.sha256));
     }
     for (at, component) in release.components.iter().enumerate() {
-        if let (Some(file), Some(custom)) =
-            (targets.targets.get_mut(&component.artifact.path), artifact_custom(release, at))
-        {
+        if let (Some(file), Some(custom)) = (
+            targets.targets.get_mut(&component.artifact.path),
+            artifact_custom(release, at),
+        ) {
             file.custom = Some(custom);
         }
     }
-    let custom = release.to_custom().map_err(|source| TreeError::BadRelease {
-        release: release.path().to_string(),
-        source: Box::new(source),
-    })?;
+    let custom = release
+        .to_custom()
+        .map_err(|source| TreeError::BadRelease {
+            release: release.path().to_string(),
+            source: Box::new(source),
+        })?;
     let file = TargetFile::new(toml.length, toml.sha256).with_custom(custom);
     targets.targets.insert(release.path(), file);
     Ok(())
@@ -87,20 +101,34 @@ pub fn remove(targets: &mut Targets, release: &Release) {
 
 /// `PRODUCT/STEM.EXTENSION`, the extension taken from the file that a person named, where it is
 /// plain.
-pub fn target_path(product: &ProductName, stem: &str, named: &Path) -> Result<TargetPath, SignerError> {
+pub fn target_path(
+    product: &ProductName,
+    stem: &str,
+    named: &Path,
+) -> Result<TargetPath, SignerError> {
     const EXTENSION_LEN_MAX: usize = 16;
-    let name = named.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = named
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let plain = |part: &str| {
         (1..=EXTENSION_LEN_MAX).contains(&part.len())
             && part.bytes().all(|b| b.is_ascii_alphanumeric())
     };
     // `rootfs.cdx.json` keeps both of its extensions; a version in the name is none.
-    let mut extensions: Vec<&str> =
-        name.split('.').skip(1).filter(|part| plain(part) && !part.bytes().all(|b| b.is_ascii_digit())).collect();
+    let mut extensions: Vec<&str> = name
+        .split('.')
+        .skip(1)
+        .filter(|part| plain(part) && !part.bytes().all(|b| b.is_ascii_digit()))
+        .collect();
     if extensions.len() > 2 {
         extensions.drain(..extensions.len() - 2);
     }
-    let extension = if extensions.is_empty() { "bin".to_owned() } else { extensions.join(".") };
+    let extension = if extensions.is_empty() {
+        "bin".to_owned()
+    } else {
+        extensions.join(".")
+    };
     let path = format!("{product}/{stem}.{extension}");
     TargetPath::parse(&path).map_err(|e| SignerError::Ourselves(e.to_string()))
 }

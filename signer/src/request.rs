@@ -72,7 +72,10 @@ impl Need {
     fn new(by: String, ring: &KeyRing<'_>, envelope: &Envelope) -> Self {
         Self {
             by,
-            keys: ring.keys().map(|(id, key)| (id.clone(), key.clone())).collect(),
+            keys: ring
+                .keys()
+                .map(|(id, key)| (id.clone(), key.clone()))
+                .collect(),
             threshold: ring.threshold(),
             signed: ring.signers(envelope),
         }
@@ -109,7 +112,11 @@ impl Request {
 
     /// The drafted version; 0 where the draft has none.
     pub fn version(&self) -> u64 {
-        self.envelope.unverified().member("version").and_then(Value::as_u64).unwrap_or(0)
+        self.envelope
+            .unverified()
+            .member("version")
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
     }
 
     /// SHA-256 of the bytes that signatures cover: what two holders compare over the telephone.
@@ -177,8 +184,18 @@ impl Request {
             let (role, version) = (self.role.to_string(), self.version());
             let (have, need) = (need.signed.len(), need.threshold);
             return Err(match at {
-                0 => OperatorError::Threshold { role, version, have, need },
-                _ => OperatorError::OldThreshold { role, version, have, need },
+                0 => OperatorError::Threshold {
+                    role,
+                    version,
+                    have,
+                    need,
+                },
+                _ => OperatorError::OldThreshold {
+                    role,
+                    version,
+                    have,
+                    need,
+                },
             }
             .into());
         }
@@ -189,7 +206,12 @@ impl Request {
     pub fn ids_of(&self, key: &PublicKey) -> Result<Vec<KeyId>, SignerError> {
         let mut ids: Vec<KeyId> = Vec::new();
         for need in self.needs()? {
-            ids.extend(need.keys.into_iter().filter(|(_, k)| k == key).map(|(id, _)| id));
+            ids.extend(
+                need.keys
+                    .into_iter()
+                    .filter(|(_, k)| k == key)
+                    .map(|(id, _)| id),
+            );
         }
         ids.sort();
         ids.dedup();
@@ -202,14 +224,22 @@ impl Request {
     /// A signature that does not verify with the key asked for under that id.
     pub fn attach(&mut self, id: &KeyId, signature: &[u8]) -> Result<(), SignerError> {
         let needs = self.needs()?;
-        let key = needs.iter().flat_map(|need| &need.keys).find(|(known, _)| known == id);
+        let key = needs
+            .iter()
+            .flat_map(|need| &need.keys)
+            .find(|(known, _)| known == id);
         let Some((_, key)) = key else {
             let (key, role) = (id.short(), self.title());
             return Err(OperatorError::KeyNotAsked { key, role }.into());
         };
         if !key.verify(&self.envelope.signed_bytes(), signature) {
             let (role, version) = (self.role.to_string(), self.version());
-            return Err(OperatorError::BadSignature { key: id.short(), role, version }.into());
+            return Err(OperatorError::BadSignature {
+                key: id.short(),
+                role,
+                version,
+            }
+            .into());
         }
         self.envelope = with_signature(&self.envelope, Signature::new(id.clone(), signature));
         Ok(())
@@ -234,13 +264,24 @@ impl Request {
             return Err(differ(format!("{} and {}", self.title(), copy.title())).into());
         }
         if self.digest() != copy.digest() {
-            let why = format!("signed bytes {} and {}", self.digest().short(), copy.digest().short());
+            let why = format!(
+                "signed bytes {} and {}",
+                self.digest().short(),
+                copy.digest().short()
+            );
             return Err(differ(why).into());
         }
         let before: usize = self.envelope.signatures().len();
         for signature in copy.envelope.signatures() {
-            let Some(bytes) = signature.bytes().filter(|bytes| !bytes.is_empty()) else { continue };
-            if !self.envelope.signatures().iter().any(|own| own.keyid == signature.keyid) {
+            let Some(bytes) = signature.bytes().filter(|bytes| !bytes.is_empty()) else {
+                continue;
+            };
+            if !self
+                .envelope
+                .signatures()
+                .iter()
+                .any(|own| own.keyid == signature.keyid)
+            {
                 self.attach(&signature.keyid, &bytes)?;
             }
         }
@@ -266,7 +307,9 @@ impl Request {
     /// From the bytes of a file.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, SignerError> {
         let value = json::parse(bytes).map_err(TreeError::malformed(path))?;
-        let not_metadata = || TreeError::NotMetadata { path: path.to_owned() };
+        let not_metadata = || TreeError::NotMetadata {
+            path: path.to_owned(),
+        };
         let text = |name: &str| value.member(name).and_then(Value::as_str);
         let known = text("_type") == Some(TYPE)
             && value.member("format").and_then(Value::as_u64) == Some(FORMAT);
@@ -279,11 +322,15 @@ impl Request {
         let envelope = |value: &Value| {
             Envelope::parse(&json::compact(value)).map_err(TreeError::malformed(path))
         };
-        let chain = value.member("chain").and_then(Value::as_array).unwrap_or_default();
+        let chain = value
+            .member("chain")
+            .and_then(Value::as_array)
+            .unwrap_or_default();
         let holders = value.member("holders").and_then(Value::as_object);
-        let holders = holders.into_iter().flatten().filter_map(|(id, name)| {
-            Some((id.clone(), crate::terminal::plain(name.as_str()?)))
-        });
+        let holders = holders
+            .into_iter()
+            .flatten()
+            .filter_map(|(id, name)| Some((id.clone(), crate::terminal::plain(name.as_str()?))));
         Ok(Self {
             repository,
             role: RoleName::parse(role).map_err(TreeError::malformed(path))?,
@@ -300,15 +347,21 @@ impl Request {
             Repository::Image => "image",
             Repository::Director => "director",
         };
-        let holders: Map =
-            self.holders.iter().map(|(id, name)| (id.clone(), name.as_str().into())).collect();
+        let holders: Map = self
+            .holders
+            .iter()
+            .map(|(id, name)| (id.clone(), name.as_str().into()))
+            .collect();
         let mut members = Map::from([
             ("_type".to_owned(), TYPE.into()),
             ("format".to_owned(), FORMAT.into()),
             ("repository".to_owned(), repository.into()),
             ("role".to_owned(), self.role.as_str().into()),
             ("envelope".to_owned(), value_of(&self.envelope)),
-            ("chain".to_owned(), Value::Array(self.chain.iter().map(value_of).collect())),
+            (
+                "chain".to_owned(),
+                Value::Array(self.chain.iter().map(value_of).collect()),
+            ),
             ("holders".to_owned(), Value::Object(holders)),
         ]);
         if let Some(previous) = &self.previous {
@@ -329,7 +382,11 @@ impl Request {
 pub fn payload<T: Payload>(envelope: &Envelope) -> Result<T, SignerError> {
     T::from_signed(envelope.unverified()).map_err(|source| {
         let path = Path::new(T::TYPE.as_str()).to_owned();
-        TreeError::Malformed { path, source: Box::new(source) }.into()
+        TreeError::Malformed {
+            path,
+            source: Box::new(source),
+        }
+        .into()
     })
 }
 

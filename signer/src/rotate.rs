@@ -8,9 +8,7 @@
 use std::path::PathBuf;
 
 use ampoule_protocol::key::{Key, KeyId};
-use ampoule_protocol::metadata::{
-    Listing, Payload, RoleKeys, RoleType, Root, Targets,
-};
+use ampoule_protocol::metadata::{Listing, Payload, RoleKeys, RoleType, Root, Targets};
 use ampoule_protocol::name::RoleName;
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::trust::KeyRing;
@@ -53,13 +51,28 @@ pub fn rotate(
         Some(kind) => {
             require_unsigned(&workspace, &top_role("root"))?;
             let mut root = workspace.coming_root()?;
-            let keys = changed(&workspace, role, root.role(kind), &root.keys, change, &incoming)?;
-            root.keys.extend(incoming.iter().map(|key| (key.id(), key.clone())));
+            let keys = changed(
+                &workspace,
+                role,
+                root.role(kind),
+                &root.keys,
+                change,
+                &incoming,
+            )?;
+            root.keys
+                .extend(incoming.iter().map(|key| (key.id(), key.clone())));
             root.roles.insert(kind, keys);
             retain_used(&mut root);
             drafts.push(draft_root(disk, &mut workspace, root, now)?);
         }
-        None => drafts.push(rotate_product(disk, &mut workspace, role, change, &incoming, now)?),
+        None => drafts.push(rotate_product(
+            disk,
+            &mut workspace,
+            role,
+            change,
+            &incoming,
+            now,
+        )?),
     }
     drafts.extend(redraft_unsigned(disk, &mut workspace, now)?);
     Ok(drafts)
@@ -81,16 +94,34 @@ fn rotate_product(
         .map(str::to_owned)
         .collect::<Vec<_>>();
     known.extend(workspace.coming_roles()?.iter().map(ToString::to_string));
-    let unknown = || OperatorError::UnknownRole { name: role.to_owned(), known };
-    let Some(delegations) = targets.delegations.as_mut() else { return Err(unknown().into()) };
-    let Listing::Roles(roles) = &mut delegations.roles else { return Err(unknown().into()) };
+    let unknown = || OperatorError::UnknownRole {
+        name: role.to_owned(),
+        known,
+    };
+    let Some(delegations) = targets.delegations.as_mut() else {
+        return Err(unknown().into());
+    };
+    let Listing::Roles(roles) = &mut delegations.roles else {
+        return Err(unknown().into());
+    };
     let Some(delegated) = roles.iter_mut().find(|other| other.name.as_str() == role) else {
         return Err(unknown().into());
     };
-    delegated.keys =
-        changed(workspace, role, &delegated.keys, &delegations.keys, change, incoming)?;
-    delegations.keys.extend(incoming.iter().map(|key| (key.id(), key.clone())));
-    let used: Vec<KeyId> = roles.iter().flat_map(|role| role.keys.keyids.clone()).collect();
+    delegated.keys = changed(
+        workspace,
+        role,
+        &delegated.keys,
+        &delegations.keys,
+        change,
+        incoming,
+    )?;
+    delegations
+        .keys
+        .extend(incoming.iter().map(|key| (key.id(), key.clone())));
+    let used: Vec<KeyId> = roles
+        .iter()
+        .flat_map(|role| role.keys.keyids.clone())
+        .collect();
     delegations.keys.retain(|id, _| used.contains(id));
     redraft(disk, workspace, &targets_role, targets, now)
 }
@@ -104,7 +135,11 @@ fn changed(
     change: &Change,
     incoming: &[Key],
 ) -> Result<RoleKeys, SignerError> {
-    let mut keys: Vec<&Key> = before.keyids.iter().filter_map(|id| table.get(id)).collect();
+    let mut keys: Vec<&Key> = before
+        .keyids
+        .iter()
+        .filter_map(|id| table.get(id))
+        .collect();
     for name in &change.remove {
         let id = find(workspace, &keys, name).ok_or_else(|| OperatorError::KeyNotAsked {
             key: name.clone(),
@@ -117,7 +152,10 @@ fn changed(
     let mut ids = before.keyids.clone();
     ids.sort();
     if ids == after.keyids && before.threshold == after.threshold {
-        return Err(OperatorError::NoChange { role: role.to_owned() }.into());
+        return Err(OperatorError::NoChange {
+            role: role.to_owned(),
+        }
+        .into());
     }
     Ok(after)
 }
@@ -127,19 +165,28 @@ fn find(workspace: &Workspace, keys: &[&Key], name: &str) -> Option<KeyId> {
     /// Shorter beginnings are mistyped too easily.
     const BEGINNING_MIN: usize = 8;
     let ids = || keys.iter().map(|key| key.id());
-    ids().find(|id| workspace.holders.get(id.as_str()).is_some_and(|holder| holder == name)).or_else(
-        || {
+    ids()
+        .find(|id| {
+            workspace
+                .holders
+                .get(id.as_str())
+                .is_some_and(|holder| holder == name)
+        })
+        .or_else(|| {
             let mut fitting =
                 ids().filter(|id| name.len() >= BEGINNING_MIN && id.as_str().starts_with(name));
             let first = fitting.next();
             first.filter(|_| fitting.next().is_none())
-        },
-    )
+        })
 }
 
 /// Keys that no role uses are dropped: a key table is not a history.
 fn retain_used(root: &mut Root) {
-    let used: Vec<KeyId> = root.roles.values().flat_map(|role| role.keyids.clone()).collect();
+    let used: Vec<KeyId> = root
+        .roles
+        .values()
+        .flat_map(|role| role.keyids.clone())
+        .collect();
     root.keys.retain(|id, _| used.contains(id));
 }
 
@@ -175,14 +222,20 @@ fn redraft_unsigned(
     }
     let delegations = workspace.coming_targets(&targets_role)?.delegations;
     for role in workspace.coming_roles()? {
-        let ring = delegations.as_ref().and_then(|d| KeyRing::of_delegated(d, &role));
+        let ring = delegations
+            .as_ref()
+            .and_then(|d| KeyRing::of_delegated(d, &role));
         let Some(ring) = ring else { continue };
         if let Some(published) = accepted_no_more(workspace, &role, &ring) {
             drafts.push(redraft(disk, workspace, &role, published, now)?);
         }
     }
     // Drafts that stay carry the delegators of before; their holders must see the new ones.
-    let staged: Vec<_> = workspace.staged.values().map(|s| s.request.clone()).collect();
+    let staged: Vec<_> = workspace
+        .staged
+        .values()
+        .map(|s| s.request.clone())
+        .collect();
     for request in staged {
         let mut fresh = request.clone();
         workspace.complete_chain(&mut fresh)?;
@@ -194,11 +247,7 @@ fn redraft_unsigned(
 }
 
 /// A published file without a draft that too few of the ring's keys signed.
-fn accepted_no_more(
-    workspace: &Workspace,
-    role: &RoleName,
-    ring: &KeyRing<'_>,
-) -> Option<Targets> {
+fn accepted_no_more(workspace: &Workspace, role: &RoleName, ring: &KeyRing<'_>) -> Option<Targets> {
     if workspace.draft(role).is_some() {
         return None;
     }

@@ -67,7 +67,12 @@ pub struct Expiries {
 
 impl Default for Expiries {
     fn default() -> Self {
-        Self { root: 365, targets: 365, snapshot: 90, timestamp: 7 }
+        Self {
+            root: 365,
+            targets: 365,
+            snapshot: 90,
+            timestamp: 7,
+        }
     }
 }
 
@@ -80,7 +85,9 @@ impl Expiries {
     /// Reads `[expiry_days]`; what is absent keeps its default.
     pub fn read(section: Option<Section<'_, '_>>) -> Self {
         let mut expiries = Self::default();
-        let Some(section) = section else { return expiries };
+        let Some(section) = section else {
+            return expiries;
+        };
         let fields = [
             ("root", &mut expiries.root),
             ("targets", &mut expiries.targets),
@@ -123,14 +130,23 @@ impl Settings {
     /// The text of `signer.toml`.
     pub fn to_toml(&self) -> String {
         use std::fmt::Write;
-        let Expiries { root, targets, snapshot, timestamp } = self.expiry;
+        let Expiries {
+            root,
+            targets,
+            snapshot,
+            timestamp,
+        } = self.expiry;
         let mut text = format!(
             "# Settings of an ampoule-signer workspace. Keys and thresholds are in the signed\n\
              # metadata, not here.\nformat = {FORMAT}\n\n[expiry_days]\nroot = {root}\n\
              targets = {targets}\nsnapshot = {snapshot}\ntimestamp = {timestamp}\n"
         );
         for product in &self.products {
-            let hardware: Vec<_> = product.hardware.iter().map(|h| format!("\"{h}\"")).collect();
+            let hardware: Vec<_> = product
+                .hardware
+                .iter()
+                .map(|h| format!("\"{h}\""))
+                .collect();
             // Names hold letters, digits, '-', '_' and '.': nothing that TOML would escape.
             let _ = write!(
                 text,
@@ -144,7 +160,9 @@ impl Settings {
 
     /// The product of that name.
     pub fn product(&self, name: &str) -> Option<&Product> {
-        self.products.iter().find(|product| product.name.as_str() == name)
+        self.products
+            .iter()
+            .find(|product| product.name.as_str() == name)
     }
 }
 
@@ -159,7 +177,10 @@ impl Product {
                 Err(e) => section.fault_at(text.line, e.to_string()),
             }
         }
-        Some(Self { name: name?.value, hardware })
+        Some(Self {
+            name: name?.value,
+            hardware,
+        })
     }
 }
 
@@ -170,7 +191,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let settings = Settings {
-            expiry: Expiries { root: 100, ..Expiries::default() },
+            expiry: Expiries {
+                root: 100,
+                ..Expiries::default()
+            },
             products: vec![Product {
                 name: ProductName::parse("infusion-pump").unwrap(),
                 hardware: vec![HardwareId::parse("pump-mk3").unwrap()],

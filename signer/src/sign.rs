@@ -52,7 +52,11 @@ pub fn sign(request: &mut Request, keys: &[OpenKey]) -> Result<Vec<KeyId>, Signe
     match (signed.is_empty(), keys) {
         (true, [first, ..]) => {
             let key = first.key.public_key().to_key().id().short();
-            Err(OperatorError::KeyNotAsked { key, role: request.title() }.into())
+            Err(OperatorError::KeyNotAsked {
+                key,
+                role: request.title(),
+            }
+            .into())
         }
         _ => Ok(signed),
     }

@@ -55,7 +55,9 @@ fn colour_wanted() -> bool {
 
 /// `text` without control characters; newlines stay where `lines` allows them.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// A table of texts.
@@ -107,13 +109,20 @@ impl Progress for Bars {
     fn begin(&self, what: &str, total: u64) {
         self.end();
         let what = plain(what);
-        *self.current.borrow_mut() =
-            Some(Current { what, total, done: 0, since: Instant::now(), bar: None });
+        *self.current.borrow_mut() = Some(Current {
+            what,
+            total,
+            done: 0,
+            since: Instant::now(),
+            bar: None,
+        });
     }
 
     fn advance(&self, bytes: u64) {
         let mut current = self.current.borrow_mut();
-        let Some(current) = current.as_mut() else { return };
+        let Some(current) = current.as_mut() else {
+            return;
+        };
         current.done = current.done.saturating_add(bytes);
         if current.bar.is_none() && current.since.elapsed() >= BAR_AFTER {
             current.bar = Some(bar(&current.what, current.total));

@@ -62,7 +62,10 @@ impl Published {
     /// # Errors
     /// Anything in it that does not verify.
     pub fn load(dir: &Path) -> Result<Option<Self>, SignerError> {
-        let reader = Reader { tree: dir, metadata: dir.join(paths::METADATA_DIR) };
+        let reader = Reader {
+            tree: dir,
+            metadata: dir.join(paths::METADATA_DIR),
+        };
         let timestamp_path = reader.metadata.join(paths::TIMESTAMP_FILE);
         if !timestamp_path.is_file() {
             return Ok(None);
@@ -87,7 +90,11 @@ impl Published {
 
     /// The targets file of a role, top-level or delegated.
     pub fn targets_of(&self, role: &RoleName) -> Option<&SignedFile<Targets>> {
-        if role.as_str() == "targets" { Some(&self.targets) } else { self.roles.get(role) }
+        if role.as_str() == "targets" {
+            Some(&self.targets)
+        } else {
+            self.roles.get(role)
+        }
     }
 
     /// The envelope and version of any role.
@@ -104,13 +111,20 @@ impl Published {
     }
 
     /// Every target of every role, with its file below `targets/`.
-    pub fn target_files(&self) -> Vec<(TargetPath, PathBuf, u64, ampoule_protocol::digest::Hashes)> {
+    pub fn target_files(
+        &self,
+    ) -> Vec<(TargetPath, PathBuf, u64, ampoule_protocol::digest::Hashes)> {
         let files = std::iter::once(&self.targets).chain(self.roles.values());
         files
             .flat_map(|file| &file.payload.targets)
             .map(|(path, target)| {
                 let file = paths::target_file(path, Some(&target.hashes));
-                (path.clone(), PathBuf::from(file), target.length, target.hashes.clone())
+                (
+                    path.clone(),
+                    PathBuf::from(file),
+                    target.length,
+                    target.hashes.clone(),
+                )
             })
             .collect()
     }
@@ -129,18 +143,28 @@ impl Reader<'_> {
         loop {
             let name = paths::root_file(version);
             let path = self.metadata.join(&name);
-            let Some(bytes) = durable::read_if_there(&path, Lengths::DEFAULT.root)? else { break };
+            let Some(bytes) = durable::read_if_there(&path, Lengths::DEFAULT.root)? else {
+                break;
+            };
             let envelope = Envelope::parse(&bytes).map_err(TreeError::malformed(&path))?;
-            let payload = Root::from_signed(envelope.unverified())
-                .map_err(TreeError::malformed(&path))?;
+            let payload =
+                Root::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
             let before = roots.last().map_or(&payload, |file| &file.payload);
             for signer in [before, &payload] {
                 KeyRing::of_root(signer, RoleType::Root)
                     .verify::<Root>(&name, &envelope)
                     .map_err(not_verified(&path))?;
             }
-            self.expect_version(&RoleName::parse("root").map_err(TreeError::malformed(&path))?, payload.version(), version)?;
-            roots.push(SignedFile { bytes, envelope, payload });
+            self.expect_version(
+                &RoleName::parse("root").map_err(TreeError::malformed(&path))?,
+                payload.version(),
+                version,
+            )?;
+            roots.push(SignedFile {
+                bytes,
+                envelope,
+                payload,
+            });
             match version.next() {
                 Some(next) if next.get() <= ROOTS_MAX => version = next,
                 _ => break,
@@ -148,7 +172,11 @@ impl Reader<'_> {
         }
         if roots.is_empty() {
             let file = paths::root_file(MetaVersion::FIRST);
-            return Err(TreeError::Missing { tree: self.tree.to_owned(), file }.into());
+            return Err(TreeError::Missing {
+                tree: self.tree.to_owned(),
+                file,
+            }
+            .into());
         }
         Ok(roots)
     }
@@ -169,8 +197,11 @@ impl Reader<'_> {
             &top(RoleType::Snapshot),
             Some(named),
         )?;
-        let targets =
-            self.targets(&RoleName::targets(), &snapshot.payload, &top(RoleType::Targets))?;
+        let targets = self.targets(
+            &RoleName::targets(),
+            &snapshot.payload,
+            &top(RoleType::Targets),
+        )?;
         let mut roles = BTreeMap::new();
         if let Some(delegations) = &targets.payload.delegations
             && let Listing::Roles(listed) = &delegations.roles
@@ -179,7 +210,9 @@ impl Reader<'_> {
                 if snapshot.payload.role(&role.name).is_none() {
                     continue;
                 }
-                let Some(ring) = KeyRing::of_delegated(delegations, &role.name) else { continue };
+                let Some(ring) = KeyRing::of_delegated(delegations, &role.name) else {
+                    continue;
+                };
                 let file = self.targets(&role.name, &snapshot.payload, &ring)?;
                 roles.insert(role.name.clone(), file);
             }
@@ -200,7 +233,10 @@ impl Reader<'_> {
         snapshot: &Snapshot,
         ring: &KeyRing<'_>,
     ) -> Result<SignedFile<Targets>, SignerError> {
-        let missing = || TreeError::Missing { tree: self.tree.to_owned(), file: role.to_string() };
+        let missing = || TreeError::Missing {
+            tree: self.tree.to_owned(),
+            file: role.to_string(),
+        };
         let named = snapshot.role(role).ok_or_else(missing)?;
         let name = paths::role_file(role, Some(named.version));
         self.file(&name, TARGETS_LEN_MAX, ring, Some(named))
@@ -214,8 +250,10 @@ impl Reader<'_> {
         named: Option<&MetaFile>,
     ) -> Result<SignedFile<T>, SignerError> {
         let path = self.metadata.join(name);
-        let missing =
-            || TreeError::Missing { tree: self.tree.to_owned(), file: name.to_owned() };
+        let missing = || TreeError::Missing {
+            tree: self.tree.to_owned(),
+            file: name.to_owned(),
+        };
         let bytes = durable::read_if_there(&path, len_max)?.ok_or_else(missing)?;
         if named.is_some_and(|named| !named.fits(&bytes)) {
             return Err(TreeError::WrongTarget {
@@ -226,14 +264,18 @@ impl Reader<'_> {
             .into());
         }
         let envelope = Envelope::parse(&bytes).map_err(TreeError::malformed(&path))?;
-        ring.verify::<T>(name, &envelope).map_err(not_verified(&path))?;
-        let payload =
-            T::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
+        ring.verify::<T>(name, &envelope)
+            .map_err(not_verified(&path))?;
+        let payload = T::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
         if let Some(named) = named {
             let role = RoleName::parse(name).map_err(TreeError::malformed(&path))?;
             self.expect_version(&role, payload.version(), named.version)?;
         }
-        Ok(SignedFile { bytes, envelope, payload })
+        Ok(SignedFile {
+            bytes,
+            envelope,
+            payload,
+        })
     }
 
     fn expect_version(
@@ -257,5 +299,8 @@ impl Reader<'_> {
 
 fn not_verified(path: &Path) -> impl FnOnce(TrustError) -> TreeError {
     let path = path.to_owned();
-    move |source| TreeError::NotVerified { path, source: Box::new(source) }
+    move |source| TreeError::NotVerified {
+        path,
+        source: Box::new(source),
+    }
 }

@@ -60,13 +60,20 @@ pub fn tree(
     now: UtcTime,
     progress: &dyn Progress,
 ) -> Result<Report, SignerError> {
-    let missing = |file: &str| TreeError::Missing { tree: dir.to_owned(), file: file.to_owned() };
+    let missing = |file: &str| TreeError::Missing {
+        tree: dir.to_owned(),
+        file: file.to_owned(),
+    };
     let published = Published::load(dir)?.ok_or_else(|| missing(paths::TIMESTAMP_FILE))?;
     if published.trusted_root + 1 != published.roots.len() {
         // A publication was cut off here; the next one mends it.
         return Err(missing("a timestamp under the newest root").into());
     }
-    let mut report = Report { rows: rows(&published), targets: 0, targets_len: 0 };
+    let mut report = Report {
+        rows: rows(&published),
+        targets: 0,
+        targets_len: 0,
+    };
     for (path, file, length, hashes) in published.target_files() {
         let place = dir.join(paths::TARGETS_DIR).join(&file);
         if !place.is_file() {
@@ -79,7 +86,12 @@ pub fn tree(
                 found: format!("{found} bytes with digest {}", digest.short()),
                 signed: format!(
                     "{length} bytes with digest {}",
-                    hashes.prefix().unwrap_or_default().chars().take(12).collect::<String>()
+                    hashes
+                        .prefix()
+                        .unwrap_or_default()
+                        .chars()
+                        .take(12)
+                        .collect::<String>()
                 ),
             }
             .into());
@@ -106,7 +118,10 @@ pub fn file(
 ) -> Result<Row, SignerError> {
     let envelope = read(path)?;
     let role = role_of(path, &envelope)?;
-    let missing = |file: &str| TreeError::Missing { tree: path.to_owned(), file: file.to_owned() };
+    let missing = |file: &str| TreeError::Missing {
+        tree: path.to_owned(),
+        file: file.to_owned(),
+    };
     let trusted = root.map(|root| payload::<Root>(&read(root)?)).transpose()?;
     let signed = match (role.as_str(), trusted, targets) {
         ("root", trusted, _) => {
@@ -120,18 +135,26 @@ pub fn file(
         ("targets", Some(root), _) => {
             check(path, &KeyRing::of_root(&root, RoleType::Targets), &envelope)?
         }
-        ("snapshot", Some(root), _) => {
-            check(path, &KeyRing::of_root(&root, RoleType::Snapshot), &envelope)?
-        }
-        ("timestamp", Some(root), _) => {
-            check(path, &KeyRing::of_root(&root, RoleType::Timestamp), &envelope)?
-        }
+        ("snapshot", Some(root), _) => check(
+            path,
+            &KeyRing::of_root(&root, RoleType::Snapshot),
+            &envelope,
+        )?,
+        ("timestamp", Some(root), _) => check(
+            path,
+            &KeyRing::of_root(&root, RoleType::Timestamp),
+            &envelope,
+        )?,
         (_, Some(_), None) => {
             return Err(missing("the targets that delegate to it (--targets)").into());
         }
         (_, Some(root), Some(targets_path)) => {
             let above = read(targets_path)?;
-            check(targets_path, &KeyRing::of_root(&root, RoleType::Targets), &above)?;
+            check(
+                targets_path,
+                &KeyRing::of_root(&root, RoleType::Targets),
+                &above,
+            )?;
             let above: Targets = payload(&above)?;
             let ring = above
                 .delegations
@@ -145,13 +168,26 @@ pub fn file(
     if expiry == Expiry::Enforce {
         fresh(path, role.as_str(), expires, now)?;
     }
-    Ok(Row { role: role.to_string(), version, signed, expires, targets: 0 })
+    Ok(Row {
+        role: role.to_string(),
+        version,
+        signed,
+        expires,
+        targets: 0,
+    })
 }
 
 /// The role that a metadata file is of: its type, and for a delegated role the file's name.
 pub fn role_of(path: &Path, envelope: &Envelope) -> Result<RoleName, SignerError> {
-    let kind = envelope.unverified().member("_type").and_then(|t| t.as_str()).unwrap_or_default();
-    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let kind = envelope
+        .unverified()
+        .member("_type")
+        .and_then(|t| t.as_str())
+        .unwrap_or_default();
+    let stem = path
+        .file_stem()
+        .map(|s| s.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let stem = match stem.split_once('.') {
         Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => rest.to_owned(),
         _ => stem,
@@ -159,7 +195,12 @@ pub fn role_of(path: &Path, envelope: &Envelope) -> Result<RoleName, SignerError
     let name = match kind {
         "root" | "snapshot" | "timestamp" => kind,
         "targets" => stem.as_str(),
-        _ => return Err(TreeError::NotMetadata { path: path.to_owned() }.into()),
+        _ => {
+            return Err(TreeError::NotMetadata {
+                path: path.to_owned(),
+            }
+            .into());
+        }
     };
     Ok(RoleName::parse(name).map_err(TreeError::malformed(path))?)
 }
@@ -167,11 +208,19 @@ pub fn role_of(path: &Path, envelope: &Envelope) -> Result<RoleName, SignerError
 /// Version and expiry of any metadata.
 pub fn head(path: &Path, envelope: &Envelope) -> Result<(u64, UtcTime), SignerError> {
     let member = |name: &str| envelope.unverified().member(name);
-    let not_metadata = || TreeError::NotMetadata { path: path.to_owned() };
-    let version =
-        member("version").and_then(ampoule_protocol::json::Value::as_u64).ok_or_else(not_metadata)?;
-    let expires = member("expires").and_then(|e| e.as_str()).ok_or_else(not_metadata)?;
-    Ok((version, UtcTime::parse(expires).map_err(TreeError::malformed(path))?))
+    let not_metadata = || TreeError::NotMetadata {
+        path: path.to_owned(),
+    };
+    let version = member("version")
+        .and_then(ampoule_protocol::json::Value::as_u64)
+        .ok_or_else(not_metadata)?;
+    let expires = member("expires")
+        .and_then(|e| e.as_str())
+        .ok_or_else(not_metadata)?;
+    Ok((
+        version,
+        UtcTime::parse(expires).map_err(TreeError::malformed(path))?,
+    ))
 }
 
 /// Reads any metadata file.
@@ -191,7 +240,13 @@ fn check(
     }
     let role = role_of(path, envelope)?.to_string();
     let (version, need) = (head(path, envelope)?.0, ring.threshold());
-    Err(crate::error::OperatorError::Threshold { role, version, have, need }.into())
+    Err(crate::error::OperatorError::Threshold {
+        role,
+        version,
+        have,
+        need,
+    }
+    .into())
 }
 
 fn fresh(path: &Path, role: &str, expires: UtcTime, now: UtcTime) -> Result<(), SignerError> {
@@ -199,19 +254,25 @@ fn fresh(path: &Path, role: &str, expires: UtcTime, now: UtcTime) -> Result<(), 
         return Ok(());
     }
     let path: PathBuf = path.to_owned();
-    Err(TreeError::Expired { path, role: role.to_owned(), expires: expires.to_string() }.into())
+    Err(TreeError::Expired {
+        path,
+        role: role.to_owned(),
+        expires: expires.to_string(),
+    }
+    .into())
 }
 
 /// A line for each role of a tree.
 pub fn rows(published: &Published) -> Vec<Row> {
     let root = &published.newest_root().payload;
-    let row = |role: &str, ring: &KeyRing<'_>, envelope: &Envelope, version, expires, targets| Row {
-        role: role.to_owned(),
-        version,
-        signed: (ring.signers(envelope).len(), ring.threshold()),
-        expires,
-        targets,
-    };
+    let row =
+        |role: &str, ring: &KeyRing<'_>, envelope: &Envelope, version, expires, targets| Row {
+            role: role.to_owned(),
+            version,
+            signed: (ring.signers(envelope).len(), ring.threshold()),
+            expires,
+            targets,
+        };
     macro_rules! top {
         ($name:literal, $role:expr, $file:expr, $targets:expr) => {
             row(
@@ -228,7 +289,12 @@ pub fn rows(published: &Published) -> Vec<Row> {
         top!("root", RoleType::Root, published.newest_root(), 0),
         top!("timestamp", RoleType::Timestamp, published.timestamp, 0),
         top!("snapshot", RoleType::Snapshot, published.snapshot, 0),
-        top!("targets", RoleType::Targets, published.targets, published.targets.payload.targets.len()),
+        top!(
+            "targets",
+            RoleType::Targets,
+            published.targets,
+            published.targets.payload.targets.len()
+        ),
     ];
     for (role, file) in &published.roles {
         let delegations = published.targets.payload.delegations.as_ref();
@@ -236,7 +302,14 @@ pub fn rows(published: &Published) -> Vec<Row> {
         if let Some(ring) = ring {
             let (version, expires) = (file.payload.version().get(), file.payload.expires());
             let targets = file.payload.targets.len();
-            rows.push(row(role.as_str(), &ring, &file.envelope, version, expires, targets));
+            rows.push(row(
+                role.as_str(),
+                &ring,
+                &file.envelope,
+                version,
+                expires,
+                targets,
+            ));
         }
     }
     rows

@@ -11,7 +11,7 @@ use ampoule_protocol::metadata::{
     DelegatedRole, Envelope, Listing, RoleKeys, RoleType, Root, Snapshot, TargetFile, Targets,
     Timestamp,
 };
-use ampoule_protocol::name::{ProductName, TargetPath};
+use ampoule_protocol::name::{HardwareId, ProductName, TargetPath};
 use ampoule_protocol::release::{Component, Release};
 
 use crate::error::SignerError;
@@ -24,17 +24,25 @@ pub fn changes(request: &Request) -> Result<Vec<String>, SignerError> {
     let (new, old) = (&request.envelope, request.previous.as_ref());
     let name = |id: &KeyId| request.holder(id);
     let mut lines = match request.kind() {
-        RoleType::Root => root(&payload(new)?, old.map(payload::<Root>).transpose()?.as_ref(), &name),
+        RoleType::Root => root(
+            &payload(new)?,
+            old.map(payload::<Root>).transpose()?.as_ref(),
+            &name,
+        ),
         RoleType::Targets => {
             let old = old.map(payload::<Targets>).transpose()?;
             targets(request.role.as_str(), &payload(new)?, old.as_ref(), &name)?
         }
-        RoleType::Snapshot => {
-            snapshot(&payload(new)?, old.map(payload::<Snapshot>).transpose()?.as_ref())
-        }
+        RoleType::Snapshot => snapshot(
+            &payload(new)?,
+            old.map(payload::<Snapshot>).transpose()?.as_ref(),
+        ),
         RoleType::Timestamp => {
             let timestamp: Timestamp = payload(new)?;
-            vec![format!("the newest snapshot is version {}", timestamp.snapshot.version)]
+            vec![format!(
+                "the newest snapshot is version {}",
+                timestamp.snapshot.version
+            )]
         }
     };
     if lines.is_empty() {
@@ -54,7 +62,11 @@ fn expires(envelope: &Envelope) -> Option<String> {
 }
 
 fn expires_of(envelope: &Envelope) -> Option<String> {
-    envelope.unverified().member("expires").and_then(Value::as_str).map(plain)
+    envelope
+        .unverified()
+        .member("expires")
+        .and_then(Value::as_str)
+        .map(plain)
 }
 
 type Name<'a> = &'a dyn Fn(&KeyId) -> String;
@@ -63,7 +75,12 @@ fn root(new: &Root, old: Option<&Root>, name: Name<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for role in RoleType::ALL {
         let old_keys = old.map(|root| (root.role(role), &root.keys));
-        lines.extend(role_keys(role.as_str(), (new.role(role), &new.keys), old_keys, name));
+        lines.extend(role_keys(
+            role.as_str(),
+            (new.role(role), &new.keys),
+            old_keys,
+            name,
+        ));
     }
     lines
 }
@@ -92,7 +109,11 @@ fn role_keys(
     };
     let mut lines = Vec::new();
     for id in new.keyids.iter().filter(|id| !old.keyids.contains(id)) {
-        lines.push(format!("{role} gets the key of {}, {}", name(id), scheme(id)));
+        lines.push(format!(
+            "{role} gets the key of {}, {}",
+            name(id),
+            scheme(id)
+        ));
     }
     for id in old.keyids.iter().filter(|id| !new.keyids.contains(id)) {
         lines.push(format!("{role} loses the key of {}", name(id)));
@@ -120,13 +141,26 @@ fn targets(
     let mut told: BTreeSet<TargetPath> = BTreeSet::new();
     if let Ok(product) = ProductName::parse(role) {
         let now = releases::of(&product, new)?;
-        let before = old.map(|old| releases::of(&product, old)).transpose()?.unwrap_or_default();
-        for gone in before.iter().filter(|r| !now.iter().any(|n| n.version == r.version)) {
-            lines.push(format!("release {} of {product} is withdrawn", gone.version));
+        let before = old
+            .map(|old| releases::of(&product, old))
+            .transpose()?
+            .unwrap_or_default();
+        for gone in before
+            .iter()
+            .filter(|r| !now.iter().any(|n| n.version == r.version))
+        {
+            lines.push(format!(
+                "release {} of {product} is withdrawn",
+                gone.version
+            ));
         }
         let highest = before.iter().map(|release| release.rollback_index.0).max();
         for release in &now {
-            told.extend(releases::files(release).into_iter().map(|file| file.path.clone()));
+            told.extend(
+                releases::files(release)
+                    .into_iter()
+                    .map(|file| file.path.clone()),
+            );
             told.insert(release.path());
             match before.iter().find(|other| other.version == release.version) {
                 None => lines.extend(self::release(release, highest)),
@@ -140,7 +174,12 @@ fn targets(
                 Some(_) => {}
             }
         }
-        told.extend(before.iter().flat_map(releases::files).map(|file| file.path.clone()));
+        told.extend(
+            before
+                .iter()
+                .flat_map(releases::files)
+                .map(|file| file.path.clone()),
+        );
         told.extend(before.iter().map(Release::path));
     }
     other_targets(new, old, &told, &mut lines);
@@ -158,14 +197,25 @@ fn other_targets(
     let old = old.map_or(&nothing, |old| &old.targets);
     for (path, file) in new.targets.iter().filter(|(path, _)| !told.contains(path)) {
         match old.get(path) {
-            None => lines.push(format!("file \"{}\" is added, {}", plain(path.as_str()), size(file))),
+            None => lines.push(format!(
+                "file \"{}\" is added, {}",
+                plain(path.as_str()),
+                size(file)
+            )),
             Some(before) if before != file => {
-                lines.push(format!("file \"{}\" is changed, {}", plain(path.as_str()), size(file)));
+                lines.push(format!(
+                    "file \"{}\" is changed, {}",
+                    plain(path.as_str()),
+                    size(file)
+                ));
             }
             Some(_) => {}
         }
     }
-    for path in old.keys().filter(|path| !told.contains(path) && !new.targets.contains_key(path)) {
+    for path in old
+        .keys()
+        .filter(|path| !told.contains(path) && !new.targets.contains_key(path))
+    {
         lines.push(format!("file \"{}\" is removed", plain(path.as_str())));
     }
 }
@@ -182,15 +232,30 @@ fn release(release: &Release, highest: Option<u64>) -> Vec<String> {
         None => format!("rollback index {index}"),
     };
     let mut lines = vec![
-        format!("release {} of {} is added: {rollback}", release.version, release.product),
-        format!("  class {}: {}", release.class.as_str(), plain(&release.purpose)),
+        format!(
+            "release {} of {} is added: {rollback}",
+            release.version, release.product
+        ),
+        format!(
+            "  class {}: {}",
+            release.class.as_str(),
+            plain(&release.purpose)
+        ),
         format!("  without it: {}", plain(&release.risk_if_not_applied)),
-        format!("  out of service for {} seconds{}", release.downtime_secs, lost(release)),
+        format!(
+            "  out of service for {} seconds{}",
+            release.downtime_secs,
+            lost(release)
+        ),
         format!("  cleared for {}", plain(&release.regions.join(", "))),
     ];
     lines.extend(release.components.iter().flat_map(component));
     if let Some(sbom) = &release.sbom {
-        lines.push(format!("  sbom {} bytes, digest {}", sbom.length, sbom.sha256.short()));
+        lines.push(format!(
+            "  sbom {} bytes, digest {}",
+            sbom.length,
+            sbom.sha256.short()
+        ));
     }
     lines
 }
@@ -199,11 +264,14 @@ fn lost(release: &Release) -> String {
     if release.functions_unavailable.is_empty() {
         return String::new();
     }
-    format!(", without {}", plain(&release.functions_unavailable.join(", ")))
+    format!(
+        ", without {}",
+        plain(&release.functions_unavailable.join(", "))
+    )
 }
 
 fn component(component: &Component) -> Vec<String> {
-    let hardware: Vec<_> = component.hardware.iter().map(|id| id.as_str()).collect();
+    let hardware: Vec<_> = component.hardware.iter().map(HardwareId::as_str).collect();
     let mut lines = vec![format!(
         "  component {} for {}, install {}, {} ({} bytes), digest {}",
         component.name,
@@ -237,12 +305,20 @@ fn delegations(new: &Targets, old: Option<&Targets>, name: Name<'_>, lines: &mut
             lines.push(format!("{title} is added"));
         }
         let keys = (&role.keys, &now_keys);
-        lines.extend(role_keys(&title, keys, other.map(|o| (&o.keys, &before_keys)), name));
+        lines.extend(role_keys(
+            &title,
+            keys,
+            other.map(|o| (&o.keys, &before_keys)),
+            name,
+        ));
         if other.is_some_and(|o| o.trusts != role.trusts || o.terminating != role.terminating) {
             lines.push(format!("{title} is trusted for other paths than before"));
         }
     }
-    for role in before.iter().filter(|r| !now.iter().any(|n| n.name == r.name)) {
+    for role in before
+        .iter()
+        .filter(|r| !now.iter().any(|n| n.name == r.name))
+    {
         lines.push(format!("product {} is removed", plain(role.name.as_str())));
     }
 }
@@ -267,7 +343,10 @@ fn snapshot(new: &Snapshot, old: Option<&Snapshot>) -> Vec<String> {
         match old.get(&name) {
             None => lines.push(format!("\"{name}\" is added at version {}", file.version)),
             Some(before) if before.version != file.version => {
-                lines.push(format!("\"{name}\" goes from version {} to {}", before.version, file.version));
+                lines.push(format!(
+                    "\"{name}\" goes from version {} to {}",
+                    before.version, file.version
+                ));
             }
             Some(before) if before != file => {
                 lines.push(format!("\"{name}\" is CHANGED at version {}", file.version));

@@ -73,7 +73,10 @@ impl Workspace {
     pub fn open(dir: &Path) -> Result<Self, SignerError> {
         let layout = Layout::new(dir);
         if !layout.settings().is_file() {
-            return Err(OperatorError::NoWorkspace { folder: dir.to_owned() }.into());
+            return Err(OperatorError::NoWorkspace {
+                folder: dir.to_owned(),
+            }
+            .into());
         }
         let settings = Settings::load(&layout.settings())?;
         let holders = holders(&layout.holders())?;
@@ -94,19 +97,30 @@ impl Workspace {
     pub fn open_to_write(disk: &dyn Disk, dir: &Path) -> Result<LockedWorkspace, SignerError> {
         let layout = Layout::new(dir);
         if !layout.settings().is_file() {
-            return Err(OperatorError::NoWorkspace { folder: dir.to_owned() }.into());
+            return Err(OperatorError::NoWorkspace {
+                folder: dir.to_owned(),
+            }
+            .into());
         }
         let lock = Lock::of(dir)?;
         durable::sweep(disk, &layout.staging())?;
-        Ok(LockedWorkspace { inner: Self::open(dir)?, _lock: lock })
+        Ok(LockedWorkspace {
+            inner: Self::open(dir)?,
+            _lock: lock,
+        })
     }
 
     fn read_drafts(&mut self) -> Result<(), SignerError> {
         let folder = self.layout.staging();
-        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            return Ok(());
+        };
         for entry in entries {
             let path = entry.map_err(DiskError::at("list", &folder))?.path();
-            if path.extension().is_none_or(|extension| extension != REQUEST_EXTENSION) {
+            if path
+                .extension()
+                .is_none_or(|extension| extension != REQUEST_EXTENSION)
+            {
                 continue;
             }
             let request = Request::load(&path)?;
@@ -142,8 +156,12 @@ impl Workspace {
         if request.repository == Repository::Director {
             return Ok(self.director_file(request.version()).is_file());
         }
-        let Some(published) = &self.published else { return Ok(false) };
-        let Some((envelope, version)) = published.role(&request.role) else { return Ok(false) };
+        let Some(published) = &self.published else {
+            return Ok(false);
+        };
+        let Some((envelope, version)) = published.role(&request.role) else {
+            return Ok(false);
+        };
         // A root is in the tree before the timestamp is; until then its publication goes on.
         if request.role.as_str() == "root" && published.trusted_root + 1 < published.roots.len() {
             return Ok(false);
@@ -180,7 +198,10 @@ impl Workspace {
         if let Some(staged) = self.draft(role) {
             return Some(&staged.request.envelope);
         }
-        self.published.as_ref()?.role(role).map(|(envelope, _)| envelope)
+        self.published
+            .as_ref()?
+            .role(role)
+            .map(|(envelope, _)| envelope)
     }
 
     /// The root as the next publication would have it.
@@ -197,10 +218,12 @@ impl Workspace {
     /// The delegated roles that the coming targets name.
     pub fn coming_roles(&self) -> Result<Vec<RoleName>, SignerError> {
         let targets = self.coming_targets(&RoleName::targets())?;
-        Ok(match targets.delegations.map(|delegations| delegations.roles) {
-            Some(Listing::Roles(roles)) => roles.into_iter().map(|role| role.name).collect(),
-            Some(Listing::Bins(_)) | None => Vec::new(),
-        })
+        Ok(
+            match targets.delegations.map(|delegations| delegations.roles) {
+                Some(Listing::Roles(roles)) => roles.into_iter().map(|role| role.name).collect(),
+                Some(Listing::Bins(_)) | None => Vec::new(),
+            },
+        )
     }
 
     /// The version a new draft of `role` gets: one above what is published.
@@ -245,12 +268,19 @@ impl Workspace {
 
     /// Writes a draft into `staging/`.
     pub fn stage(&mut self, disk: &dyn Disk, request: Request) -> Result<PathBuf, SignerError> {
-        let path =
-            self.layout.request(request.repository, &request.role, request.version());
+        let path = self
+            .layout
+            .request(request.repository, &request.role, request.version());
         durable::create_dirs(disk, &self.layout.staging())?;
         request.store(disk, &path)?;
         let key = (request.repository, request.role.clone());
-        self.staged.insert(key, Staged { path: path.clone(), request });
+        self.staged.insert(
+            key,
+            Staged {
+                path: path.clone(),
+                request,
+            },
+        );
         Ok(path)
     }
 }
@@ -264,19 +294,27 @@ pub fn top_role(name: &str) -> RoleName {
 }
 
 fn nothing_of(role: &RoleName) -> SignerError {
-    OperatorError::NoDraft { what: role.to_string() }.into()
+    OperatorError::NoDraft {
+        what: role.to_string(),
+    }
+    .into()
 }
 
 /// The names of `holders/NAME.pub`, by key id.
 fn holders(folder: &Path) -> Result<BTreeMap<String, String>, SignerError> {
     let mut names = BTreeMap::new();
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(names) };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(names);
+    };
     for entry in entries {
         let path = entry.map_err(DiskError::at("list", folder))?.path();
         if path.extension().is_none_or(|extension| extension != "pub") {
             continue;
         }
-        let Some(name) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else {
+        let Some(name) = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+        else {
             continue;
         };
         names.insert(public::read(&path)?.id().to_string(), name);

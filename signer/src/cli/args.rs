@@ -19,7 +19,13 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// The workspace folder
-    #[arg(long, short = 'w', global = true, value_name = "DIR", default_value = ".")]
+    #[arg(
+        long,
+        short = 'w',
+        global = true,
+        value_name = "DIR",
+        default_value = "."
+    )]
     pub(super) workspace: PathBuf,
     /// Answer with JSON on standard output
     #[arg(long, global = true)]

@@ -2,6 +2,7 @@
 
 use ampoule_protocol::name::{ProductName, RoleName};
 use serde_json::json;
+use std::fmt::Write;
 
 use super::args::{AddArgs, DeltaArgs, DiscardArgs, RotateArgs};
 use super::{Answer, Context};
@@ -29,10 +30,15 @@ pub(super) fn add(context: &Context, args: &AddArgs) -> Result<Answer, SignerErr
         release.product,
         added.request.display()
     );
-    text += &match added.deltas_wanted {
-        0 => "\nnext: review, then each holder signs".to_owned(),
-        count => format!("\nnext: ampoule-signer delta ({count} to build), then review and sign"),
-    };
+    match added.deltas_wanted {
+        0 => text.push_str("\nnext: review, then each holder signs"),
+        count => {
+            let _ = write!(
+                text,
+                "\nnext: ampoule-signer delta ({count} to build), then review and sign"
+            );
+        }
+    }
     let json = json!({
         "request": added.request,
         "product": release.product.as_str(),
@@ -56,7 +62,8 @@ pub(super) fn delta(context: &Context, args: &DeltaArgs) -> Result<Answer, Signe
     let rows: Vec<_> = built
         .iter()
         .map(|delta| {
-            let permille = u128::from(delta.length) * 1000 / u128::from(delta.artifact_length.max(1));
+            let permille =
+                u128::from(delta.length) * 1000 / u128::from(delta.artifact_length.max(1));
             vec![
                 delta.component.clone(),
                 delta.base.clone(),
@@ -91,7 +98,10 @@ fn product(workspace: &Workspace, named: Option<&str>) -> Result<ProductName, Si
             Some(product) => Ok(product.name.clone()),
             None => Err(OperatorError::UnknownProduct {
                 name: name.to_owned(),
-                known: products.iter().map(|product| product.name.to_string()).collect(),
+                known: products
+                    .iter()
+                    .map(|product| product.name.to_string())
+                    .collect(),
             }
             .into()),
         };
@@ -103,9 +113,12 @@ fn product(workspace: &Workspace, named: Option<&str>) -> Result<ProductName, Si
         .collect();
     match drafted.as_slice() {
         [one] => Ok((*one).clone()),
-        [] => Err(OperatorError::NoDraft { what: "any product".to_owned() }.into()),
+        [] => Err(OperatorError::NoDraft {
+            what: "any product".to_owned(),
+        }
+        .into()),
         [_, ..] => Err(OperatorError::SeveralDrafts {
-            names: drafted.iter().map(|name| name.to_string()).collect(),
+            names: drafted.iter().map(ToString::to_string).collect(),
         }
         .into()),
     }
@@ -117,12 +130,20 @@ pub(super) fn discard(context: &Context, args: &DiscardArgs) -> Result<Answer, S
         Some(name) => (Repository::Director, name),
         None => (Repository::Image, args.role.as_str()),
     };
-    let nothing = || OperatorError::NoDraft { what: format!("role \"{}\"", args.role) };
+    let nothing = || OperatorError::NoDraft {
+        what: format!("role \"{}\"", args.role),
+    };
     let role = RoleName::parse(name).map_err(|_| nothing())?;
-    let staged = workspace.staged.get(&(repository, role)).ok_or_else(nothing)?;
+    let staged = workspace
+        .staged
+        .get(&(repository, role))
+        .ok_or_else(nothing)?;
     if workspace.published.is_none() {
         // The first drafts hold the ceremony; without them the workspace is empty.
-        return Err(OperatorError::FirstDraft { role: args.role.clone() }.into());
+        return Err(OperatorError::FirstDraft {
+            role: args.role.clone(),
+        }
+        .into());
     }
     durable::remove(&RealDisk, &staged.path)?;
     let title = staged.request.title();
@@ -136,11 +157,16 @@ pub(super) fn rotate(context: &Context, args: &RotateArgs) -> Result<Answer, Sig
         remove: args.remove.clone(),
         threshold: args.threshold,
     };
-    let drafts =
-        rotate::rotate(&RealDisk, &context.global.workspace, &args.role, &change, context.now)?;
+    let drafts = rotate::rotate(
+        &RealDisk,
+        &context.global.workspace,
+        &args.role,
+        &change,
+        context.now,
+    )?;
     let mut text = String::new();
     for path in &drafts {
-        text += &format!("drafted \"{}\"\n", path.display());
+        let _ = writeln!(text, "drafted \"{}\"", path.display());
     }
     text += "next: review, then each holder signs, the old ones and the new";
     Ok(Answer::new(text, json!({ "requests": drafts })))

@@ -20,7 +20,12 @@ use crate::terminal::table;
 
 pub(super) fn key(context: &Context, args: &KeyArgs) -> Result<Answer, SignerError> {
     match &args.command {
-        KeyCommand::Generate { path, kind, unencrypted, work } => {
+        KeyCommand::Generate {
+            path,
+            kind,
+            unencrypted,
+            work,
+        } => {
             refuse_existing(path)?;
             refuse_existing(&public_path(path))?;
             let protection = if *unencrypted {
@@ -35,12 +40,16 @@ pub(super) fn key(context: &Context, args: &KeyArgs) -> Result<Answer, SignerErr
             refuse_existing(path)?;
             refuse_existing(&public_path(path))?;
             let bytes = durable::read(pem, KEY_FILE_LEN_MAX)?;
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|_| KeyError::NotAKey { path: pem.clone() })?;
+            let text =
+                std::str::from_utf8(&bytes).map_err(|_| KeyError::NotAKey { path: pem.clone() })?;
             sign::from_pkcs8_pem(text).map_err(|_| KeyError::NotAKey { path: pem.clone() })?;
             warn_of_low_work(context, work.work_factor);
             let passphrase = new_passphrase(context, path)?;
-            write(path, text, Protection::Passphrase(passphrase, work.work_factor))
+            write(
+                path,
+                text,
+                Protection::Passphrase(passphrase, work.work_factor),
+            )
         }
         KeyCommand::List { folders } => list(context, folders),
         KeyCommand::ExportPublic { key, path } => export(context, key, path.as_deref()),
@@ -55,14 +64,20 @@ pub(super) fn open(context: &Context, paths: &[PathBuf]) -> Result<Vec<OpenKey>,
         .map(|path| {
             let source = locate(path)?;
             let key = source.open(secrets.as_mut())?;
-            Ok(OpenKey { name: source.describe(), key })
+            Ok(OpenKey {
+                name: source.describe(),
+                key,
+            })
         })
         .collect()
 }
 
 pub(super) fn refuse_existing(path: &Path) -> Result<(), SignerError> {
     if path.exists() {
-        return Err(OperatorError::Exists { path: path.to_owned() }.into());
+        return Err(OperatorError::Exists {
+            path: path.to_owned(),
+        }
+        .into());
     }
     Ok(())
 }
@@ -76,7 +91,9 @@ pub(super) fn store_public_of(pem: &str, path: &Path) -> Result<PublicKey, Signe
 }
 
 fn new_passphrase(context: &Context, path: &Path) -> Result<SecretString, SignerError> {
-    Ok(context.secrets().new_one(&format!("\"{}\"", path.display()))?)
+    Ok(context
+        .secrets()
+        .new_one(&format!("\"{}\"", path.display()))?)
 }
 
 fn write(path: &Path, pem: &str, protection: Protection) -> Result<Answer, SignerError> {
@@ -115,7 +132,10 @@ fn list(context: &Context, folders: &[PathBuf]) -> Result<Answer, SignerError> {
             paths.push(entry.map_err(DiskError::at("list", folder))?.path());
         }
         paths.sort();
-        for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "pub")) {
+        for path in paths
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "pub"))
+        {
             let key = public::read(path)?;
             let secret = path.with_extension("key");
             rows.push((path.clone(), key, secret.is_file().then_some(secret)));
@@ -142,7 +162,10 @@ fn list(context: &Context, folders: &[PathBuf]) -> Result<Answer, SignerError> {
             })
         })
         .collect();
-    Ok(Answer::new(table(&["holder", "key", "kind", "secret"], &cells), json!(json)))
+    Ok(Answer::new(
+        table(&["holder", "key", "kind", "secret"], &cells),
+        json!(json),
+    ))
 }
 
 fn export(context: &Context, key: &Path, to: Option<&Path>) -> Result<Answer, SignerError> {
@@ -158,7 +181,10 @@ fn export(context: &Context, key: &Path, to: Option<&Path>) -> Result<Answer, Si
         Some(path) => {
             refuse_existing(path)?;
             public::store(&RealDisk, path, public)?;
-            Ok(Answer::new(format!("key {} is in \"{}\"", id.short(), path.display()), json))
+            Ok(Answer::new(
+                format!("key {} is in \"{}\"", id.short(), path.display()),
+                json,
+            ))
         }
         None => Ok(Answer::new(String::from_utf8_lossy(&bytes), json)),
     }

@@ -34,7 +34,10 @@ struct Answer {
 
 impl Answer {
     fn new(text: impl Into<String>, json: Value) -> Self {
-        Self { text: text.into(), json }
+        Self {
+            text: text.into(),
+            json,
+        }
     }
 }
 
@@ -45,7 +48,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    let context = Context { global: cli.global, bars: Bars::default(), now: clock() };
+    let context = Context {
+        global: cli.global,
+        bars: Bars::default(),
+        now: clock(),
+    };
     match run(&context, cli.command) {
         Ok(answer) => context.print(&answer),
         Err(error) => context.fail(&error),
@@ -95,10 +102,9 @@ impl Context {
             answer.text.trim_end().to_owned()
         };
         // A reader that went away (`| head`) is no failure of ours.
-        let _ = match text.is_empty() {
-            true => Ok(()),
-            false => writeln!(std::io::stdout(), "{text}"),
-        };
+        if !text.is_empty() {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
         ExitCode::SUCCESS
     }
 
@@ -127,6 +133,8 @@ impl Context {
 
 /// The clock of this machine, once a run. A clock before 1970 counts as 1970.
 fn clock() -> UtcTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     UtcTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -1,6 +1,7 @@
 //! `init`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -19,7 +20,12 @@ use crate::toml_doc::TOML_LEN_MAX;
 pub(super) fn init(context: &Context, args: &InitArgs) -> Result<Answer, SignerError> {
     let path = match &args.ceremony {
         Some(path) if !args.example => path,
-        _ => return Ok(Answer::new(ceremony::EXAMPLE, json!({ "ceremony": ceremony::EXAMPLE }))),
+        _ => {
+            return Ok(Answer::new(
+                ceremony::EXAMPLE,
+                json!({ "ceremony": ceremony::EXAMPLE }),
+            ));
+        }
     };
     let bytes = durable::read(path, TOML_LEN_MAX)?;
     let text = std::str::from_utf8(&bytes).map_err(TreeError::malformed(path))?;
@@ -88,7 +94,12 @@ fn answer(
                 (None, true) => "on the server".to_owned(),
                 (None, false) => "with its holder".to_owned(),
             };
-            vec![duty.holder.clone(), duty.id.short(), duty.roles.join(", "), place]
+            vec![
+                duty.holder.clone(),
+                duty.id.short(),
+                duty.roles.join(", "),
+                place,
+            ]
         })
         .collect();
     let mut text = format!("workspace \"{workspace}\" is ready; nothing is signed yet\n\n");
@@ -98,7 +109,12 @@ fn answer(
     text += "  - the 12 digits of their key above, to compare before they sign\n";
     text += "what must be there to sign:\n";
     for (what, holders) in ceremony.parts() {
-        text += &format!("  - {what}: {} of {}\n", holders.threshold, holders.files.len());
+        let _ = writeln!(
+            text,
+            "  - {what}: {} of {}",
+            holders.threshold,
+            holders.files.len()
+        );
     }
     text += "what loss means:\n";
     text += "  - fewer keys of a role left than its threshold: a higher role must name new ones (rotate)\n";

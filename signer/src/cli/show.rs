@@ -1,5 +1,6 @@
 //! `review`, `inspect`, `verify`.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -36,24 +37,28 @@ pub(super) fn review(context: &Context, args: &ReviewArgs) -> Result<Answer, Sig
         texts.push(request_text(path, request)?);
         json.push(request_json(path, request)?);
     }
-    let text = if texts.is_empty() { "nothing is drafted".to_owned() } else { texts.join("\n\n") };
+    let text = if texts.is_empty() {
+        "nothing is drafted".to_owned()
+    } else {
+        texts.join("\n\n")
+    };
     Ok(Answer::new(text, json!(json)))
 }
 
 /// A request in words: what, what changes, who must sign, who has.
 pub(super) fn request_text(path: &Path, request: &Request) -> Result<String, SignerError> {
     let mut text = paint(Tone::Strong, &request.title());
-    text += &format!("  (\"{}\")\n", path.display());
-    text += &format!("digest of the signed bytes: {}\n", request.digest());
-    text += &match &request.previous {
+    let _ = writeln!(text, "  (\"{}\")", path.display());
+    let _ = writeln!(text, "digest of the signed bytes: {}", request.digest());
+    match &request.previous {
         Some(previous) => {
             let (version, _) = verify::head(path, previous)?;
-            format!("against version {version}:\n")
+            let _ = writeln!(text, "against version {version}:");
         }
-        None => "the first version:\n".to_owned(),
-    };
+        None => text.push_str("the first version:\n"),
+    }
     for line in words::changes(request)? {
-        text += &format!("  {line}\n");
+        let _ = writeln!(text, "  {line}");
     }
     for need in request.needs()? {
         text += &need_text(request, &need);
@@ -75,8 +80,12 @@ fn need_text(request: &Request, need: &Need) -> String {
         need.signed.len()
     );
     for (id, _) in &need.keys {
-        let signed = if need.signed.contains(id) { "has signed" } else { "has not signed" };
-        text += &format!("  {} {signed}\n", request.holder(id));
+        let signed = if need.signed.contains(id) {
+            "has signed"
+        } else {
+            "has not signed"
+        };
+        let _ = writeln!(text, "  {} {signed}", request.holder(id));
     }
     text
 }
@@ -122,13 +131,19 @@ pub(super) fn inspect(_: &Context, args: &InspectArgs) -> Result<Answer, SignerE
     }
     if is_request(path) {
         let request = Request::load(path)?;
-        return Ok(Answer::new(request_text(path, &request)?, request_json(path, &request)?));
+        return Ok(Answer::new(
+            request_text(path, &request)?,
+            request_json(path, &request)?,
+        ));
     }
     if path.extension().is_some_and(|extension| extension == "pub") {
         let key = public::read(path)?;
         let scheme = key.public().map(|key| key.scheme().as_str());
         let text = format!("public key {} ({})", key.id(), scheme.unwrap_or("unknown"));
-        return Ok(Answer::new(text, json!({ "keyid": key.id().as_str(), "scheme": scheme })));
+        return Ok(Answer::new(
+            text,
+            json!({ "keyid": key.id().as_str(), "scheme": scheme }),
+        ));
     }
     metadata(path)
 }
@@ -148,10 +163,14 @@ fn metadata(path: &Path) -> Result<Answer, SignerError> {
     };
     let mut text = format!("{} (signatures not verified)\n", request.title());
     for line in words::changes(&request)? {
-        text += &format!("  {line}\n");
+        let _ = writeln!(text, "  {line}");
     }
-    let ids: Vec<_> = envelope.signatures().iter().map(|s| s.keyid.short()).collect();
-    text += &format!("signatures said to be by: {}", ids.join(", "));
+    let ids: Vec<_> = envelope
+        .signatures()
+        .iter()
+        .map(|s| s.keyid.short())
+        .collect();
+    let _ = write!(text, "signatures said to be by: {}", ids.join(", "));
     let json = json!({
         "role": request.role.as_str(),
         "version": version,
@@ -165,7 +184,11 @@ fn metadata(path: &Path) -> Result<Answer, SignerError> {
 }
 
 pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<Answer, SignerError> {
-    let expiry = if args.ignore_expiry { Expiry::Ignore } else { Expiry::Enforce };
+    let expiry = if args.ignore_expiry {
+        Expiry::Ignore
+    } else {
+        Expiry::Enforce
+    };
     let path = &args.path;
     if path.is_dir() {
         let report = verify::tree(path, expiry, context.now, &context.bars)?;
@@ -199,10 +222,13 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<Answer, Sig
 }
 
 fn is_request(path: &Path) -> bool {
-    let named = path.extension().is_some_and(|extension| extension == REQUEST_EXTENSION);
+    let named = path
+        .extension()
+        .is_some_and(|extension| extension == REQUEST_EXTENSION);
     // A copy that travelled may have another name.
     named
-        || durable::read(path, KEY_FILE_LEN_MAX).is_ok_and(|bytes| Request::from_bytes(path, &bytes).is_ok())
+        || durable::read(path, KEY_FILE_LEN_MAX)
+            .is_ok_and(|bytes| Request::from_bytes(path, &bytes).is_ok())
 }
 
 fn rows_table(rows: &[Row]) -> String {

@@ -1,12 +1,11 @@
 //! `sign`, `merge`, `attach`, `payload`, `publish`, `refresh`.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::{
-    AttachArgs, MergeArgs, PayloadArgs, PublishArgs, RefreshArgs, SignArgs,
-};
+use super::args::{AttachArgs, MergeArgs, PayloadArgs, PublishArgs, RefreshArgs, SignArgs};
 use super::show::{request_json, request_text};
 use super::{Answer, Context, keys};
 use crate::durable::{self, Access, RealDisk};
@@ -22,13 +21,26 @@ use crate::workspace::Workspace;
 
 pub(super) fn sign(context: &Context, args: &SignArgs) -> Result<Answer, SignerError> {
     let opened = keys::open(context, &args.keys)?;
-    let files = if args.all { asking(context, &opened)? } else { args.files.clone() };
+    let files = if args.all {
+        asking(context, &opened)?
+    } else {
+        args.files.clone()
+    };
     let mut text = String::new();
     let mut json = Vec::new();
     for file in &files {
         let request = sign_one(context, args, file, &opened)?;
-        let state = if request.is_complete()? { "complete" } else { "not complete yet" };
-        text += &format!("signed {}: {state} (\"{}\")\n", request.title(), file.display());
+        let state = if request.is_complete()? {
+            "complete"
+        } else {
+            "not complete yet"
+        };
+        let _ = writeln!(
+            text,
+            "signed {}: {state} (\"{}\")",
+            request.title(),
+            file.display()
+        );
         json.push(request_json(file, &request)?);
     }
     Ok(Answer::new(text, json!(json)))
@@ -46,7 +58,8 @@ fn sign_one(
     let words = request_text(file, &request)?;
     // What is signed is read before it is signed, so it does not wait for the answer at the end.
     eprintln!("{words}\n");
-    if !args.yes && !(terminal::can_ask() && confirmed(&request)?) {
+    let agreed = args.yes || (terminal::can_ask() && confirmed(&request)?);
+    if !agreed {
         return Err(OperatorError::NotConfirmed.into());
     }
     sign::sign(&mut request, opened)?;
@@ -55,7 +68,11 @@ fn sign_one(
 }
 
 fn confirmed(request: &Request) -> Result<bool, SignerError> {
-    let question = format!("Sign {} with digest {}?", request.title(), request.digest().short());
+    let question = format!(
+        "Sign {} with digest {}?",
+        request.title(),
+        request.digest().short()
+    );
     terminal::confirm(&question)
         .map_err(|e| crate::error::DiskError::at("read", Path::new("standard input"))(e).into())
 }
@@ -68,8 +85,13 @@ fn require_deltas(context: &Context, file: &Path, request: &Request) -> Result<(
         return Ok(());
     }
     let workspace = Workspace::open(&context.global.workspace)?;
-    let Some(product) = workspace.settings.product(request.role.as_str()) else { return Ok(()) };
-    match crate::deltas::missing(&workspace, &product.name)?.into_iter().next() {
+    let Some(product) = workspace.settings.product(request.role.as_str()) else {
+        return Ok(());
+    };
+    match crate::deltas::missing(&workspace, &product.name)?
+        .into_iter()
+        .next()
+    {
         Some((component, missing)) => {
             Err(OperatorError::DeltasMissing { component, missing }.into())
         }
@@ -90,7 +112,10 @@ fn asking(context: &Context, opened: &[OpenKey]) -> Result<Vec<PathBuf>, SignerE
         }
     }
     if files.is_empty() {
-        return Err(OperatorError::NoDraft { what: "these keys".to_owned() }.into());
+        return Err(OperatorError::NoDraft {
+            what: "these keys".to_owned(),
+        }
+        .into());
     }
     Ok(files)
 }
@@ -99,7 +124,11 @@ pub(super) fn merge(_: &Context, args: &MergeArgs) -> Result<Answer, SignerError
     let copies: Vec<&Path> = args.copies.iter().map(PathBuf::as_path).collect();
     let added = sign::merge(&RealDisk, &args.file, &copies)?;
     let request = Request::load(&args.file)?;
-    let state = if request.is_complete()? { "complete" } else { "not complete yet" };
+    let state = if request.is_complete()? {
+        "complete"
+    } else {
+        "not complete yet"
+    };
     let text = format!("{added} new on {}: {state}", request.title());
     Ok(Answer::new(text, request_json(&args.file, &request)?))
 }
@@ -117,7 +146,11 @@ pub(super) fn attach(_: &Context, args: &AttachArgs) -> Result<Answer, SignerErr
         return Err(OperatorError::KeyNotAsked { key, role }.into());
     };
     let request = sign::attach(&RealDisk, &args.file, id, &signature)?;
-    let state = if request.is_complete()? { "complete" } else { "not complete yet" };
+    let state = if request.is_complete()? {
+        "complete"
+    } else {
+        "not complete yet"
+    };
     let text = format!("signature of {} taken in: {state}", request.holder(id));
     Ok(Answer::new(text, request_json(&args.file, &request)?))
 }
@@ -131,9 +164,13 @@ fn signature(args: &AttachArgs) -> Result<Vec<u8>, SignerError> {
     if let Some(text) = &args.signature {
         return Ok(hex::decode(text.trim()).ok_or_else(|| not_hex(text))?);
     }
-    let Some(path) = &args.signature_file else { return Err(not_hex("").into()) };
+    let Some(path) = &args.signature_file else {
+        return Err(not_hex("").into());
+    };
     let bytes = durable::read(path, KEY_FILE_LEN_MAX)?;
-    let as_hex = std::str::from_utf8(&bytes).ok().and_then(|text| hex::decode(text.trim()));
+    let as_hex = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| hex::decode(text.trim()));
     Ok(as_hex.unwrap_or(bytes))
 }
 
@@ -155,17 +192,35 @@ pub(super) fn payload(_: &Context, args: &PayloadArgs) -> Result<Answer, SignerE
 
 pub(super) fn publish(context: &Context, args: &PublishArgs) -> Result<Answer, SignerError> {
     let opened = keys::open(context, &args.keys)?;
-    let scope = if args.partial { Scope::Complete } else { Scope::All };
-    let options = Options { scope, renew_snapshot: false, renew_timestamp: false };
+    let scope = if args.partial {
+        Scope::Complete
+    } else {
+        Scope::All
+    };
+    let options = Options {
+        scope,
+        renew_snapshot: false,
+        renew_timestamp: false,
+    };
     let workspace = &context.global.workspace;
-    let outcome =
-        publish::publish(&RealDisk, workspace, &opened, options, context.now, &context.bars)?;
+    let outcome = publish::publish(
+        &RealDisk,
+        workspace,
+        &opened,
+        options,
+        context.now,
+        &context.bars,
+    )?;
     let mut mirrored = None;
     if let Some(to) = &args.to {
         let from = Layout::new(workspace).published();
         mirrored = Some(publish::mirror(&RealDisk, &from, to, &context.bars)?);
     }
-    Ok(published(context, &outcome, args.to.as_deref().zip(mirrored)))
+    Ok(published(
+        context,
+        &outcome,
+        args.to.as_deref().zip(mirrored),
+    ))
 }
 
 pub(super) fn refresh(context: &Context, args: &RefreshArgs) -> Result<Answer, SignerError> {
@@ -176,8 +231,14 @@ pub(super) fn refresh(context: &Context, args: &RefreshArgs) -> Result<Answer, S
         renew_timestamp: true,
     };
     let workspace = &context.global.workspace;
-    let outcome =
-        publish::publish(&RealDisk, workspace, &opened, options, context.now, &context.bars)?;
+    let outcome = publish::publish(
+        &RealDisk,
+        workspace,
+        &opened,
+        options,
+        context.now,
+        &context.bars,
+    )?;
     Ok(published(context, &outcome, None))
 }
 
@@ -196,10 +257,14 @@ fn published(context: &Context, outcome: &Outcome, mirror: Option<(&Path, usize)
         )
     };
     for title in &outcome.left {
-        text += &format!("left as a draft: {title}\n");
+        let _ = writeln!(text, "left as a draft: {title}");
     }
     if let Some((to, written)) = mirror {
-        text += &format!("copied to \"{}\": {written} files written\n", to.display());
+        let _ = writeln!(
+            text,
+            "copied to \"{}\": {written} files written",
+            to.display()
+        );
     }
     let json = json!({
         "tree": tree,

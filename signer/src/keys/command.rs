@@ -40,14 +40,21 @@ pub struct CommandKey {
 impl CommandKey {
     /// Reads the description above; `None` after noting faults.
     pub(super) fn read(section: &Section<'_, '_>, folder: &Path) -> Option<Self> {
-        let command: Vec<_> =
-            section.texts("command", 1..=64, 4096).into_iter().map(|t| t.value).collect();
+        let command: Vec<_> = section
+            .texts("command", 1..=64, 4096)
+            .into_iter()
+            .map(|t| t.value)
+            .collect();
         let public = section.text("public", 4096);
         let timeout_secs = section
             .integer_opt("timeout_secs", TIMEOUT_SECS)
             .map_or(TIMEOUT_DEFAULT_SECS, |at| at.value);
         let timeout = Duration::from_secs(timeout_secs);
-        Some(Self { command, public: folder.join(public?.value), timeout })
+        Some(Self {
+            command,
+            public: folder.join(public?.value),
+            timeout,
+        })
     }
 }
 
@@ -111,7 +118,9 @@ impl CommandSigner {
         // A command that does not read its input may still have signed; the check of the
         // signature decides.
         let _ = writer.join();
-        reader.join().map_err(|_| SignError("its answer could not be read".to_owned()))
+        reader
+            .join()
+            .map_err(|_| SignError("its answer could not be read".to_owned()))
     }
 
     fn wait(&self, child: &mut Child) -> Result<(), SignError> {
@@ -125,7 +134,9 @@ impl CommandSigner {
                     let _ = child.kill();
                     let _ = child.wait();
                     let secs = self.timeout.as_secs();
-                    return Err(SignError(format!("it did not answer within {secs} seconds")));
+                    return Err(SignError(format!(
+                        "it did not answer within {secs} seconds"
+                    )));
                 }
                 Err(e) => return Err(SignError(format!("it could not be waited for: {e}"))),
             }

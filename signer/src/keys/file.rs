@@ -49,7 +49,10 @@ pub struct FileKey {
 impl FileKey {
     /// `bytes` are what [`is_key_file`] recognised at `path`.
     pub fn new(path: &Path, bytes: Vec<u8>) -> Self {
-        Self { path: path.to_owned(), bytes: Zeroizing::new(bytes) }
+        Self {
+            path: path.to_owned(),
+            bytes: Zeroizing::new(bytes),
+        }
     }
 }
 
@@ -69,9 +72,13 @@ impl KeySource for FileKey {
         } else {
             self.bytes.clone()
         };
-        let not_a_key = || KeyError::NotAKey { path: self.path.clone() };
+        let not_a_key = || KeyError::NotAKey {
+            path: self.path.clone(),
+        };
         let pem = std::str::from_utf8(&pem).map_err(|_| not_a_key())?;
-        sign::from_pkcs8_pem(pem).map(|key| key as Box<dyn Sign>).map_err(|_| not_a_key())
+        sign::from_pkcs8_pem(pem)
+            .map(|key| key as Box<dyn Sign>)
+            .map_err(|_| not_a_key())
     }
 }
 
@@ -104,8 +111,10 @@ pub fn store(
         Protection::Passphrase(passphrase, work_factor) => {
             let mut recipient = age::scrypt::Recipient::new(passphrase);
             recipient.set_work_factor(work_factor.clamp(1, WORK_FACTOR_MAX));
-            let sealed = age::encrypt(&recipient, pem.as_bytes())
-                .map_err(|_| KeyError::NotAKey { path: path.to_owned() })?;
+            let sealed =
+                age::encrypt(&recipient, pem.as_bytes()).map_err(|_| KeyError::NotAKey {
+                    path: path.to_owned(),
+                })?;
             Zeroizing::new(sealed)
         }
     };
@@ -120,17 +129,23 @@ fn decrypt(
     use age::DecryptError as E;
     let mut identity = age::scrypt::Identity::new(passphrase);
     identity.set_max_work_factor(WORK_FACTOR_MAX);
-    age::decrypt(&identity, sealed).map(Zeroizing::new).map_err(|e| match e {
-        E::DecryptionFailed | E::KeyDecryptionFailed => {
-            KeyError::WrongPassphrase { path: path.to_owned() }
-        }
-        E::ExcessiveWork { required, .. } => {
-            KeyError::TooMuchWork { path: path.to_owned(), required, max: WORK_FACTOR_MAX }
-        }
-        // The rest differ in which part of the file is damaged. (Plugins add variants where some
-        // other crate of the build turns them on, so this match cannot be closed.)
-        _ => KeyError::NotAKey { path: path.to_owned() },
-    })
+    age::decrypt(&identity, sealed)
+        .map(Zeroizing::new)
+        .map_err(|e| match e {
+            E::DecryptionFailed | E::KeyDecryptionFailed => KeyError::WrongPassphrase {
+                path: path.to_owned(),
+            },
+            E::ExcessiveWork { required, .. } => KeyError::TooMuchWork {
+                path: path.to_owned(),
+                required,
+                max: WORK_FACTOR_MAX,
+            },
+            // The rest differ in which part of the file is damaged. (Plugins add variants where some
+            // other crate of the build turns them on, so this match cannot be closed.)
+            _ => KeyError::NotAKey {
+                path: path.to_owned(),
+            },
+        })
 }
 
 #[cfg(test)]
@@ -150,8 +165,19 @@ mod tests {
         for kind in [Kind::Ed25519, Kind::P256] {
             let pem = generate(kind).unwrap();
             let passphrase = SecretString::from("correct horse".to_owned());
-            store(&RealDisk, &path, &pem, Protection::Passphrase(passphrase, 1)).unwrap();
-            assert!(!std::fs::read(&path).unwrap().windows(7).any(|w| w == b"PRIVATE"));
+            store(
+                &RealDisk,
+                &path,
+                &pem,
+                Protection::Passphrase(passphrase, 1),
+            )
+            .unwrap();
+            assert!(
+                !std::fs::read(&path)
+                    .unwrap()
+                    .windows(7)
+                    .any(|w| w == b"PRIVATE")
+            );
             let source = locate(&path).unwrap();
             let key = source.open(&mut FromFile::new(right.clone())).unwrap();
             sign_checked(key.as_ref(), "it", b"message").unwrap();
@@ -175,7 +201,12 @@ mod tests {
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(locate(&path).unwrap().open(&mut FromFile::new(secret)).is_err());
+        assert!(
+            locate(&path)
+                .unwrap()
+                .open(&mut FromFile::new(secret))
+                .is_err()
+        );
         std::fs::write(&path, b"nonsense").unwrap();
         assert!(matches!(locate(&path), Err(KeyError::NotAKey { .. })));
     }

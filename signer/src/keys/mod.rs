@@ -51,7 +51,11 @@ pub enum KeyError {
     #[error("\"{}\" does not open with this passphrase", path.display())]
     WrongPassphrase { path: PathBuf },
     #[error("\"{}\" asks for a scrypt work factor of {required}, expected at most {max}", path.display())]
-    TooMuchWork { path: PathBuf, required: u8, max: u8 },
+    TooMuchWork {
+        path: PathBuf,
+        required: u8,
+        max: u8,
+    },
     #[error("failed to ask for the passphrase of {what}")]
     Prompt {
         what: String,
@@ -128,7 +132,9 @@ pub fn locate(path: &Path) -> Result<Box<dyn KeySource>, KeyError> {
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) if text.contains("kind") => described(path, text),
-        _ => Err(KeyError::NotAKey { path: path.to_owned() }),
+        _ => Err(KeyError::NotAKey {
+            path: path.to_owned(),
+        }),
     }
 }
 
@@ -145,7 +151,10 @@ fn described(path: &Path, text: &str) -> Result<Box<dyn KeySource>, KeyError> {
                 .map(|key| Box::new(key) as Box<dyn KeySource>)
         }
         Some(kind) => {
-            let text = format!("kind is \"{}\", expected \"pkcs11\" or \"command\"", kind.value);
+            let text = format!(
+                "kind is \"{}\", expected \"pkcs11\" or \"command\"",
+                kind.value
+            );
             document.fault(kind.line, text);
             None
         }
@@ -153,16 +162,21 @@ fn described(path: &Path, text: &str) -> Result<Box<dyn KeySource>, KeyError> {
     };
     root.finish();
     document.check()?;
-    source.ok_or_else(|| KeyError::NotAKey { path: path.to_owned() })
+    source.ok_or_else(|| KeyError::NotAKey {
+        path: path.to_owned(),
+    })
 }
 
 /// Signs, and verifies what came back.
 pub fn sign_checked(key: &dyn Sign, name: &str, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-    let signature = key
-        .sign(message)
-        .map_err(|source| KeyError::Sign { source_name: name.to_owned(), source })?;
+    let signature = key.sign(message).map_err(|source| KeyError::Sign {
+        source_name: name.to_owned(),
+        source,
+    })?;
     if !key.public_key().verify(message, &signature) {
-        return Err(KeyError::WrongSignature { source_name: name.to_owned() });
+        return Err(KeyError::WrongSignature {
+            source_name: name.to_owned(),
+        });
     }
     Ok(signature)
 }

@@ -37,7 +37,11 @@ pub struct TokenKey {
 impl TokenKey {
     /// By the vendor's library, the token's label and the key's.
     pub fn new(module: &Path, token: &str, label: &str) -> Self {
-        Self { module: module.to_owned(), token: token.to_owned(), label: label.to_owned() }
+        Self {
+            module: module.to_owned(),
+            token: token.to_owned(),
+            label: label.to_owned(),
+        }
     }
 
     /// Reads the description above; `None` after noting faults.
@@ -46,36 +50,57 @@ impl TokenKey {
         let module = section.text("module", 4096);
         let token = section.text("token", 32);
         let label = section.text("label", 256);
-        Some(Self::new(Path::new(&module?.value), &token?.value, &label?.value))
+        Some(Self::new(
+            Path::new(&module?.value),
+            &token?.value,
+            &label?.value,
+        ))
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(Error) -> KeyError {
         let token = self.token.clone();
-        move |source| KeyError::Token { action, token, source: Box::new(source) }
+        move |source| KeyError::Token {
+            action,
+            token,
+            source: Box::new(source),
+        }
     }
 
     fn absent(&self, what: &str) -> KeyError {
-        KeyError::NoSuchToken { what: format!("{what} \"{}\"", self.token) }
+        KeyError::NoSuchToken {
+            what: format!("{what} \"{}\"", self.token),
+        }
     }
 
     fn slot(&self, pkcs11: &Pkcs11) -> Result<Slot, KeyError> {
-        let slots = pkcs11.get_slots_with_token().map_err(self.failed("look for"))?;
+        let slots = pkcs11
+            .get_slots_with_token()
+            .map_err(self.failed("look for"))?;
         slots
             .into_iter()
             .find(|slot| {
-                pkcs11.get_token_info(*slot).is_ok_and(|info| info.label().trim_end() == self.token)
+                pkcs11
+                    .get_token_info(*slot)
+                    .is_ok_and(|info| info.label().trim_end() == self.token)
             })
             .ok_or_else(|| self.absent("there is no token"))
     }
 
     fn object(&self, session: &Session, class: ObjectClass) -> Result<ObjectHandle, KeyError> {
-        let template =
-            [Attribute::Class(class), Attribute::Label(self.label.as_bytes().to_vec())];
-        let found = session.find_objects(&template).map_err(self.failed("search"))?;
+        let template = [
+            Attribute::Class(class),
+            Attribute::Label(self.label.as_bytes().to_vec()),
+        ];
+        let found = session
+            .find_objects(&template)
+            .map_err(self.failed("search"))?;
         match found.as_slice() {
             [one] => Ok(*one),
             [] => Err(self.absent(&format!("there is no key \"{}\" on the token", self.label))),
-            _ => Err(self.absent(&format!("there are several keys \"{}\" on the token", self.label))),
+            _ => Err(self.absent(&format!(
+                "there are several keys \"{}\" on the token",
+                self.label
+            ))),
         }
     }
 }
@@ -89,7 +114,8 @@ impl KeySource for TokenKey {
         let pkcs11 = Pkcs11::new(&self.module).map_err(self.failed("load the library of"))?;
         match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             // Another key of this run uses the same library.
-            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => {}
+            Ok(())
+            | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => {}
             Err(e) => return Err(self.failed("initialise the library of")(e)),
         }
         let slot = self.slot(&pkcs11)?;
@@ -111,7 +137,11 @@ impl KeySource for TokenKey {
             })
             .ok_or_else(|| self.absent("neither a P-256 nor an Ed25519 key is on the token"))?;
         let secret = self.object(&session, ObjectClass::PRIVATE_KEY)?;
-        Ok(Box::new(TokenSigner { session, secret, public }))
+        Ok(Box::new(TokenSigner {
+            session,
+            secret,
+            public,
+        }))
     }
 }
 
@@ -138,7 +168,9 @@ impl Sign for TokenSigner {
         match self.public.scheme() {
             Scheme::Ed25519 => {
                 let parameters = EddsaParams::new(EddsaSignatureScheme::Pure);
-                self.session.sign(&Mechanism::Eddsa(parameters), self.secret, message).map_err(failed)
+                self.session
+                    .sign(&Mechanism::Eddsa(parameters), self.secret, message)
+                    .map_err(failed)
             }
             Scheme::EcdsaP256 => {
                 let digest = Digest::of(message);
@@ -148,9 +180,9 @@ impl Sign for TokenSigner {
                     .map_err(failed)?;
                 ecdsa_der(&raw).ok_or_else(|| SignError("its signature is not 64 bytes".to_owned()))
             }
-            Scheme::EcdsaP384 | Scheme::RsaPss => {
-                Err(SignError("tokens sign with Ed25519 or P-256 here".to_owned()))
-            }
+            Scheme::EcdsaP384 | Scheme::RsaPss => Err(SignError(
+                "tokens sign with Ed25519 or P-256 here".to_owned(),
+            )),
         }
     }
 }
@@ -186,11 +218,17 @@ fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn der_integer(number: &[u8]) -> Vec<u8> {
-    let first = number.iter().position(|&b| b != 0).unwrap_or(number.len() - 1);
+    let first = number
+        .iter()
+        .position(|&b| b != 0)
+        .unwrap_or(number.len() - 1);
     let digits = &number[first..];
     // A leading one bit would make it negative.
     let pad = digits[0] & 0x80 != 0;
-    let mut der = vec![0x02, u8::try_from(digits.len()).unwrap_or(u8::MAX) + u8::from(pad)];
+    let mut der = vec![
+        0x02,
+        u8::try_from(digits.len()).unwrap_or(u8::MAX) + u8::from(pad),
+    ];
     if pad {
         der.push(0);
     }
@@ -208,7 +246,7 @@ mod tests {
         raw[31] = 0x7f;
         raw[32] = 0x80;
         let der = ecdsa_der(&raw).unwrap();
-        assert_eq!(&der[..6], &[0x30, der.len() as u8 - 2, 0x02, 1, 0x7f, 0x02]);
+        assert_eq!(&der[..6], &[0x30, 38, 0x02, 1, 0x7f, 0x02]);
         assert_eq!(&der[6..9], &[33, 0x00, 0x80]);
         assert_eq!(ecdsa_der(&raw[..63]), None);
     }

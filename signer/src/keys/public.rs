@@ -13,7 +13,12 @@ use crate::durable::{self, Access, Disk};
 
 /// Reads a public key that we can verify with.
 pub fn read_usable(path: &Path) -> Result<PublicKey, KeyError> {
-    read(path)?.public().cloned().ok_or_else(|| KeyError::NotAPublicKey { path: path.to_owned() })
+    read(path)?
+        .public()
+        .cloned()
+        .ok_or_else(|| KeyError::NotAPublicKey {
+            path: path.to_owned(),
+        })
 }
 
 /// Reads a public key together with all members of its object.
@@ -22,7 +27,9 @@ pub fn read_usable(path: &Path) -> Result<PublicKey, KeyError> {
 /// Keys of kinds that we do not verify: a role must not ask for what nobody can check.
 pub fn read(path: &Path) -> Result<Key, KeyError> {
     let bytes = durable::read(path, KEY_FILE_LEN_MAX)?;
-    let not_public = || KeyError::NotAPublicKey { path: path.to_owned() };
+    let not_public = || KeyError::NotAPublicKey {
+        path: path.to_owned(),
+    };
     let text = std::str::from_utf8(&bytes).map_err(|_| not_public())?;
     let key = if text.trim_start().starts_with('{') {
         match json::parse(&bytes) {
@@ -30,7 +37,9 @@ pub fn read(path: &Path) -> Result<Key, KeyError> {
             _ => return Err(not_public()),
         }
     } else {
-        PublicKey::from_spki_pem(text).map_err(|_| not_public())?.to_key()
+        PublicKey::from_spki_pem(text)
+            .map_err(|_| not_public())?
+            .to_key()
     };
     if key.public().is_none() {
         return Err(not_public());

@@ -72,8 +72,10 @@ fn ask(what: &str, prompt: &str) -> Result<SecretString, KeyError> {
     if !std::io::stdin().is_terminal() {
         return Err(failed(what, OperatorError::NoTerminal));
     }
-    let text = rpassword::prompt_password(prompt)
-        .map_err(|e| KeyError::Prompt { what: what.to_owned(), source: Box::new(e) })?;
+    let text = rpassword::prompt_password(prompt).map_err(|e| KeyError::Prompt {
+        what: what.to_owned(),
+        source: Box::new(e),
+    })?;
     if text.is_empty() {
         return Err(failed(what, OperatorError::PassphraseEmpty));
     }
@@ -81,5 +83,8 @@ fn ask(what: &str, prompt: &str) -> Result<SecretString, KeyError> {
 }
 
 fn failed(what: &str, source: OperatorError) -> KeyError {
-    KeyError::Prompt { what: what.to_owned(), source: Box::new(source) }
+    KeyError::Prompt {
+        what: what.to_owned(),
+        source: Box::new(source),
+    }
 }

@@ -30,9 +30,15 @@ pub(super) fn check(
             continue;
         }
         let published = workspace.published.as_ref().and_then(|p| p.roles.get(role));
-        let known: BTreeSet<&TargetPath> =
-            published.iter().flat_map(|file| file.payload.targets.keys()).collect();
-        let new = file.payload.targets.iter().filter(|(path, _)| !known.contains(path));
+        let known: BTreeSet<&TargetPath> = published
+            .iter()
+            .flat_map(|file| file.payload.targets.keys())
+            .collect();
+        let new = file
+            .payload
+            .targets
+            .iter()
+            .filter(|(path, _)| !known.contains(path));
         for (path, target) in new {
             check_file(workspace, path, target, progress)?;
         }
@@ -48,7 +54,9 @@ fn check_releases(
     known: &BTreeSet<&TargetPath>,
     progress: &dyn Progress,
 ) -> Result<usize, SignerError> {
-    let Ok(product) = ProductName::parse(role.as_str()) else { return Ok(0) };
+    let Ok(product) = ProductName::parse(role.as_str()) else {
+        return Ok(0);
+    };
     if let Some((component, missing)) = deltas::missing(workspace, &product)?.into_iter().next() {
         return Err(OperatorError::DeltasMissing { component, missing }.into());
     }
@@ -74,15 +82,19 @@ fn check_releases(
 /// A file that the description names must be the target of that path.
 fn check_listed(release: &Release, targets: &Targets, file: &FileRef) -> Result<(), SignerError> {
     let listed = targets.targets.get(&file.path);
-    let same = listed
-        .is_some_and(|t| t.length == file.length && t.hashes.sha256 == Some(file.sha256));
+    let same =
+        listed.is_some_and(|t| t.length == file.length && t.hashes.sha256 == Some(file.sha256));
     if same {
         return Ok(());
     }
     Err(TreeError::WrongTarget {
         path: file.path.to_string(),
         found: "listed otherwise or not at all".to_owned(),
-        signed: format!("{} as release {} has it", file.sha256.short(), release.version),
+        signed: format!(
+            "{} as release {} has it",
+            file.sha256.short(),
+            release.version
+        ),
     }
     .into())
 }
@@ -95,7 +107,11 @@ fn check_file(
 ) -> Result<(), SignerError> {
     let missing = || deltas::missing_blob(&workspace.layout, path);
     let sha256 = target.hashes.sha256.ok_or_else(missing)?;
-    let file = FileRef { path: path.clone(), length: target.length, sha256 };
+    let file = FileRef {
+        path: path.clone(),
+        length: target.length,
+        sha256,
+    };
     let place = blob::find(&workspace.layout, &file).ok_or_else(missing)?;
     let (length, found) = blob::measure(&place, progress)?;
     if (length, found) == (file.length, file.sha256) {
@@ -130,7 +146,10 @@ fn prove(
     delta: &DeltaRef,
     progress: &dyn Progress,
 ) -> Result<(), SignerError> {
-    progress.begin(&format!("applying {}", delta.file.path.base_name()), delta.file.length);
+    progress.begin(
+        &format!("applying {}", delta.file.path.base_name()),
+        delta.file.length,
+    );
     let base = base_file(workspace, &component.name, delta)?;
     let old = deltas::read_blob(&workspace.layout, &base, ARTIFACT_LEN_MAX)?;
     let patch = deltas::read_blob(&workspace.layout, &delta.file, delta.file.length)?;
@@ -145,9 +164,14 @@ fn base_file(
     component: &ampoule_protocol::name::ComponentName,
     delta: &DeltaRef,
 ) -> Result<FileRef, SignerError> {
-    let roles = workspace.published.iter().flat_map(|published| published.roles.iter());
+    let roles = workspace
+        .published
+        .iter()
+        .flat_map(|published| published.roles.iter());
     for (role, file) in roles {
-        let Ok(product) = ProductName::parse(role.as_str()) else { continue };
+        let Ok(product) = ProductName::parse(role.as_str()) else {
+            continue;
+        };
         for release in releases::of(&product, &file.payload)? {
             for other in release.components {
                 if other.artifact.sha256 == delta.base.sha256 {

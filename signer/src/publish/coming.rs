@@ -44,14 +44,24 @@ impl File {
     /// A file that is in the tree.
     pub(super) fn published<T: Payload>(role: &str, file: &SignedFile<T>) -> Self {
         let version = file.payload.version().get();
-        Self { name: file_name(role, version), version, bytes: file.bytes.clone(), is_new: false }
+        Self {
+            name: file_name(role, version),
+            version,
+            bytes: file.bytes.clone(),
+            is_new: false,
+        }
     }
 
     /// A draft as it will be published: the verified signatures alone.
     pub(super) fn drafted(request: &Request) -> Self {
         let version = request.version();
         let bytes = envelope_of(request).to_bytes();
-        Self { name: file_name(request.role.as_str(), version), version, bytes, is_new: true }
+        Self {
+            name: file_name(request.role.as_str(), version),
+            version,
+            bytes,
+            is_new: true,
+        }
     }
 }
 
@@ -98,20 +108,22 @@ impl Coming {
     pub(super) fn read(workspace: &Workspace, scope: Scope) -> Result<Self, SignerError> {
         let mut left = Vec::new();
         let root_role = top_role("root");
-        let root = match chosen(workspace, &root_role, &[], scope, &mut left)? {
-            Some(request) => ComingRoot {
+        let root = if let Some(request) = chosen(workspace, &root_role, &[], scope, &mut left)? {
+            ComingRoot {
                 payload: payload(&request.envelope)?,
                 envelope: envelope_of(&request),
                 file: Some(File::drafted(&request)),
-            },
-            None => {
-                let published = workspace.published.as_ref().ok_or_else(nothing)?;
-                let file = published.newest_root();
-                ComingRoot {
-                    payload: file.payload.clone(),
-                    envelope: file.envelope.clone(),
-                    file: None,
-                }
+            }
+        } else {
+            let file = workspace
+                .published
+                .as_ref()
+                .ok_or_else(nothing)?
+                .newest_root();
+            ComingRoot {
+                payload: file.payload.clone(),
+                envelope: file.envelope.clone(),
+                file: None,
             }
         };
         let chain = vec![root.envelope.clone()];
@@ -129,13 +141,21 @@ impl Coming {
                 else {
                     continue;
                 };
-                let Some(ring) = KeyRing::of_delegated(delegations, &role.name) else { continue };
+                let Some(ring) = KeyRing::of_delegated(delegations, &role.name) else {
+                    continue;
+                };
                 require_signed(role.name.as_str(), &file, &ring)?;
                 roles.insert(role.name.clone(), file);
             }
         }
         let director = director(workspace, &mut left)?;
-        Ok(Self { root, targets, roles, director, left })
+        Ok(Self {
+            root,
+            targets,
+            roles,
+            director,
+            left,
+        })
     }
 
     /// What the snapshot must say.
@@ -145,7 +165,10 @@ impl Coming {
         files
             .map(|(role, targets)| {
                 let version = targets.payload.version();
-                (Snapshot::meta_name(&role), MetaFile::of(version, &targets.file.bytes))
+                (
+                    Snapshot::meta_name(&role),
+                    MetaFile::of(version, &targets.file.bytes),
+                )
             })
             .collect()
     }
@@ -170,7 +193,9 @@ fn chosen(
     scope: Scope,
     left: &mut Vec<String>,
 ) -> Result<Option<Request>, SignerError> {
-    let Some(staged) = workspace.draft(role) else { return Ok(None) };
+    let Some(staged) = workspace.draft(role) else {
+        return Ok(None);
+    };
     let mut request = staged.request.clone();
     request.chain = chain.to_vec();
     let goes = match scope {
@@ -202,7 +227,10 @@ fn targets(
             file: File::drafted(&request),
         }));
     }
-    let published = workspace.published.as_ref().and_then(|p| p.targets_of(role));
+    let published = workspace
+        .published
+        .as_ref()
+        .and_then(|p| p.targets_of(role));
     Ok(published.map(|file| ComingTargets {
         payload: file.payload.clone(),
         envelope: file.envelope.clone(),
@@ -226,17 +254,19 @@ fn director(workspace: &Workspace, left: &mut Vec<String>) -> Result<Vec<File>, 
 }
 
 /// The keys of a published file may have been rotated away since.
-fn require_signed(
-    role: &str,
-    file: &ComingTargets,
-    ring: &KeyRing<'_>,
-) -> Result<(), SignerError> {
+fn require_signed(role: &str, file: &ComingTargets, ring: &KeyRing<'_>) -> Result<(), SignerError> {
     let have = ring.signers(&file.envelope).len();
     if have as u64 >= ring.threshold() {
         return Ok(());
     }
     let (role, version, need) = (role.to_owned(), file.file.version, ring.threshold());
-    Err(OperatorError::Threshold { role, version, have, need }.into())
+    Err(OperatorError::Threshold {
+        role,
+        version,
+        have,
+        need,
+    }
+    .into())
 }
 
 /// The draft with the signatures that count and no others.
@@ -247,7 +277,12 @@ fn envelope_of(request: &Request) -> Envelope {
         .into_iter()
         .flat_map(|need| need.signed)
         .collect();
-    let kept = request.envelope.signatures().iter().filter(|s| good.contains(&s.keyid)).cloned();
+    let kept = request
+        .envelope
+        .signatures()
+        .iter()
+        .filter(|s| good.contains(&s.keyid))
+        .cloned();
     with_signatures(kept.collect(), request.envelope.unverified().clone())
 }
 
@@ -262,5 +297,8 @@ fn file_name(role: &str, version: u64) -> String {
 }
 
 fn nothing() -> SignerError {
-    OperatorError::NoDraft { what: "root and targets".to_owned() }.into()
+    OperatorError::NoDraft {
+        what: "root and targets".to_owned(),
+    }
+    .into()
 }

@@ -81,13 +81,23 @@ pub fn publish(
     let mut workspace = Workspace::open_to_write(disk, dir)?;
     place::clear(disk, &workspace)?;
     let coming = Coming::read(&workspace, options.scope)?;
-    let mut outcome = Outcome { left: coming.left.clone(), ..Outcome::default() };
+    let mut outcome = Outcome {
+        left: coming.left.clone(),
+        ..Outcome::default()
+    };
     outcome.deltas_proved = check::check(&workspace, &coming, progress)?;
 
     let snapshot = snapshot(disk, &mut workspace, &coming, keys, options, now)?;
     let timestamp = timestamp(disk, &mut workspace, &coming, &snapshot, keys, options, now)?;
 
-    place::place(disk, &workspace, &coming, &snapshot, &timestamp, &mut outcome)?;
+    place::place(
+        disk,
+        &workspace,
+        &coming,
+        &snapshot,
+        &timestamp,
+        &mut outcome,
+    )?;
     drop(workspace);
     let workspace = Workspace::open_to_write(disk, dir)?;
     place::clear(disk, &workspace)?;
@@ -126,8 +136,7 @@ fn snapshot(
             let mut snapshot = Snapshot::new(expires);
             snapshot.common.version = version(workspace.next_version(&role))?;
             snapshot.meta = meta;
-            let mut request =
-                workspace.request(Repository::Image, &role, snapshot.to_signed())?;
+            let mut request = workspace.request(Repository::Image, &role, snapshot.to_signed())?;
             coming.name_signers(&mut request);
             request
         }
@@ -167,8 +176,7 @@ fn timestamp(
             let mut timestamp = Timestamp::new(expires, named);
             timestamp.common.version = version(workspace.next_version(&role))?;
             timestamp.signed_at = Some(now);
-            let mut request =
-                workspace.request(Repository::Image, &role, timestamp.to_signed())?;
+            let mut request = workspace.request(Repository::Image, &role, timestamp.to_signed())?;
             coming.name_signers(&mut request);
             request
         }

@@ -1,6 +1,6 @@
 //! Putting files into the tree, in the one order that a reader and a crash can bear.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ampoule_protocol::digest::Hashes;
@@ -28,7 +28,13 @@ pub(super) fn place(
     let tree = workspace.layout.published();
     let metadata = tree.join(paths::METADATA_DIR);
     durable::create_dirs(disk, &metadata)?;
-    place_targets(disk, workspace, coming, &tree.join(paths::TARGETS_DIR), outcome)?;
+    place_targets(
+        disk,
+        workspace,
+        coming,
+        &tree.join(paths::TARGETS_DIR),
+        outcome,
+    )?;
     for file in &coming.director {
         let folder = workspace.layout.director();
         durable::create_dirs(disk, &folder)?;
@@ -36,9 +42,16 @@ pub(super) fn place(
         outcome.metadata.push(format!("director/{}", file.name));
     }
     let roles = coming.roles.values().map(|role| &role.file);
-    let files = roles.chain([&coming.targets.file, snapshot]).chain(&coming.root.file);
+    let files = roles
+        .chain([&coming.targets.file, snapshot])
+        .chain(&coming.root.file);
     for file in files.chain([timestamp]).filter(|file| file.is_new) {
-        durable::put(disk, &metadata.join(&file.name), &file.bytes, Access::Shared)?;
+        durable::put(
+            disk,
+            &metadata.join(&file.name),
+            &file.bytes,
+            Access::Shared,
+        )?;
         outcome.metadata.push(file.name.clone());
     }
     Ok(())
@@ -73,7 +86,7 @@ pub(super) fn clear(disk: &dyn Disk, workspace: &Workspace) -> Result<(), Signer
         durable::remove(disk, path)?;
     }
     let staged = workspace.layout.staged_targets();
-    let mut named: BTreeMap<PathBuf, ()> = BTreeMap::new();
+    let mut named: BTreeSet<PathBuf> = BTreeSet::new();
     for role in workspace.staged.values().map(|staged| &staged.request) {
         let Ok(targets) =
             crate::request::payload::<ampoule_protocol::metadata::Targets>(&role.envelope)
@@ -81,16 +94,20 @@ pub(super) fn clear(disk: &dyn Disk, workspace: &Workspace) -> Result<(), Signer
             continue;
         };
         for (path, target) in &targets.targets {
-            named.insert(staged.join(paths::target_file(path, Some(&target.hashes))), ());
+            named.insert(staged.join(paths::target_file(path, Some(&target.hashes))));
         }
     }
-    let Ok(products) = std::fs::read_dir(&staged) else { return Ok(()) };
+    let Ok(products) = std::fs::read_dir(&staged) else {
+        return Ok(());
+    };
     for product in products {
         let product = product.map_err(DiskError::at("list", &staged))?.path();
-        let Ok(files) = std::fs::read_dir(&product) else { continue };
+        let Ok(files) = std::fs::read_dir(&product) else {
+            continue;
+        };
         for file in files {
             let file = file.map_err(DiskError::at("list", &product))?.path();
-            if !named.contains_key(&file) {
+            if !named.contains(&file) {
                 disk.remove(&file).map_err(DiskError::at("remove", &file))?;
             }
         }
@@ -112,15 +129,25 @@ pub fn mirror(
     let published = Published::load(from)?.ok_or_else(missing)?;
     let mut written = 0;
     for (path, file, length, hashes) in published.target_files() {
-        written += usize::from(copy_target(disk, from, to, &path, &file, length, &hashes, progress)?);
+        written += usize::from(copy_target(
+            disk, from, to, &path, &file, length, &hashes, progress,
+        )?);
     }
     let metadata = to.join(paths::METADATA_DIR);
     durable::create_dirs(disk, &metadata)?;
-    let roles = published.roles.iter().map(|(role, file)| File::published(role.as_str(), file));
+    let roles = published
+        .roles
+        .iter()
+        .map(|(role, file)| File::published(role.as_str(), file));
     let mut files: Vec<File> = roles.collect();
     files.push(File::published("targets", &published.targets));
     files.push(File::published("snapshot", &published.snapshot));
-    files.extend(published.roots.iter().map(|root| File::published("root", root)));
+    files.extend(
+        published
+            .roots
+            .iter()
+            .map(|root| File::published("root", root)),
+    );
     files.push(File::published("timestamp", &published.timestamp));
     for file in files {
         let path = metadata.join(&file.name);
@@ -167,7 +194,12 @@ fn copy_target(
     Err(TreeError::WrongTarget {
         path: path.to_string(),
         found: stored.sha256.short(),
-        signed: hashes.prefix().unwrap_or_default().chars().take(12).collect(),
+        signed: hashes
+            .prefix()
+            .unwrap_or_default()
+            .chars()
+            .take(12)
+            .collect(),
     }
     .into())
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::release::{Release, ReleaseVersion};
 
 use super::{Bases, ComponentFile, ReleaseFile};
@@ -29,7 +30,12 @@ pub struct Known<'w> {
 pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, folder: &Path) {
     let product = known.settings.product(&file.product);
     if product.is_none() {
-        let names: Vec<_> = known.settings.products.iter().map(|p| p.name.as_str()).collect();
+        let names: Vec<_> = known
+            .settings
+            .products
+            .iter()
+            .map(|p| p.name.as_str())
+            .collect();
         let text = format!(
             "product \"{}\" is unknown, this workspace has {}",
             file.product.value,
@@ -42,7 +48,10 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
     for component in &file.components {
         let name = &component.name;
         if let Some(first) = lines.insert(name.value.clone(), name.line) {
-            let text = format!("component \"{}\" is there already, on line {first}", name.value);
+            let text = format!(
+                "component \"{}\" is there already, on line {first}",
+                name.value
+            );
             document.fault(name.line, text);
         }
         if let Some(product) = product {
@@ -50,7 +59,10 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
         }
         let artifact = &component.artifact;
         if let Err(text) = readable(&folder.join(&artifact.value), ARTIFACT_LEN_MAX) {
-            document.fault(artifact.line, format!("artifact \"{}\" {text}", artifact.display()));
+            document.fault(
+                artifact.line,
+                format!("artifact \"{}\" {text}", artifact.display()),
+            );
         }
         check_bases(document, component, &file.version, known.releases);
     }
@@ -60,10 +72,17 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
 fn check_order(document: &Document<'_>, file: &ReleaseFile, releases: &[Release]) {
     let Some(last) = releases.last() else { return };
     if file.version.value <= last.version {
-        let text = format!("version {} is not above the last, {}", file.version.value, last.version);
+        let text = format!(
+            "version {} is not above the last, {}",
+            file.version.value, last.version
+        );
         document.fault(file.version.line, text);
     }
-    let highest = releases.iter().map(|release| release.rollback_index.0).max().unwrap_or(0);
+    let highest = releases
+        .iter()
+        .map(|release| release.rollback_index.0)
+        .max()
+        .unwrap_or(0);
     if file.rollback_index.value < highest {
         let text = format!(
             "rollback_index {} is below {highest}, which was signed before",
@@ -76,7 +95,7 @@ fn check_order(document: &Document<'_>, file: &ReleaseFile, releases: &[Release]
 fn check_hardware(document: &Document<'_>, component: &ComponentFile, product: &Product) {
     for id in &component.hardware {
         if !product.hardware.contains(&id.value) {
-            let names: Vec<_> = product.hardware.iter().map(|h| h.as_str()).collect();
+            let names: Vec<_> = product.hardware.iter().map(HardwareId::as_str).collect();
             let text = format!(
                 "hardware \"{}\" is unknown, {} runs on {}",
                 id.value,
@@ -94,19 +113,30 @@ fn check_bases(
     version: &ReleaseVersion,
     releases: &[Release],
 ) {
-    let Bases::Versions(bases) = &component.bases else { return };
+    let Bases::Versions(bases) = &component.bases else {
+        return;
+    };
     let mut seen = BTreeSet::new();
     for base in bases {
         let At { value, line } = base;
         let has_component = |release: &Release| {
-            release.components.iter().any(|other| other.name == component.name.value)
+            release
+                .components
+                .iter()
+                .any(|other| other.name == component.name.value)
         };
         let fault = if value == version {
             format!("base {value} is this release itself")
         } else if !seen.insert(value) {
             format!("base {value} is named twice")
-        } else if !releases.iter().any(|r| r.version == *value && has_component(r)) {
-            format!("base {value} is no release with a component \"{}\"", component.name.value)
+        } else if !releases
+            .iter()
+            .any(|r| r.version == *value && has_component(r))
+        {
+            format!(
+                "base {value} is no release with a component \"{}\"",
+                component.name.value
+            )
         } else {
             continue;
         };
@@ -118,7 +148,11 @@ fn check_sbom(document: &Document<'_>, sbom: &At<std::path::PathBuf>, folder: &P
     let path = folder.join(&sbom.value);
     let fault = match readable(&path, SBOM_LEN_MAX) {
         Err(text) => text,
-        Ok(()) if sbom.extension().is_some_and(|extension| extension == "json") => {
+        Ok(())
+            if sbom
+                .extension()
+                .is_some_and(|extension| extension == "json") =>
+        {
             let parsed = durable::read(&path, SBOM_LEN_MAX)
                 .map_err(|e| e.to_string())
                 .and_then(|bytes| {
@@ -138,7 +172,9 @@ fn check_sbom(document: &Document<'_>, sbom: &At<std::path::PathBuf>, folder: &P
 /// Whether it is a file with 1 to `len_max` bytes that opens and reads.
 fn readable(path: &Path, len_max: u64) -> Result<(), String> {
     let mut file = File::open(path).map_err(|e| format!("cannot be read: {}", cause(&e)))?;
-    let metadata = file.metadata().map_err(|e| format!("cannot be read: {}", cause(&e)))?;
+    let metadata = file
+        .metadata()
+        .map_err(|e| format!("cannot be read: {}", cause(&e)))?;
     if !metadata.is_file() {
         return Err("is not a file".to_owned());
     }
@@ -146,9 +182,13 @@ fn readable(path: &Path, len_max: u64) -> Result<(), String> {
         return Err("is empty".to_owned());
     }
     if metadata.len() > len_max {
-        return Err(format!("has {} bytes, expected at most {len_max}", metadata.len()));
+        return Err(format!(
+            "has {} bytes, expected at most {len_max}",
+            metadata.len()
+        ));
     }
-    file.read_exact(&mut [0]).map_err(|e| format!("cannot be read: {}", cause(&e)))
+    file.read_exact(&mut [0])
+        .map_err(|e| format!("cannot be read: {}", cause(&e)))
 }
 
 /// The operating system's words without its number, lower case as ours are.

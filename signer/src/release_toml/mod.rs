@@ -92,12 +92,18 @@ impl ReleaseFile {
         let purpose = root.text("purpose", RELEASE_TEXT_MAX);
         let risk_if_not_applied = root.text("risk_if_not_applied", RELEASE_TEXT_MAX);
         let downtime_secs = root.integer("downtime_secs", DOWNTIME_SECS);
-        let functions_unavailable =
-            root.texts("functions_unavailable", 0..=RELEASE_LIST_MAX, RELEASE_TEXT_MAX);
+        let functions_unavailable = root.texts(
+            "functions_unavailable",
+            0..=RELEASE_LIST_MAX,
+            RELEASE_TEXT_MAX,
+        );
         let regions = root.texts("regions", 1..=RELEASE_LIST_MAX, REGION_LEN_MAX);
         check_regions(document, &regions);
         let sections = root.sections("component", 1..=RELEASE_LIST_MAX);
-        let components: Vec<_> = sections.into_iter().map(|s| component(document, s)).collect();
+        let components: Vec<_> = sections
+            .into_iter()
+            .map(|s| component(document, s))
+            .collect();
         let sbom = sbom(&root);
         root.finish();
         Some(Self {
@@ -173,7 +179,9 @@ fn class(text: &str) -> Result<Class, &'static str> {
 }
 
 fn requires(document: &Document<'_>, section: &Section<'_, '_>) -> BTreeMap<String, Requirement> {
-    let Some(table) = section.section("requires") else { return BTreeMap::new() };
+    let Some(table) = section.section("requires") else {
+        return BTreeMap::new();
+    };
     let mut requires = BTreeMap::new();
     for (name, range) in table.pairs(RELEASE_LIST_MAX, 128) {
         if let Err(e) = ComponentName::parse(&name) {
@@ -192,7 +200,9 @@ fn requires(document: &Document<'_>, section: &Section<'_, '_>) -> BTreeMap<Stri
 
 fn bases(document: &Document<'_>, section: &Section<'_, '_>) -> Bases {
     const NONE: Bases = Bases::Last(0);
-    let Some(delta) = section.section("delta") else { return NONE };
+    let Some(delta) = section.section("delta") else {
+        return NONE;
+    };
     let found = delta.text_or_texts("bases", 1..=BASES_MAX, VERSION_LEN_MAX);
     if !delta.has("bases") {
         delta.fault("bases of [component.delta] is missing");

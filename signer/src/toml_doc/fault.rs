@@ -36,11 +36,18 @@ impl Faults {
         let count = faults.len();
         let mut chain: Option<Box<Link>> = None;
         for fault in faults.into_iter().rev() {
-            chain = Some(Box::new(Link { fault, next: chain.take() }));
+            chain = Some(Box::new(Link {
+                fault,
+                next: chain.take(),
+            }));
         }
         match chain {
             None => Ok(()),
-            Some(first) => Err(Self { file, count, first: *first }),
+            Some(first) => Err(Self {
+                file,
+                count,
+                first: *first,
+            }),
         }
     }
 

@@ -36,8 +36,12 @@ impl<'i> Document<'i> {
     /// Parses `input`; syntax errors become faults like any other.
     pub fn parse(name: &str, input: &'i str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(input);
-        let document =
-            Self { name: name.to_owned(), input, root, faults: RefCell::new(Vec::new()) };
+        let document = Self {
+            name: name.to_owned(),
+            input,
+            root,
+            faults: RefCell::new(Vec::new()),
+        };
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             document.fault_at(at, error.message().to_owned());
@@ -47,12 +51,20 @@ impl<'i> Document<'i> {
 
     /// The top level of the file.
     pub fn root(&self) -> Section<'_, 'i> {
-        Section::new(self, self.root.get_ref(), String::new(), self.root.span().start)
+        Section::new(
+            self,
+            self.root.get_ref(),
+            String::new(),
+            self.root.span().start,
+        )
     }
 
     /// Notes a fault at a line.
     pub fn fault(&self, line: usize, text: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault { line, text: text.into() });
+        self.faults.borrow_mut().push(Fault {
+            line,
+            text: text.into(),
+        });
     }
 
     fn fault_at(&self, offset: usize, text: String) {
@@ -61,8 +73,12 @@ impl<'i> Document<'i> {
 
     /// The line, from 1, that holds the byte at `offset`.
     fn line_of(&self, offset: usize) -> usize {
-        let upto = self.input.as_bytes().get(..offset).unwrap_or(self.input.as_bytes());
-        1 + upto.iter().filter(|&&b| b == b'\n').count()
+        let upto = self
+            .input
+            .as_bytes()
+            .get(..offset)
+            .unwrap_or(self.input.as_bytes());
+        1 + upto.split(|&b| b == b'\n').skip(1).count()
     }
 
     /// Whether nothing was found so far.

@@ -21,7 +21,10 @@ pub struct At<T> {
 impl<T> At<T> {
     /// Another value on the same line.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
-        At { value: change(self.value), line: self.line }
+        At {
+            value: change(self.value),
+            line: self.line,
+        }
     }
 }
 
@@ -52,7 +55,13 @@ impl<'d, 'i> Section<'d, 'i> {
         title: String,
         offset: usize,
     ) -> Self {
-        Self { document, table, title, offset, asked: RefCell::default() }
+        Self {
+            document,
+            table,
+            title,
+            offset,
+            asked: RefCell::default(),
+        }
     }
 
     /// The line the table begins on.
@@ -76,7 +85,11 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 
     fn name(&self, field: &str) -> String {
-        if self.title.is_empty() { field.to_owned() } else { format!("{field} of {}", self.title) }
+        if self.title.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{field} of {}", self.title)
+        }
     }
 
     fn node(&self, field: &'static str) -> Option<&'d Node<'i>> {
@@ -90,11 +103,17 @@ impl<'d, 'i> Section<'d, 'i> {
 
     fn wrong_type(&self, node: &Node<'_>, field: &str, wanted: &str) {
         let found = kind(node);
-        self.fault_on(node, format!("{} is {found}, expected {wanted}", self.name(field)));
+        self.fault_on(
+            node,
+            format!("{} is {found}, expected {wanted}", self.name(field)),
+        );
     }
 
     fn at<T>(&self, node: &Node<'_>, value: T) -> At<T> {
-        At { value, line: self.document.line_of(node.span().start) }
+        At {
+            value,
+            line: self.document.line_of(node.span().start),
+        }
     }
 
     /// Notes that a required field is absent.
@@ -132,7 +151,10 @@ impl<'d, 'i> Section<'d, 'i> {
         let fault = if text.trim().is_empty() {
             format!("{name} is empty")
         } else if text.len() > len_max {
-            format!("{name} is {} bytes long, expected at most {len_max}", text.len())
+            format!(
+                "{name} is {} bytes long, expected at most {len_max}",
+                text.len()
+            )
         } else if text.chars().any(|c| c.is_control() && c != '\n') {
             format!("{name} holds a control character")
         } else {
@@ -154,7 +176,8 @@ impl<'d, 'i> Section<'d, 'i> {
             Ok(value) => Some(text.map(|_| value)),
             Err(e) => {
                 let name = self.name(field);
-                self.document.fault(text.line, format!("{name} \"{}\": {e}", text.value));
+                self.document
+                    .fault(text.line, format!("{name} \"{}\": {e}", text.value));
                 None
             }
         }
@@ -179,11 +202,18 @@ impl<'d, 'i> Section<'d, 'i> {
             return Vec::new();
         };
         if !count.contains(&array.len()) {
-            self.fault_on(node, format!("{name} has {} entries, expected {}", array.len(), words(&count)));
+            self.fault_on(
+                node,
+                format!(
+                    "{name} has {} entries, expected {}",
+                    array.len(),
+                    words(&count)
+                ),
+            );
         }
         let mut seen = BTreeSet::new();
         let mut texts = Vec::new();
-        for entry in array.iter() {
+        for entry in array {
             let Some(text) = self.text_of(entry, &format!("an entry of {name}"), len_max) else {
                 continue;
             };
@@ -206,11 +236,7 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 
     /// Like [`Section::integer`], where absence is no fault.
-    pub fn integer_opt(
-        &self,
-        field: &'static str,
-        bounds: RangeInclusive<u64>,
-    ) -> Option<At<u64>> {
+    pub fn integer_opt(&self, field: &'static str, bounds: RangeInclusive<u64>) -> Option<At<u64>> {
         let node = self.node(field)?;
         let Some(number) = node.get_ref().as_integer() else {
             self.wrong_type(node, field, "a whole number");
@@ -268,11 +294,15 @@ impl<'d, 'i> Section<'d, 'i> {
         if !count.contains(&array.len()) {
             self.fault_on(
                 node,
-                format!("there are {} [[{field}]], expected {}", array.len(), words(&count)),
+                format!(
+                    "there are {} [[{field}]], expected {}",
+                    array.len(),
+                    words(&count)
+                ),
             );
         }
         let mut sections = Vec::new();
-        for entry in array.iter() {
+        for entry in array {
             match entry.get_ref().as_table() {
                 Some(table) => sections.push(Section::new(
                     self.document,
@@ -290,12 +320,19 @@ impl<'d, 'i> Section<'d, 'i> {
     /// names and not fields.
     pub fn pairs(&self, count_max: usize, len_max: usize) -> Vec<(At<String>, At<String>)> {
         if self.table.len() > count_max {
-            self.fault(format!("{} has {} entries, expected at most {count_max}", self.title, self.table.len()));
+            self.fault(format!(
+                "{} has {} entries, expected at most {count_max}",
+                self.title,
+                self.table.len()
+            ));
         }
         let mut pairs = Vec::new();
         for (key, node) in self.table {
             let line = self.document.line_of(key.span().start);
-            let key = At { value: key.get_ref().clone().into_owned(), line };
+            let key = At {
+                value: key.get_ref().clone().into_owned(),
+                line,
+            };
             if let Some(text) = self.text_of(node, &self.name(&key), len_max) {
                 pairs.push((key, self.at(node, text)));
             }
@@ -326,9 +363,14 @@ impl<'d, 'i> Section<'d, 'i> {
                 continue;
             }
             let near = asked.iter().find(|known| is_near(known, key.get_ref()));
-            let advice = near.map(|known| format!(", did you mean \"{known}\"")).unwrap_or_default();
-            let place =
-                if self.title.is_empty() { String::new() } else { format!(" in {}", self.title) };
+            let advice = near
+                .map(|known| format!(", did you mean \"{known}\""))
+                .unwrap_or_default();
+            let place = if self.title.is_empty() {
+                String::new()
+            } else {
+                format!(" in {}", self.title)
+            };
             self.document.fault_at(
                 key.span().start,
                 format!("unknown field \"{}\"{place}{advice}", key.get_ref()),
@@ -388,7 +430,10 @@ mod tests {
         root.finish();
         match document.check() {
             Ok(()) => Vec::new(),
-            Err(faults) => faults.iter().map(|f| format!("{}: {}", f.line, f.text)).collect(),
+            Err(faults) => faults
+                .iter()
+                .map(|f| format!("{}: {}", f.line, f.text))
+                .collect(),
         }
     }
 
@@ -415,7 +460,11 @@ mod tests {
 
     #[test]
     fn a_negative_or_huge_number_is_out_of_bounds_and_no_panic() {
-        for number in ["-1", "9223372036854775808000000000000000000000000", "0xffffffffffffffffff"] {
+        for number in [
+            "-1",
+            "9223372036854775808000000000000000000000000",
+            "0xffffffffffffffffff",
+        ] {
             let found = faults(&format!("n = {number}\n"), |s| {
                 s.integer("n", 0..=u64::MAX);
             });
