@@ -1,0 +1,225 @@
+//! The whole story with the binary alone: ceremony, release, delta, signatures, publication,
+//! verification; then keys change hands.
+
+mod common;
+
+use ampoule_protocol::metadata::{Envelope, Payload, Targets};
+use ampoule_protocol::name::ProductName;
+use common::Ground;
+
+#[test]
+fn from_a_ceremony_with_passphrases_to_a_tree_that_verifies() {
+    let ground = Ground::bare();
+    for name in common::HOLDERS {
+        std::fs::remove_file(ground.path(&format!("{name}.pub"))).unwrap();
+    }
+    let init = ground.run(&[
+        "init",
+        "ceremony.toml",
+        "-w",
+        "w",
+        "--generate",
+        "keys",
+        "--work-factor",
+        "1",
+        "--passphrase-file",
+        "pw",
+    ]);
+    assert!(
+        init.status.success(),
+        "{}",
+        String::from_utf8_lossy(&init.stderr)
+    );
+    let told = String::from_utf8(init.stdout).unwrap();
+    assert!(told.contains("root: 2 of 3"), "{told}");
+    assert!(told.contains("what each holder keeps"), "{told}");
+    let sealed = ground.read("keys/alice.key");
+    assert!(
+        sealed.starts_with(b"age-encryption.org/v1"),
+        "a holder's key lies bare"
+    );
+    assert!(
+        ground
+            .read("keys/timestamp.key")
+            .starts_with(b"-----BEGIN PRIVATE KEY")
+    );
+
+    ground.build(0);
+    ground.release("2.4.0", 16);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    for holder in ["alice", "carol", "engineer", "safety"] {
+        let key = format!("keys/{holder}.key");
+        ground.ok(&[
+            "-w",
+            "w",
+            "sign",
+            "--all",
+            "-y",
+            "-k",
+            &key,
+            "--passphrase-file",
+            "pw",
+        ]);
+    }
+    ground.ok(&[
+        "-w",
+        "w",
+        "publish",
+        "-k",
+        "keys/snapshot.key",
+        "-k",
+        "keys/timestamp.key",
+        "--passphrase-file",
+        "pw",
+    ]);
+    let verified = ground.ok(&["verify", "w/published"]);
+    assert!(verified.contains("4 target files"), "{verified}");
+    assert!(ground.path("w/director/1.root.json").is_file());
+}
+
+#[test]
+fn a_second_release_comes_with_a_proved_delta_and_words_that_say_what_changes() {
+    let ground = Ground::published();
+    ground.build(7);
+    ground.release("2.4.1", 17);
+    let added = ground.ok(&["-w", "w", "add", "release.toml", "--json"]);
+    assert!(added.contains("\"deltas_wanted\": 1"), "{added}");
+    let early = ground.refused(1, &["-w", "w", "sign", "--all", "-y", "-k", "engineer.key"]);
+    assert!(
+        early.starts_with("error: component \"rootfs\" asks for 1 more delta"),
+        "{early}"
+    );
+    ground.ok(&["-w", "w", "delta"]);
+
+    let words = ground.ok(&["-w", "w", "review"]);
+    for expected in [
+        "against version 1:",
+        "release 2.4.1 of infusion-pump is added: rollback index 17, before 16",
+        "class security: Closes CVE-2026-1234 in the network stack.",
+        "out of service for 90 seconds, without infusion, alarm relay",
+        "delta from 2.4.0",
+        "asks for 2 of 2 signatures, 0 made: not complete",
+    ] {
+        assert!(words.contains(expected), "{expected}\n--\n{words}");
+    }
+    ground.sign_all(&["safety", "engineer"]);
+    let published = ground.publish();
+    assert!(published.contains("1 deltas proved"), "{published}");
+    ground.ok(&["verify", "w/published"]);
+    assert!(ground.publish().contains("nothing to publish"));
+
+    let bytes = ground.read("w/published/metadata/2.infusion-pump.json");
+    let envelope = Envelope::parse(&bytes).unwrap();
+    let targets = Targets::from_signed(envelope.unverified()).unwrap();
+    let product = ProductName::parse("infusion-pump").unwrap();
+    let releases = ampoule_signer::releases::of(&product, &targets).unwrap();
+    let versions: Vec<_> = releases.iter().map(|r| r.version.to_string()).collect();
+    assert_eq!(versions, ["2.4.0", "2.4.1"]);
+    assert_eq!(releases[1].components[0].deltas.len(), 1);
+}
+
+#[test]
+fn every_role_changes_hands_and_the_tree_still_verifies() {
+    let ground = Ground::published();
+    let keys = [
+        "alice.key",
+        "bob.key",
+        "carol.key",
+        "engineer.key",
+        "safety.key",
+    ];
+    for (role, gone, mut signers) in [
+        ("timestamp", "timestamp", vec!["alice", "bob"]),
+        ("snapshot", "snapshot", vec!["alice", "bob"]),
+        ("infusion-pump", "engineer", vec!["alice", "bob", "safety"]),
+        ("targets", "carol", vec!["alice", "bob"]),
+        ("root", "carol", vec!["alice", "bob"]),
+    ] {
+        let new = format!("{role}-2");
+        ground.make_key(&new);
+        let (public, secret) = (format!("{new}.pub"), format!("{new}.key"));
+        ground.ok(&[
+            "-w", "w", "rotate", role, "--remove", gone, "--add", &public,
+        ]);
+        signers.retain(|name| *name != gone);
+        let files: Vec<String> = signers.iter().map(|name| format!("{name}.key")).collect();
+        let mut sign = vec!["-w", "w", "sign", "--all", "-y", "-k", &secret];
+        for file in &files {
+            sign.extend(["-k", file]);
+        }
+        let signed = ground.run(&sign);
+        let stderr = String::from_utf8_lossy(&signed.stderr);
+        assert!(signed.status.success(), "{role}: {stderr}");
+        let mut publish = vec!["-w", "w", "publish", "-k", &secret];
+        for file in [
+            "snapshot-2.key",
+            "timestamp-2.key",
+            "snapshot.key",
+            "timestamp.key",
+        ] {
+            if ground.path(file).is_file() && file != secret {
+                publish.extend(["-k", file]);
+            }
+        }
+        ground.ok(&publish);
+        ground.ok(&["verify", "w/published"]);
+    }
+    // The keys that went are not asked for any more.
+    ground.build(9);
+    ground.release("2.5.0", 18);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    ground.ok(&["-w", "w", "delta"]);
+    let refused = ground.refused(1, &["-w", "w", "sign", "--all", "-y", "-k", keys[3]]);
+    assert!(
+        refused.contains("nothing is drafted for these keys"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_refresh_signs_a_newer_timestamp_and_leaves_drafts_alone() {
+    let ground = Ground::published();
+    ground.build(3);
+    ground.release("2.4.1", 17);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    let told = ground.ok(&["-w", "w", "refresh", "-k", "timestamp.key"]);
+    assert!(told.contains("metadata: timestamp.json"), "{told}");
+    assert!(
+        told.contains("left as a draft: infusion-pump version 2"),
+        "{told}"
+    );
+    let told = ground.ok(&[
+        "-w",
+        "w",
+        "refresh",
+        "--snapshot",
+        "-k",
+        "timestamp.key",
+        "-k",
+        "snapshot.key",
+    ]);
+    assert!(told.contains("2.snapshot.json, timestamp.json"), "{told}");
+    ground.ok(&["verify", "w/published"]);
+    assert!(ground.path("w/staging/2.infusion-pump.request").is_file());
+}
+
+#[test]
+fn a_copy_of_the_tree_elsewhere_verifies_and_the_second_copy_writes_nothing() {
+    let ground = Ground::published();
+    ground.ok(&["-w", "w", "publish", "mirror"]);
+    ground.ok(&["verify", "mirror"]);
+    assert_eq!(
+        ground
+            .files("mirror")
+            .into_iter()
+            .map(|f| f.1)
+            .collect::<Vec<_>>(),
+        ground
+            .files("w/published")
+            .into_iter()
+            .map(|f| f.1)
+            .collect::<Vec<_>>()
+    );
+    let again = ground.ok(&["-w", "w", "publish", "mirror"]);
+    assert!(again.contains("0 files written"), "{again}");
+}
