@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use ampoule_protocol::client::{Answer, Find, LocalName, Refresh, Search, Step, Trusted, Wanted};
+use ampoule_protocol::client::{
+    Answer, Find, LocalName, Refresh, Releases, Search, Step, Trusted, Wanted,
+};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::limits::Lengths;
-use ampoule_protocol::name::TargetPath;
+use ampoule_protocol::name::{ProductName, TargetPath};
 use ampoule_protocol::paths;
+use ampoule_protocol::release::{FileRef, Release};
 use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::tree::{BlockTree, TreeError};
 use ampoule_protocol::trust::{TrustError, UpdateStart};
 
 use crate::sim::Tree;
@@ -104,6 +108,15 @@ pub fn stored_name(name: &LocalName) -> String {
     }
 }
 
+/// What a device would run now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The release.
+    pub release: Release,
+    /// The digest of its image, every block of which was checked.
+    pub image: Digest,
+}
+
 /// See the module's head.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -186,23 +199,7 @@ impl Device {
         let path = TargetPath::parse(path)
             .map_err(|error| Refused::new("bad-path", Guilty::Operator, error.to_string()))?;
         let mut find = Find::new(path.clone());
-        loop {
-            match find.step(trusted)? {
-                Step::Load(name) => {
-                    let bytes = self.store.files.get(&stored_name(&name)).cloned();
-                    find.answer(trusted, answer(bytes.as_deref()))?;
-                }
-                Step::Fetch(wanted) => {
-                    let bytes = self.fetch(&mut source, &wanted)?;
-                    find.answer(trusted, answer(bytes.as_deref()))?;
-                }
-                Step::Store(name, bytes) => {
-                    self.write(&name, bytes)?;
-                    find.answer(trusted, Answer::Stored)?;
-                }
-                Step::Done => break,
-            }
-        }
+        self.converse(&mut find, trusted, &mut source)?;
         let Some(target) = find.found() else {
             let text = format!("no role describes \"{path}\"");
             return Err(Refused::new("target-unknown", Guilty::Repository, text));
@@ -236,6 +233,79 @@ impl Device {
                 } else {
                     Err(refused("target-mismatch", "is another file"))
                 }
+            }
+        }
+    }
+
+    /// Refreshes, chooses the newest release of `product`, downloads its image and checks it block
+    /// by block: all that a device does before it writes.
+    ///
+    /// # Errors
+    /// Whatever the device refuses.
+    pub fn install(
+        &mut self,
+        source: impl Source + Clone,
+        now: UtcTime,
+        product: &ProductName,
+    ) -> Result<Installed, Refused> {
+        let mut trusted = self.refresh(source.clone(), now)?;
+        let mut search = Releases::new(product.clone());
+        self.converse(&mut search, &mut trusted, &mut source.clone())?;
+        let mut newest: Option<Release> = None;
+        for target in search.found(&trusted) {
+            let release = Release::of_target(&target).map_err(|error| Refused::by(&error))?;
+            if newest
+                .as_ref()
+                .is_none_or(|other| other.rollback_index < release.rollback_index)
+            {
+                newest = Some(release);
+            }
+        }
+        let none = || Refused::new("no-release", Guilty::Repository, format!("for {product}"));
+        let release = newest.ok_or_else(none)?;
+        let component = release.components.first().ok_or_else(none)?;
+        let blocks = |error: TreeError| {
+            Refused::new("block-mismatch", Guilty::Repository, error.to_string())
+        };
+        let mut get =
+            |file: &FileRef| self.download(&mut trusted, source.clone(), file.path.as_str());
+        let leaves = get(&component.blocks.leaves)?;
+        let shape = component.shape().map_err(blocks)?;
+        let tree =
+            BlockTree::from_leaves(shape, &component.blocks.root, &leaves).map_err(blocks)?;
+        let image = get(&component.artifact)?;
+        let block_len = component.blocks.block_len as usize;
+        for (index, block) in (0..).zip(image.chunks(block_len)) {
+            tree.check(index, block).map_err(blocks)?;
+        }
+        Ok(Installed {
+            image: Digest::of(&image),
+            release,
+        })
+    }
+
+    /// Drives `search` to its end.
+    fn converse(
+        &mut self,
+        search: &mut impl Search,
+        trusted: &mut Trusted,
+        source: &mut impl Source,
+    ) -> Result<(), Refused> {
+        loop {
+            match search.step(trusted)? {
+                Step::Load(name) => {
+                    let bytes = self.store.files.get(&stored_name(&name)).cloned();
+                    search.answer(trusted, answer(bytes.as_deref()))?;
+                }
+                Step::Fetch(wanted) => {
+                    let bytes = self.fetch(source, &wanted)?;
+                    search.answer(trusted, answer(bytes.as_deref()))?;
+                }
+                Step::Store(name, bytes) => {
+                    self.write(&name, bytes)?;
+                    search.answer(trusted, Answer::Stored)?;
+                }
+                Step::Done => return Ok(()),
             }
         }
     }

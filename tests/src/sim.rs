@@ -17,6 +17,7 @@
 //! [`RepositorySimulator::tree`], since old files are what attackers replay.
 
 mod keys;
+mod release;
 mod role;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::MetaVersion;
 
 pub use keys::TestKey;
+pub use release::BLOCK_LEN;
 pub use role::{Role, envelope, sign, signature};
 
 /// The files of a published tree, by path: `metadata/1.root.json`, `targets/…`.
