@@ -21,6 +21,13 @@ pub(crate) const ALL: [Change; 8] = [
     numbers_of_metadata,
 ];
 
+/// Those of metadata alone.
+pub(crate) const OF_METADATA: [Change; 3] = [
+    each_byte_of_metadata,
+    each_signature_dropped,
+    numbers_of_metadata,
+];
+
 fn is_metadata(path: &str) -> bool {
     path.starts_with("metadata/")
 }
