@@ -5,8 +5,15 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{DiskError, OperatorError, SignerError};
+
+/// How often a held lock is asked for again, and after which pause: half a second in all. A
+/// process that is starting another one shares its locks with it for a moment.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The name of the lock file in a folder.
 pub const LOCK_FILE: &str = ".ampoule.lock";
@@ -21,8 +28,8 @@ impl Lock {
     /// Takes the lock of `folder`.
     ///
     /// # Errors
-    /// [`OperatorError::Locked`] where another process has it: it does not wait, since the other
-    /// may stand at a passphrase prompt.
+    /// [`OperatorError::Locked`] where another process keeps it: it does not wait for long, since
+    /// the other may stand at a passphrase prompt.
     pub fn of(folder: &Path) -> Result<Self, SignerError> {
         let path = folder.join(LOCK_FILE);
         let file = OpenOptions::new()
@@ -31,14 +38,17 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(DiskError::at("open the lock file", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(OperatorError::Locked {
-                folder: folder.to_owned(),
+        for _ in 0..TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                Err(TryLockError::Error(e)) => return Err(DiskError::at("lock", &path)(e).into()),
             }
-            .into()),
-            Err(TryLockError::Error(e)) => Err(DiskError::at("lock", &path)(e).into()),
         }
+        Err(OperatorError::Locked {
+            folder: folder.to_owned(),
+        }
+        .into())
     }
 }
 

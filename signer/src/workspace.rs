@@ -55,6 +55,14 @@ pub struct LockedWorkspace {
     _lock: Lock,
 }
 
+impl LockedWorkspace {
+    /// Reads everything again, the lock being kept.
+    pub fn reread(&mut self) -> Result<(), SignerError> {
+        self.inner = Workspace::open(self.inner.layout.root())?;
+        Ok(())
+    }
+}
+
 impl std::ops::Deref for LockedWorkspace {
     type Target = Workspace;
     fn deref(&self) -> &Workspace {

@@ -31,16 +31,24 @@ fn two_hundred_kills_lose_nothing_that_was_signed() {
     let mut published = 1;
     while kills < KILLS {
         rounds += 1;
-        assert!(rounds < ROUNDS_MAX, "only {kills} kills hit in {rounds} rounds");
+        assert!(
+            rounds < ROUNDS_MAX,
+            "only {kills} kills hit in {rounds} rounds"
+        );
         let version = rounds + 1;
         ground.build(u8::try_from(rounds % 200).unwrap());
         let toml = common::release_toml(&format!("2.5.{rounds}"), 17);
         let toml = toml.replace("[component.delta]\nbases = \"last:3\"\n", "");
         ground.write("release.toml", toml.as_bytes());
 
-        kills += until_done(&ground, &mut random, &["-w", "w", "add", "release.toml"], &|| {
-            tree(&ground, published);
-        });
+        kills += until_done(
+            &ground,
+            &mut random,
+            &["-w", "w", "add", "release.toml"],
+            &|| {
+                tree(&ground, published);
+            },
+        );
         let draft = format!("w/staging/{version}.infusion-pump.request");
         for (signed, holder) in ["engineer", "safety"].into_iter().enumerate() {
             let key = format!("{holder}.key");
@@ -51,14 +59,29 @@ fn two_hundred_kills_lose_nothing_that_was_signed() {
                 assert!(now >= signed, "a signature was lost: {now} of {signed}");
             });
         }
-        let publish = ["-w", "w", "publish", "-k", "snapshot.key", "-k", "timestamp.key"];
+        let publish = [
+            "-w",
+            "w",
+            "publish",
+            "-k",
+            "snapshot.key",
+            "-k",
+            "timestamp.key",
+        ];
         kills += until_done(&ground, &mut random, &publish, &|| {
             tree(&ground, published);
         });
         published += 1;
         let report = tree(&ground, published);
-        let pump = report.rows.iter().find(|row| row.role == "infusion-pump").unwrap();
-        assert_eq!(pump.version as usize, published, "the newest release is not in the tree");
+        let pump = report
+            .rows
+            .iter()
+            .find(|row| row.role == "infusion-pump")
+            .unwrap();
+        assert_eq!(
+            pump.version as usize, published,
+            "the newest release is not in the tree"
+        );
         // 4 files a release: description, artifact, leaves, SBOM.
         assert_eq!(report.targets, 4 * published, "a signed release was lost");
     }
@@ -94,20 +117,38 @@ fn until_done(ground: &Ground, random: &mut Random, args: &[&str], check: &dyn F
     }
     let output = ground.run(args);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?} after {kills} kills: {stderr}");
+    assert!(
+        output.status.success(),
+        "{args:?} after {kills} kills: {stderr}"
+    );
     check();
     kills
 }
 
 /// The tree as a reader sees it: it verifies, and its product is at `published` or one further.
 fn tree(ground: &Ground, published: usize) -> Report {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let now = UtcTime::from_unix(i64::try_from(now).unwrap());
     let report = verify::tree(&ground.path("w/published"), Expiry::Enforce, now, &Silent)
-        .unwrap_or_else(|e| panic!("the tree does not verify: {e} {:?}", std::error::Error::source(&e)));
-    let pump = report.rows.iter().find(|row| row.role == "infusion-pump").expect("the product");
+        .unwrap_or_else(|e| {
+            panic!(
+                "the tree does not verify: {e} {:?}",
+                std::error::Error::source(&e)
+            )
+        });
+    let pump = report
+        .rows
+        .iter()
+        .find(|row| row.role == "infusion-pump")
+        .expect("the product");
     let version = usize::try_from(pump.version).unwrap();
-    assert!((published..=published + 1).contains(&version), "{version} after {published}");
+    assert!(
+        (published..=published + 1).contains(&version),
+        "{version} after {published}"
+    );
     report
 }
 
@@ -117,7 +158,9 @@ struct Random(u64);
 impl Random {
     fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let seed = std::env::var("AMPOULE_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = std::env::var("AMPOULE_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or(u64::from(now.subsec_nanos()) | 1);
         println!("AMPOULE_SEED={seed} cargo test -p ampoule-signer --test crash");
         Self(seed)

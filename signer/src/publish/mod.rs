@@ -98,8 +98,7 @@ pub fn publish(
         &timestamp,
         &mut outcome,
     )?;
-    drop(workspace);
-    let workspace = Workspace::open_to_write(disk, dir)?;
+    workspace.reread()?;
     place::clear(disk, &workspace)?;
     Ok(outcome)
 }

@@ -234,3 +234,27 @@ file = "build/rootfs.cdx.json"
 "#
     )
 }
+
+impl Ground {
+    /// Another folder with the same files.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+        };
+        copy_dir(self.dir.path(), copy.dir.path());
+        copy
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}
