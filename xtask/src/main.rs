@@ -7,12 +7,17 @@
 //! The package stays small so that a task starts at once: what has to link the product to measure
 //! it lives in the programs of `examples/` and is built in release only when asked for.
 
+mod bench;
+mod demo;
 mod fuzz;
 mod setup;
 mod shell;
+mod size;
+mod table;
 mod test;
 mod tidy;
 mod workspace;
+mod world;
 
 use std::process::ExitCode;
 
@@ -24,7 +29,7 @@ cargo xtask TASK
 tasks:
   demo   [--old FILE --new FILE] [--dir DIR]   one device's first updates and three attacks, for real
   test   [--offline]                           set up and run every test
-  bench  [verify|install|serve|size|delta]...  measure, beside the peers where there are some
+  bench  [verify|install|serve|size]...  measure, beside the peers where there are some
   size                                         crates, bytes and peak memory of the agent
   tidy                                         formatting, file lengths, words, stubs, machine paths
 
@@ -46,7 +51,10 @@ fn dispatch(arguments: &[String]) -> Outcome {
         return Err(Fault::usage("no task named").hint("cargo xtask --help"));
     };
     match task.as_str() {
+        "demo" => demo::run(rest),
         "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "size" => size::run(rest),
         "tidy" => tidy::run(rest),
         "-h" | "--help" | "help" => {
             println!("{HELP}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::shell::{self, Fault, Outcome};
+use crate::shell::{self, Outcome};
 
 /// The workspace folder, found from this package's own place.
 pub(crate) fn root() -> PathBuf {
@@ -27,23 +27,19 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds programs of one package in release and gives the folder they are in.
-pub(crate) fn build_release(package: &str, programs: &[&str]) -> Outcome<PathBuf> {
+/// Builds one program of a package in release.
+pub(crate) fn build_release(package: &str, program: &str) -> Outcome {
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--package", package]);
-    for program in programs {
-        command.args(["--bin", program]);
-    }
-    shell::run(&mut command)?;
-    let folder = target().join("release");
-    for program in programs {
-        if !folder.join(program).is_file() {
-            return Err(Fault::new(format!(
-                "cargo built no \"{program}\" in {package}"
-            )));
-        }
-    }
-    Ok(folder)
+    command.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        package,
+        "--bin",
+        program,
+    ]);
+    shell::run(&mut command)
 }
 
 /// Every file that git tracks or would track, as a path from the workspace folder.
