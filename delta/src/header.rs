@@ -185,7 +185,7 @@ impl Limits {
     pub fn memory(&self, profile: Profile) -> u64 {
         let model = match profile {
             Profile::Fast => 2 << 20,
-            Profile::Small => 3 << 20,
+            Profile::Small => crate::codec::model::MEMORY,
         };
         (Self::FIXED + model)
             .saturating_add(self.frame_max)

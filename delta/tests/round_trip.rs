@@ -63,9 +63,9 @@ fn repetitive_pairs_come_back_and_stay_small() {
 fn a_pair_with_several_windows_comes_back() {
     let (old, new) = pair(1 << 20);
     check(&old, &new);
-    let patch = patch_of(&old, &noise(2 << 20, 3), &profiles()[1]);
+    let patch = patch_of(&old, &noise(5 << 20, 3), &profiles()[1]);
     assert!(info(&patch).expect("it reads").windows > 2);
-    check(&old, &noise(2 << 20, 3));
+    check(&old, &noise(5 << 20, 3));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! How numbers and streams are written down: nothing in here knows what a patch is.
 
 pub(crate) mod frame;
+pub(crate) mod mix;
+pub(crate) mod model;
 pub(crate) mod numbers;
 pub(crate) mod range;
 pub(crate) mod varint;

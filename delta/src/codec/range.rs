@@ -65,6 +65,11 @@ impl Encoder {
         self.low = (self.low & 0x00ff_ffff) << 8;
     }
 
+    /// Bytes that are written, or nearly.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len() + self.pending as usize
+    }
+
     /// The coded bytes. Zeros at the end are left out: the decoder makes them up.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         for _ in 0..5 {

@@ -1,5 +1,7 @@
 //! Writing the patch: covers become regions, regions become windows.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use sha2::{Digest, Sha256};
@@ -8,16 +10,22 @@ use twox_hash::XxHash3_64;
 use super::scan::Found;
 use super::unpack::Unpacked;
 use super::{DiffError, DiffOptions};
+use crate::codec::model::Model;
 use crate::codec::range::Encoder;
 use crate::codec::{frame, varint, zstd};
 use crate::header::{Caps, Header, Limits, Profile};
 use crate::plan::extents::{EXTENT, decode_cost, encode_cost};
-use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
+use crate::plan::{Cover, Map, PIECE, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
-const WINDOW_OUTPUT: u32 = 8 << 20;
-/// A window closes when its differing and new bytes pass this: its frame stays well below 1 MiB.
-const WINDOW_BUSY: u32 = 512 << 10;
+const WINDOW_OUTPUT: u32 = 32 << 20;
+/// A window closes when its new bytes and an eighth of its differing stretches pass this: its frame
+/// stays near 1 MiB at most.
+const WINDOW_BUSY: u32 = 2 << 20;
+/// The highest that needs no more memory on the device than our window.
+const ZSTD_LEVEL: i32 = 19;
+/// Decoded extents of the old image that a device keeps may take this much at least.
+const CACHE_MIN: u64 = 4 << 20;
 /// Decoded extents of the old image that a device keeps take no more than this.
 const CACHE_MAX: u64 = 32 << 20;
 
@@ -98,7 +106,7 @@ fn limits(maps: &[Map], frames: &[Vec<u8>], options: &DiffOptions) -> Limits {
         let room = options
             .memory_max
             .saturating_sub(limits.memory(options.profile));
-        limits.cache_max = decode_max.max((decode_max * 3).min(CACHE_MAX).min(room));
+        limits.cache_max = decode_max.max((decode_max * 3).clamp(CACHE_MIN, CACHE_MAX).min(room));
     }
     limits
 }
@@ -205,7 +213,7 @@ fn busy_end(map: &Map, from: u32) -> u32 {
             Segment::Copy { cover, len, .. } if cover.exact => (len, 0),
             // Most differences are zeros; they cost next to nothing but may not be unlimited.
             Segment::Copy { len, .. } => (len, len / 8),
-            Segment::Literal { len } => (len, len),
+            Segment::Literal { len, .. } => (len, len),
         };
         if busy + cost > WINDOW_BUSY {
             let share = u64::from(len) * u64::from(WINDOW_BUSY - busy) / u64::from(cost);
@@ -225,36 +233,83 @@ fn window(
     range: core::ops::Range<u32>,
     profile: Profile,
 ) -> Vec<u8> {
-    let (mut differences, mut literals) = (Vec::new(), Vec::new());
+    let mut streams = match profile {
+        Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
+        Profile::Small => Streams::Small(Box::new(Model::new()), Encoder::new(), 0),
+    };
     let mut at = range.start as usize;
+    let mut padded = Vec::new();
+    let fields = vec![0; PIECE as usize];
     for segment in map.segments(range.start, range.end) {
-        match segment {
-            Segment::Copy { cover, skip, len } => {
-                if !cover.exact {
-                    let from = cover.old as usize + skip as usize;
-                    let pairs = region[at..at + len as usize].iter().zip(&old[from..]);
-                    differences.extend(pairs.map(|(new, old)| new.wrapping_sub(*old)));
+        for piece in segment.pieces() {
+            let size = piece.len as usize;
+            let bytes = &region[at..at + size];
+            let from = piece.old as usize;
+            at += size;
+            match segment {
+                Segment::Copy { cover, .. } if cover.exact => {}
+                Segment::Copy { .. } => {
+                    streams.copied(&old[from..from + size], &fields[..size], piece.old, bytes);
                 }
-                at += len as usize;
-            }
-            Segment::Literal { len } => {
-                literals.extend_from_slice(&region[at..at + len as usize]);
-                at += len as usize;
+                Segment::Literal { .. } => {
+                    padded.clear();
+                    padded.extend(old.iter().skip(from).take(size));
+                    padded.resize(size, 0);
+                    streams.new_bytes(&padded, bytes);
+                }
             }
         }
     }
-    let level = match profile {
-        Profile::Fast => 19,
-        Profile::Small => 22,
-    };
-    let (differences, literals) = (
-        zstd::compress(&differences, level),
-        zstd::compress(&literals, level),
-    );
     let mut out = Vec::new();
     varint::write(&mut out, u64::from(range.end - range.start));
-    varint::write(&mut out, differences.len() as u64);
-    out.extend_from_slice(&differences);
-    out.extend_from_slice(&literals);
+    streams.finish(&mut out);
     out
+}
+
+/// What a window adds, by profile: the mirror of the patcher's.
+enum Streams {
+    /// Differences, and new bytes.
+    Fast(Vec<u8>, Vec<u8>),
+    /// The last number counts the bytes that went into differences.
+    Small(Box<Model>, Encoder, u64),
+}
+
+impl Streams {
+    fn copied(&mut self, guess: &[u8], fields: &[u8], at: u64, bytes: &[u8]) {
+        match self {
+            Self::Fast(differences, _) => {
+                let pairs = bytes.iter().zip(guess);
+                differences.extend(pairs.map(|(byte, guess)| byte.wrapping_sub(*guess)));
+            }
+            Self::Small(model, bits, differences) => {
+                let before = bits.len();
+                // The model fills in what it decodes; what it encodes it writes back as it was.
+                model.copied(bits, guess, fields, at, &mut bytes.to_vec());
+                *differences += (bits.len() - before) as u64;
+            }
+        }
+    }
+
+    fn new_bytes(&mut self, hint: &[u8], bytes: &[u8]) {
+        match self {
+            Self::Fast(_, literals) => literals.extend_from_slice(bytes),
+            Self::Small(model, bits, _) => model.new_bytes(bits, hint, &mut bytes.to_vec()),
+        }
+    }
+
+    fn finish(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Fast(differences, literals) => {
+                let differences = zstd::compress(&differences, ZSTD_LEVEL);
+                varint::write(out, differences.len() as u64);
+                out.extend_from_slice(&differences);
+                out.extend_from_slice(&zstd::compress(&literals, ZSTD_LEVEL));
+            }
+            Self::Small(_, bits, differences) => {
+                let coded = bits.finish();
+                varint::write(out, differences.min(coded.len() as u64));
+                out.extend_from_slice(&coded);
+            }
+        }
+    }
 }

@@ -69,6 +69,18 @@ impl OldView<'_> {
         Ok(())
     }
 
+    /// Like [`read_at`](Self::read_at), but what is beyond the end reads as zeros.
+    pub(super) fn hint_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), PatchError> {
+        let end = self
+            .extents
+            .last()
+            .map_or(self.image_len, |e| e.raw_at + u64::from(e.raw_len));
+        let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let (known, beyond) = buf.split_at_mut(known.min(buf.len()));
+        beyond.fill(0);
+        self.read_at(offset, known)
+    }
+
     fn read_decoded(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, PatchError> {
         let index = self
             .extents

@@ -1,18 +1,18 @@
 //! One window: the streams of a frame, added to what the map points at.
 
+use alloc::boxed::Box;
 use alloc::vec;
 
 use super::emit::Emitter;
 use super::old::OldView;
 use super::sink::Output;
+use crate::codec::model::Model;
+use crate::codec::range::Decoder;
 use crate::codec::varint::Reader;
 use crate::codec::zstd::Stream;
 use crate::error::{Damage, PatchError};
 use crate::header::Profile;
-use crate::plan::{Map, Segment};
-
-/// Work goes in pieces of this size, counted from a cover's start.
-pub(crate) const PIECE: u32 = 16 << 10;
+use crate::plan::{Map, PIECE, Segment};
 
 /// Where a window stands.
 pub(super) struct Place<'a> {
@@ -31,62 +31,103 @@ pub(super) fn apply(
     out: &mut Output,
 ) -> Result<u32, PatchError> {
     let damaged = || PatchError::damaged(place.frame_at, Damage::Window);
-    let mut reader = Reader::new(payload);
-    let len = (|| {
-        let len = u32::try_from(reader.number()?).ok()?;
-        (len > 0 && len <= place.map.len - place.from).then_some(len)
-    })()
-    .ok_or_else(damaged)?;
-    let mut streams = (|| {
-        let difference_len = usize::try_from(reader.number()?).ok()?;
-        let difference = reader.slice(difference_len)?;
-        let literal = &payload[reader.position()..];
-        match place.profile {
-            Profile::Fast | Profile::Small => {
-                Some((Stream::new(difference)?, Stream::new(literal)?))
-            }
-        }
-    })()
-    .ok_or_else(damaged)?;
-
+    let (len, mut streams) = open(payload, place).ok_or_else(damaged)?;
     let mut out = Emitter::new(&place.map.extents.new, place.from, out, place.frame_at);
-    let mut buffer = vec![0; PIECE as usize];
-    let mut addend = vec![0; PIECE as usize];
+    let mut bytes = vec![0; PIECE as usize];
+    let mut guess = vec![0; PIECE as usize];
+    let fields = vec![0; PIECE as usize];
     for segment in place.map.segments(place.from, place.from + len) {
-        match segment {
-            Segment::Copy { cover, skip, len } => {
-                let mut done = 0;
-                while done < len {
-                    let at = skip + done;
-                    let size = (PIECE - at % PIECE).min(len - done);
-                    let piece = &mut buffer[..size as usize];
-                    old.read_at(cover.old + u64::from(at), piece)?;
-                    if !cover.exact {
-                        let addend = &mut addend[..size as usize];
-                        streams.0.read(addend).ok_or_else(damaged)?;
-                        for (byte, add) in piece.iter_mut().zip(addend) {
-                            *byte = byte.wrapping_add(*add);
-                        }
+        for piece in segment.pieces() {
+            let size = piece.len as usize;
+            let (bytes, guess) = (&mut bytes[..size], &mut guess[..size]);
+            match segment {
+                Segment::Copy { cover, .. } if cover.exact => old.read_at(piece.old, bytes)?,
+                Segment::Copy { .. } => {
+                    old.read_at(piece.old, guess)?;
+                    streams
+                        .copied(guess, &fields[..size], piece.old, bytes)
+                        .ok_or_else(damaged)?;
+                }
+                Segment::Literal { .. } => {
+                    if streams.wants_hints() {
+                        old.hint_at(piece.old, guess)?;
                     }
-                    out.take(piece)?;
-                    done += size;
+                    streams.new_bytes(guess, bytes).ok_or_else(damaged)?;
                 }
             }
-            Segment::Literal { len } => {
-                let mut left = len;
-                while left > 0 {
-                    let size = left.min(PIECE);
-                    let piece = &mut buffer[..size as usize];
-                    streams.1.read(piece).ok_or_else(damaged)?;
-                    out.take(piece)?;
-                    left -= size;
-                }
-            }
+            out.take(bytes)?;
         }
     }
-    if streams.0.at_end() && streams.1.at_end() && out.is_closed() {
+    if streams.at_end() && out.is_closed() {
         Ok(len)
     } else {
         Err(damaged())
+    }
+}
+
+/// Opens the streams of a window; also how much of the region it makes.
+fn open<'a>(payload: &'a [u8], place: &Place) -> Option<(u32, Streams<'a>)> {
+    let mut reader = Reader::new(payload);
+    let len = u32::try_from(reader.number()?).ok()?;
+    if len == 0 || len > place.map.len - place.from {
+        return None;
+    }
+    let differences = usize::try_from(reader.number()?).ok()?;
+    let rest = &payload[reader.position()..];
+    let streams = match place.profile {
+        Profile::Fast => {
+            let (differences, literals) = rest.split_at_checked(differences)?;
+            Streams::Fast(Stream::new(differences)?, Stream::new(literals)?)
+        }
+        Profile::Small => Streams::Small(Box::new(Model::new()), Decoder::new(rest)),
+    };
+    Some((len, streams))
+}
+
+/// What a window adds, by profile.
+enum Streams<'a> {
+    /// Differences, and new bytes.
+    Fast(Stream<'a>, Stream<'a>),
+    Small(Box<Model>, Decoder<'a>),
+}
+
+impl Streams<'_> {
+    /// Makes copied bytes out of what the old image says.
+    fn copied(&mut self, guess: &[u8], fields: &[u8], at: u64, bytes: &mut [u8]) -> Option<()> {
+        match self {
+            Self::Fast(differences, _) => {
+                differences.read(bytes)?;
+                for (byte, guess) in bytes.iter_mut().zip(guess) {
+                    *byte = byte.wrapping_add(*guess);
+                }
+                Some(())
+            }
+            Self::Small(model, bits) => {
+                model.copied(bits, guess, fields, at, bytes);
+                (!bits.ran_dry()).then_some(())
+            }
+        }
+    }
+
+    fn wants_hints(&self) -> bool {
+        matches!(self, Self::Small(..))
+    }
+
+    fn new_bytes(&mut self, hint: &[u8], bytes: &mut [u8]) -> Option<()> {
+        match self {
+            Self::Fast(_, literals) => literals.read(bytes),
+            Self::Small(model, bits) => {
+                model.new_bytes(bits, hint, bytes);
+                (!bits.ran_dry()).then_some(())
+            }
+        }
+    }
+
+    /// Whether everything was used.
+    fn at_end(&mut self) -> bool {
+        match self {
+            Self::Fast(differences, literals) => differences.at_end() && literals.at_end(),
+            Self::Small(_, bits) => bits.used_exactly(),
+        }
     }
 }

@@ -62,8 +62,46 @@ pub(crate) struct Map {
 pub(crate) enum Segment {
     /// Bytes of the old image, to which differences may be added.
     Copy { cover: Cover, skip: u32, len: u32 },
-    /// Bytes that are in the patch.
-    Literal { len: u32 },
+    /// Bytes that are in the patch. `hint` is where the copy before them would go on in the old
+    /// image.
+    Literal { len: u32, hint: u64 },
+}
+
+/// Work goes in pieces of this size at most, counted from a cover's start.
+pub(crate) const PIECE: u32 = 16 << 10;
+
+/// A part of a segment that is worked on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Where it, or its hint, stands in the logical old image.
+    pub(crate) old: u64,
+    pub(crate) len: u32,
+}
+
+impl Segment {
+    pub(crate) fn len(&self) -> u32 {
+        match *self {
+            Self::Copy { len, .. } | Self::Literal { len, .. } => len,
+        }
+    }
+
+    /// The pieces of this segment, in order. Signer and device cut alike.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
+        let (old, skip, total) = match *self {
+            Self::Copy { cover, skip, len } => (cover.old + u64::from(skip), skip, len),
+            Self::Literal { len, hint } => (hint, 0, len),
+        };
+        let mut done = 0;
+        core::iter::from_fn(move || {
+            let len = (PIECE - (skip + done) % PIECE).min(total - done);
+            let piece = Piece {
+                old: old.checked_add(u64::from(done))?,
+                len,
+            };
+            done += len;
+            (len > 0).then_some(piece)
+        })
+    }
 }
 
 impl Map {
@@ -85,14 +123,19 @@ impl Map {
                         len,
                     }
                 }
-                Some(cover) => Segment::Literal {
-                    len: cover.new.min(to) - at,
-                },
-                None => Segment::Literal { len: to - at },
+                follower => {
+                    let end = follower.map_or(to, |cover| cover.new.min(to));
+                    let before = next
+                        .checked_sub(1)
+                        .map_or(START, |before| self.covers[before]);
+                    let hint = before.old_end() + u64::from(at - before.new_end());
+                    Segment::Literal {
+                        len: end - at,
+                        hint,
+                    }
+                }
             };
-            at += match segment {
-                Segment::Copy { len, .. } | Segment::Literal { len } => len,
-            };
+            at += segment.len();
             Some(segment)
         })
     }
