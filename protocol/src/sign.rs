@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use p256::ecdsa::signature::Signer as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::key::PublicKey;
 
@@ -59,11 +59,16 @@ impl Ed25519Key {
             .and_then(Self::from_secret)
     }
 
-    /// As PKCS#8 in PEM.
+    /// As PKCS#8 in PEM, version 1 (RFC 8410 section 7): OpenSSL 3.0 and the tools of tokens do not
+    /// read version 2, which carries the public key as well.
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
-        self.secret
-            .to_pkcs8_pem(LineEnding::LF)
-            .expect("an Ed25519 key fits PKCS#8")
+        let mut bytes = ed25519_dalek::pkcs8::KeypairBytes {
+            secret_key: self.secret.to_bytes(),
+            public_key: None,
+        };
+        let pem = bytes.to_pkcs8_pem(LineEnding::LF);
+        bytes.secret_key.zeroize();
+        pem.expect("an Ed25519 key fits PKCS#8")
     }
 
     fn from_secret(secret: ed25519_dalek::SigningKey) -> Result<Self, SignError> {
@@ -171,6 +176,16 @@ mod tests {
                 .public
                 .verify(b"message", &p256.sign(b"message").expect("signed"))
         );
+    }
+
+    #[test]
+    fn ed25519_is_written_as_rfc_8410_has_it() {
+        // Section 10.3, the example without a public key.
+        let pem = "-----BEGIN PRIVATE KEY-----\n\
+                   MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+                   -----END PRIVATE KEY-----\n";
+        let key = Ed25519Key::from_pkcs8_pem(pem).expect("the example");
+        assert_eq!(*key.to_pkcs8_pem(), pem);
     }
 
     #[test]
