@@ -79,7 +79,8 @@ fn two_hundred_kills_lose_nothing_that_was_signed() {
             .find(|row| row.role == "infusion-pump")
             .unwrap();
         assert_eq!(
-            pump.version as usize, published,
+            usize::try_from(pump.version),
+            Ok(published),
             "the newest release is not in the tree"
         );
         // 4 files a release: description, artifact, leaves, SBOM.

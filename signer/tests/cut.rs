@@ -74,13 +74,14 @@ impl CutDisk {
     fn reboot(&self, unsynced: Unsynced) {
         for pending in self.pending.borrow_mut().drain(..).rev() {
             match (unsynced, pending) {
-                (Unsynced::Kept, _) => {}
+                // A torn write keeps its name; whether the name was kept is the case "kept".
+                (Unsynced::Kept, _)
+                | (Unsynced::Torn, Pending::Name { .. } | Pending::Folder(_)) => {}
                 (Unsynced::Torn, Pending::Bytes(path)) => {
                     if let Ok(bytes) = fs::read(&path) {
                         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
                     }
                 }
-                (Unsynced::Torn, Pending::Name { .. } | Pending::Folder(_)) => {}
                 (Unsynced::Lost, Pending::Bytes(path)) => {
                     if path.exists() {
                         fs::write(&path, b"").unwrap();
@@ -142,7 +143,7 @@ impl Disk for CutDisk {
             if let Pending::Bytes(path) = pending
                 && path == from
             {
-                *path = to.to_owned();
+                to.clone_into(path);
             }
         }
         self.note(Pending::Name {
