@@ -25,9 +25,12 @@ pub struct Keeper {
     shared: Arc<Shared>,
     online: Option<OnlineTimestamp>,
     timestamp_file: PathBuf,
-    seen: Option<(SystemTime, u64)>,
-    retry_at: Option<UtcTime>,
+    seen: Stamp,
+    failed: Option<(UtcTime, Stamp)>,
 }
+
+/// What tells that the tree's timestamp was replaced, without reading it.
+type Stamp = Option<(SystemTime, u64)>;
 
 impl Keeper {
     /// Looks for the first time.
@@ -55,7 +58,7 @@ impl Keeper {
             online,
             timestamp_file,
             seen: None,
-            retry_at: None,
+            failed: None,
         };
         match keeper.tend() {
             Err(error) if !had_one => Err(error),
@@ -71,12 +74,13 @@ impl Keeper {
     pub fn tick(&mut self) {
         self.shared.clock.tick();
         self.look_at_certificates(Look::IfChanged);
-        if self.retry_at.is_some_and(|at| self.shared.now() < at) {
+        let waits = |(until, stamp)| self.shared.now() < until && stamp == self.stamp();
+        if self.failed.is_some_and(waits) {
             return;
         }
         match self.tend() {
             Ok(()) => {
-                self.retry_at = None;
+                self.failed = None;
                 self.shared.log.over("timestamp");
             }
             Err(error) => self.trouble(&error),
@@ -98,17 +102,20 @@ impl Keeper {
     }
 
     fn trouble(&mut self, error: &ServerError) {
-        self.retry_at = Some(self.shared.now().plus_secs(RETRY_SECS));
+        self.failed = Some((self.shared.now().plus_secs(RETRY_SECS), self.stamp()));
         self.shared
             .log
             .trouble("timestamp", format_args!("the timestamp stays: {error}"));
     }
 
+    fn stamp(&self) -> Stamp {
+        let metadata = std::fs::metadata(&self.timestamp_file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+
     fn tend(&mut self) -> Result<(), ServerError> {
         let now = self.shared.now();
-        let stamp = std::fs::metadata(&self.timestamp_file)
-            .and_then(|metadata| Ok((metadata.modified()?, metadata.len())))
-            .ok();
+        let stamp = self.stamp();
         let changed = stamp != self.seen;
         let due = self
             .online

@@ -9,12 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
+use ampoule_protocol::sign::Ed25519Key;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use crate::error::ServerError;
 use crate::file::{self, Readers};
@@ -34,13 +36,31 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    fn generate(self) -> Result<KeyPair, ServerError> {
-        let algorithm = match self {
-            Self::Ed25519 => &rcgen::PKCS_ED25519,
-            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        };
-        KeyPair::generate_for(algorithm).map_err(making("a key"))
+    /// A new key, and its PKCS#8 PEM. Ed25519 is written in the first version of that format,
+    /// without the public key, since OpenSSL 3.0 reads no other.
+    fn generate(self) -> Result<(KeyPair, Zeroizing<String>), ServerError> {
+        match self {
+            Self::Ed25519 => {
+                let mut seed = Zeroizing::new([0; 32]);
+                random(&mut *seed)?;
+                let key = Ed25519Key::from_seed(&seed)
+                    .map_err(|error| ServerError::Tls(error.to_string()))?;
+                let pem = key.to_pkcs8_pem();
+                let pair = KeyPair::from_pem(&pem).map_err(making("a key"))?;
+                Ok((pair, pem))
+            }
+            Self::P256 => {
+                let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+                    .map_err(making("a key"))?;
+                let pem = Zeroizing::new(pair.serialize_pem());
+                Ok((pair, pem))
+            }
+        }
     }
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), ServerError> {
+    getrandom::fill(bytes).map_err(|error| ServerError::Tls(format!("no random bytes: {error}")))
 }
 
 /// Writes `ca.pem`, `ca.key`, `server.pem` and `server.key` into `folder`.
@@ -55,7 +75,7 @@ pub fn make_dev_ca(folder: &Path, server_names: &[String], days: u32) -> Result<
             return Err(ServerError::Exists(path));
         }
     }
-    let ca_key = KeyKind::P256.generate()?;
+    let (ca_key, ca_key_pem) = KeyKind::P256.generate()?;
     let mut ca = params("Ampoule development CA", days)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -63,7 +83,7 @@ pub fn make_dev_ca(folder: &Path, server_names: &[String], days: u32) -> Result<
         .self_signed(&ca_key)
         .map_err(making("the CA certificate"))?;
 
-    let server_key = KeyKind::P256.generate()?;
+    let (server_key, server_key_pem) = KeyKind::P256.generate()?;
     let mut server = params("Ampoule development server", days)?;
     server.subject_alt_names = CertificateParams::new(server_names)
         .map_err(making("the server certificate"))?
@@ -78,9 +98,9 @@ pub fn make_dev_ca(folder: &Path, server_names: &[String], days: u32) -> Result<
     let write = |name: &str, text: &str, readers| {
         file::create(&folder.join(name), text.as_bytes(), readers)
     };
-    write("ca.key", &ca_key.serialize_pem(), Readers::Owner)?;
+    write("ca.key", &ca_key_pem, Readers::Owner)?;
     write("ca.pem", &ca_certificate.pem(), Readers::All)?;
-    write("server.key", &server_key.serialize_pem(), Readers::Owner)?;
+    write("server.key", &server_key_pem, Readers::Owner)?;
     write("server.pem", &server.pem(), Readers::All)
 }
 
@@ -95,7 +115,7 @@ pub struct Issued {
     /// The certificate, PEM.
     pub certificate_pem: String,
     /// The key, PKCS#8 PEM.
-    pub key_pem: String,
+    pub key_pem: Zeroizing<String>,
     /// What the server needs to know of it.
     pub certificate: DeviceCertificate,
 }
@@ -131,7 +151,7 @@ impl Authority {
         kind: KeyKind,
         days: u32,
     ) -> Result<Issued, ServerError> {
-        let key = kind.generate()?;
+        let (key, key_pem) = kind.generate()?;
         let mut wanted = params(device.as_str(), days)?;
         let uri = format!("{URN}{device}")
             .try_into()
@@ -146,7 +166,7 @@ impl Authority {
             .map_err(|fault| ServerError::Tls(fault.to_string()))?;
         Ok(Issued {
             certificate_pem: made.pem(),
-            key_pem: key.serialize_pem(),
+            key_pem,
             certificate,
         })
     }
@@ -195,8 +215,7 @@ fn params(common_name: &str, days: u32) -> Result<CertificateParams, ServerError
     params.not_after = (now + DAY * days).into();
     params.use_authority_key_identifier_extension = true;
     let mut serial = [0; 16];
-    getrandom::fill(&mut serial)
-        .map_err(|error| ServerError::Tls(format!("no random bytes: {error}")))?;
+    random(&mut serial)?;
     // A serial number is positive, and its first byte counts.
     serial[0] = serial[0] & 0x7f | 0x40;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
