@@ -47,7 +47,7 @@ pub fn add(
 ) -> Result<Added, SignerError> {
     let bytes = durable::read(toml, TOML_LEN_MAX)?;
     let text = std::str::from_utf8(&bytes).map_err(TreeError::malformed(toml))?;
-    let document = Document::parse(&toml.display().to_string(), text);
+    let document = Document::parse(&toml.display().to_string(), text)?;
     let file = ReleaseFile::read(&document);
     let mut workspace = Workspace::open_to_write(disk, dir)?;
     let folder = durable::folder_of(toml);

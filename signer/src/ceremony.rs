@@ -83,7 +83,7 @@ pub struct Ceremony {
 impl Ceremony {
     /// Reads the file whose text this is; `folder` is where it lies.
     pub fn parse(name: &str, text: &str, folder: &Path) -> Result<Self, SignerError> {
-        let document = Document::parse(name, text);
+        let document = Document::parse(name, text)?;
         let section = document.root();
         let holders = |name: &'static str, threshold: Option<u64>| {
             section

@@ -161,7 +161,7 @@ pub fn missing(
     let Some((release, text)) = drafted(workspace, product)? else {
         return Ok(Vec::new());
     };
-    let document = Document::parse("release.toml", &text);
+    let document = Document::parse("release.toml", &text)?;
     let Some(file) = ReleaseFile::read(&document) else {
         return Ok(Vec::new());
     };
@@ -190,7 +190,7 @@ pub fn build(
         what: format!("product \"{product}\""),
     };
     let (mut release, text) = drafted(&workspace, product)?.ok_or_else(nothing)?;
-    let document = Document::parse("release.toml", &text);
+    let document = Document::parse("release.toml", &text)?;
     let file = ReleaseFile::read(&document);
     document.check()?;
     let Some(file) = file else {

@@ -125,6 +125,12 @@ pub enum OperatorError {
     NoTerminal,
     #[error("the two passphrases differ")]
     PassphrasesDiffer,
+    #[error("\"{}\" cannot be verified without {what}", path.display())]
+    VerifyNeeds {
+        path: PathBuf,
+        what: &'static str,
+        option: &'static str,
+    },
     #[error("the passphrase is empty")]
     PassphraseEmpty,
     #[error("not signed: the answer was not \"yes\"")]
@@ -187,11 +193,39 @@ pub enum DiskError {
         action: &'static str,
         path: PathBuf,
         #[source]
-        source: io::Error,
+        source: OsError,
     },
     #[error("\"{}\" is longer than {len_max} bytes", path.display())]
     TooLong { path: PathBuf, len_max: u64 },
 }
+
+/// What the operating system said, in its words but in our shape: lower case, without the number.
+#[derive(Debug)]
+pub struct OsError(io::Error);
+
+impl OsError {
+    /// What kind of error it is.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.0.kind()
+    }
+}
+
+impl std::fmt::Display for OsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.0.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        let mut letters = text.chars();
+        let first = letters.next().map(|c| c.to_ascii_lowercase());
+        write!(
+            f,
+            "{}{}",
+            first.map(String::from).unwrap_or_default(),
+            letters.as_str()
+        )
+    }
+}
+
+impl std::error::Error for OsError {}
 
 impl DiskError {
     /// For `map_err`: what was tried, and where.
@@ -200,7 +234,7 @@ impl DiskError {
         move |source| Self::Io {
             action,
             path,
-            source,
+            source: OsError(source),
         }
     }
 }
@@ -258,6 +292,7 @@ impl OperatorError {
             Self::BadArgument { .. } => "bad-argument",
             Self::NoTerminal => "no-terminal",
             Self::PassphrasesDiffer => "passphrases-differ",
+            Self::VerifyNeeds { .. } => "verify-needs",
             Self::PassphraseEmpty => "passphrase-empty",
             Self::NotConfirmed => "not-confirmed",
         }
@@ -287,6 +322,7 @@ impl OperatorError {
             Self::DeltaWrong { .. } => Some("build it again with \"ampoule-signer delta\"".into()),
             Self::ArtifactChanged { .. } => Some("add the release again".into()),
             Self::NoTerminal => Some("use --passphrase-file".into()),
+            Self::VerifyNeeds { option, .. } => Some(format!("name it with {option}")),
             Self::NotConfirmed => Some("use --yes to sign without the question".into()),
             Self::SeveralDrafts { .. } => Some("name one".into()),
             Self::WorkspaceExists { .. }

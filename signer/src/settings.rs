@@ -109,7 +109,7 @@ impl Settings {
     pub fn load(path: &Path) -> Result<Self, SignerError> {
         let bytes = durable::read(path, TOML_LEN_MAX)?;
         let text = String::from_utf8_lossy(&bytes);
-        let document = Document::parse(&path.display().to_string(), &text);
+        let document = Document::parse(&path.display().to_string(), &text)?;
         let root = document.root();
         root.integer("format", FORMAT..=FORMAT);
         let expiry = Expiries::read(root.section("expiry_days"));

@@ -36,6 +36,7 @@ pub fn lock_of(path: &Path) -> Result<Lock, SignerError> {
 /// # Errors
 /// [`OperatorError::KeyNotAsked`] where it asks for none of them.
 pub fn sign(request: &mut Request, keys: &[OpenKey]) -> Result<Vec<KeyId>, SignerError> {
+    require_asked(request, keys)?;
     let message = request.envelope.signed_bytes();
     let mut signed = Vec::new();
     for OpenKey { name, key } in keys {
@@ -49,17 +50,25 @@ pub fn sign(request: &mut Request, keys: &[OpenKey]) -> Result<Vec<KeyId>, Signe
             signed.push(id);
         }
     }
-    match (signed.is_empty(), keys) {
-        (true, [first, ..]) => {
-            let key = first.key.public_key().to_key().id().short();
-            Err(OperatorError::KeyNotAsked {
-                key,
-                role: request.title(),
-            }
-            .into())
+    Ok(signed)
+}
+
+/// Refuses keys of which none is asked for.
+pub fn require_asked(request: &Request, keys: &[OpenKey]) -> Result<(), SignerError> {
+    for key in keys {
+        if !request.ids_of(key.key.public_key())?.is_empty() {
+            return Ok(());
         }
-        _ => Ok(signed),
     }
+    let Some(first) = keys.first() else {
+        return Ok(());
+    };
+    let key = first.key.public_key().to_key().id().short();
+    Err(OperatorError::KeyNotAsked {
+        key,
+        role: request.title(),
+    }
+    .into())
 }
 
 /// Merges `copies` into the request at `path`; how many signatures were new.

@@ -10,7 +10,7 @@ use ampoule_protocol::trust::KeyRing;
 
 use crate::blob;
 use crate::durable;
-use crate::error::{SignerError, TreeError};
+use crate::error::{OperatorError, SignerError, TreeError};
 use crate::progress::Progress;
 use crate::request::{REQUEST_LEN_MAX, payload};
 use crate::tree::Published;
@@ -122,6 +122,11 @@ pub fn file(
         tree: path.to_owned(),
         file: file.to_owned(),
     };
+    let needs = |what, option| OperatorError::VerifyNeeds {
+        path: path.to_owned(),
+        what,
+        option,
+    };
     let trusted = root.map(|root| payload::<Root>(&read(root)?)).transpose()?;
     let signed = match (role.as_str(), trusted, targets) {
         ("root", trusted, _) => {
@@ -131,7 +136,7 @@ pub fn file(
             }
             check(path, &KeyRing::of_root(&own, RoleType::Root), &envelope)?
         }
-        (_, None, _) => return Err(missing("a trusted root (--root)").into()),
+        (_, None, _) => return Err(needs("the root that names its signers", "--root").into()),
         ("targets", Some(root), _) => {
             check(path, &KeyRing::of_root(&root, RoleType::Targets), &envelope)?
         }
@@ -146,7 +151,7 @@ pub fn file(
             &envelope,
         )?,
         (_, Some(_), None) => {
-            return Err(missing("the targets that delegate to it (--targets)").into());
+            return Err(needs("the targets that delegate to it", "--targets").into());
         }
         (_, Some(root), Some(targets_path)) => {
             let above = read(targets_path)?;
@@ -240,7 +245,7 @@ fn check(
     }
     let role = role_of(path, envelope)?.to_string();
     let (version, need) = (head(path, envelope)?.0, ring.threshold());
-    Err(crate::error::OperatorError::Threshold {
+    Err(OperatorError::Threshold {
         role,
         version,
         have,

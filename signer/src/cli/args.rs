@@ -251,7 +251,7 @@ pub(super) struct RotateArgs {
     #[arg(long = "remove", value_name = "HOLDER")]
     pub(super) remove: Vec<String>,
     /// Signatures needed from now on
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) threshold: Option<u64>,
 }
 

@@ -55,6 +55,7 @@ fn sign_one(
     let _lock = sign::lock_of(file)?;
     let mut request = Request::load(file)?;
     require_deltas(context, file, &request)?;
+    sign::require_asked(&request, opened)?;
     let words = request_text(file, &request)?;
     // What is signed is read before it is signed, so it does not wait for the answer at the end.
     eprintln!("{words}\n");

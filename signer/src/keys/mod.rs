@@ -140,7 +140,7 @@ pub fn locate(path: &Path) -> Result<Box<dyn KeySource>, KeyError> {
 
 /// A token or command that a TOML file describes.
 fn described(path: &Path, text: &str) -> Result<Box<dyn KeySource>, KeyError> {
-    let document = Document::parse(&path.display().to_string(), text);
+    let document = Document::parse(&path.display().to_string(), text)?;
     let root = document.root();
     let source = match root.text("kind", 16) {
         Some(kind) if kind.value == "pkcs11" => {
@@ -160,7 +160,10 @@ fn described(path: &Path, text: &str) -> Result<Box<dyn KeySource>, KeyError> {
         }
         None => None,
     };
-    root.finish();
+    // What a source of an unknown kind needs is not known either.
+    if source.is_some() || document.is_clean() {
+        root.finish();
+    }
     document.check()?;
     source.ok_or_else(|| KeyError::NotAKey {
         path: path.to_owned(),

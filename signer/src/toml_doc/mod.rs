@@ -33,8 +33,11 @@ pub struct Document<'i> {
 }
 
 impl<'i> Document<'i> {
-    /// Parses `input`; syntax errors become faults like any other.
-    pub fn parse(name: &str, input: &'i str) -> Self {
+    /// Parses `input`.
+    ///
+    /// # Errors
+    /// All errors of syntax. They stand alone: what is missing behind them would be a guess.
+    pub fn parse(name: &str, input: &'i str) -> Result<Self, Faults> {
         let (root, errors) = DeTable::parse_recoverable(input);
         let document = Self {
             name: name.to_owned(),
@@ -46,7 +49,8 @@ impl<'i> Document<'i> {
             let at = error.span().map_or(0, |span| span.start);
             document.fault_at(at, error.message().to_owned());
         }
-        document
+        let syntax = Faults::new(document.name.clone(), document.faults.take());
+        syntax.map(|()| document)
     }
 
     /// The top level of the file.

@@ -176,8 +176,14 @@ impl<'d, 'i> Section<'d, 'i> {
             Ok(value) => Some(text.map(|_| value)),
             Err(e) => {
                 let name = self.name(field);
-                self.document
-                    .fault(text.line, format!("{name} \"{}\": {e}", text.value));
+                let (why, quoted) = (e.to_string(), format!("\"{}\"", text.value));
+                // Some errors begin with the text that they are about.
+                let what = if why.contains(&quoted) {
+                    why
+                } else {
+                    format!("{quoted}: {why}")
+                };
+                self.document.fault(text.line, format!("{name}: {what}"));
                 None
             }
         }
@@ -424,17 +430,24 @@ mod tests {
     use super::*;
 
     fn faults(input: &str, read: impl FnOnce(&Section<'_, '_>)) -> Vec<String> {
-        let document = Document::parse("t.toml", input);
+        let document = match Document::parse("t.toml", input) {
+            Ok(document) => document,
+            Err(faults) => return told(&faults),
+        };
         let root = document.root();
         read(&root);
         root.finish();
         match document.check() {
             Ok(()) => Vec::new(),
-            Err(faults) => faults
-                .iter()
-                .map(|f| format!("{}: {}", f.line, f.text))
-                .collect(),
+            Err(faults) => told(&faults),
         }
+    }
+
+    fn told(faults: &crate::toml_doc::Faults) -> Vec<String> {
+        faults
+            .iter()
+            .map(|f| format!("{}: {}", f.line, f.text))
+            .collect()
     }
 
     #[test]
