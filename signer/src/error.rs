@@ -131,6 +131,8 @@ pub enum OperatorError {
         what: &'static str,
         option: &'static str,
     },
+    #[error("\"{}\" is not signed: {doubt}", path.display())]
+    OtherRoot { path: PathBuf, doubt: String },
     #[error("the passphrase is empty")]
     PassphraseEmpty,
     #[error("not signed: the answer was not \"yes\"")]
@@ -293,6 +295,7 @@ impl OperatorError {
             Self::NoTerminal => "no-terminal",
             Self::PassphrasesDiffer => "passphrases-differ",
             Self::VerifyNeeds { .. } => "verify-needs",
+            Self::OtherRoot { .. } => "other-root",
             Self::PassphraseEmpty => "passphrase-empty",
             Self::NotConfirmed => "not-confirmed",
         }
@@ -322,6 +325,9 @@ impl OperatorError {
             Self::DeltaWrong { .. } => Some("build it again with \"ampoule-signer delta\"".into()),
             Self::ArtifactChanged { .. } => Some("add the release again".into()),
             Self::NoTerminal => Some("use --passphrase-file".into()),
+            Self::OtherRoot { .. } => {
+                Some("ask who sent it, and compare the digests over the telephone".into())
+            }
             Self::VerifyNeeds { option, .. } => Some(format!("name it with {option}")),
             Self::NotConfirmed => Some("use --yes to sign without the question".into()),
             Self::SeveralDrafts { .. } => Some("name one".into()),

@@ -19,6 +19,7 @@ pub mod blob;
 pub mod ceremony;
 pub mod cli;
 pub mod deltas;
+pub mod doubt;
 pub mod durable;
 pub mod error;
 pub mod hex;

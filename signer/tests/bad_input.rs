@@ -302,6 +302,12 @@ fn keys() {
         REFUSED,
         &["sign", draft, "-k", "alice.key"],
     );
+}
+
+#[test]
+fn passphrases_and_descriptions() {
+    let ground = Ground::new();
+    let draft = "w/staging/1.root.request";
     ground.write("other", b"another passphrase\n");
     ground.write("empty", b"\n");
     ground.ok(&[

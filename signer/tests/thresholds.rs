@@ -234,3 +234,76 @@ fn a_signature_made_elsewhere_comes_in_and_a_wrong_one_does_not() {
         request.envelope.signatures()[0].keyid
     );
 }
+
+#[test]
+fn a_holder_is_warned_when_the_last_version_in_the_file_was_not_signed() {
+    // Whoever carries the request hides a bad release by putting it into the last version too.
+    let ground = Ground::published();
+    ground.build(5);
+    ground.write(
+        "release.toml",
+        common::release_toml("2.4.1", 17)
+            .replace("[component.delta]\nbases = \"last:3\"\n", "")
+            .as_bytes(),
+    );
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    let path = ground.path("w/staging/2.infusion-pump.request");
+    let honest = ground.ok(&["review", path.to_str().unwrap()]);
+    assert!(
+        honest.contains("release 2.4.1 of infusion-pump is added"),
+        "{honest}"
+    );
+    assert!(!honest.contains("caution"), "{honest}");
+
+    let mut request = Request::load(&path).unwrap();
+    request.previous = Some(request.envelope.clone());
+    ground.write("forged.request", &request.to_bytes());
+    let forged = ground.ok(&["review", "forged.request"]);
+    assert!(!forged.contains("is added"), "{forged}");
+    assert!(
+        forged.contains("caution: the last version in this file is not signed"),
+        "{forged}"
+    );
+}
+
+#[test]
+fn a_holder_with_their_own_root_signs_nothing_for_another() {
+    let ground = Ground::published();
+    let own = "w/published/metadata/1.root.json";
+    ground.ok(&[
+        "-w",
+        "w",
+        "rotate",
+        "snapshot",
+        "--remove",
+        "snapshot",
+        "--add",
+        "director.pub",
+    ]);
+    let request = "w/staging/2.root.request";
+    ground.ok(&["sign", request, "-y", "-k", "alice.key", "--root", own]);
+    // The other root was made by the same holders, but it is another: of another date.
+    let mut root = ampoule_signer::verify::read(&ground.path(own)).unwrap();
+    let text = String::from_utf8(json::compact(root.unverified())).unwrap();
+    let moved = text.replacen("\"expires\":\"2", "\"expires\":\"3", 1);
+    root = ampoule_signer::request::unsigned(json::parse(moved.as_bytes()).unwrap());
+    ground.write("other.root.json", &root.to_bytes());
+    let before = ground.read(request);
+    let refused = ground.refused(
+        1,
+        &[
+            "sign",
+            request,
+            "-y",
+            "-k",
+            "bob.key",
+            "--root",
+            "other.root.json",
+        ],
+    );
+    assert!(
+        refused.contains("does not follow from your root version 1"),
+        "{refused}"
+    );
+    assert_eq!(ground.read(request), before);
+}

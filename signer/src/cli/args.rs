@@ -181,6 +181,9 @@ pub(super) struct SignArgs {
     /// A key file, or the description of a token or command
     #[arg(long = "key", short = 'k', value_name = "FILE", required = true)]
     pub(super) keys: Vec<PathBuf>,
+    /// Your own copy of root: refuse a request whose signers do not follow from it
+    #[arg(long, value_name = "FILE")]
+    pub(super) root: Option<PathBuf>,
     /// Sign without the question
     #[arg(long, short = 'y')]
     pub(super) yes: bool,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::{InspectArgs, ReviewArgs, VerifyArgs};
 use super::{Answer, Context};
+use crate::doubt;
 use crate::durable;
 use crate::error::{SignerError, TreeError};
 use crate::keys::{KEY_FILE_LEN_MAX, public};
@@ -59,6 +60,9 @@ pub(super) fn request_text(path: &Path, request: &Request) -> Result<String, Sig
     }
     for line in words::changes(request)? {
         let _ = writeln!(text, "  {line}");
+    }
+    for doubt in doubt::doubts(request)? {
+        let _ = writeln!(text, "{}: {doubt}", paint(Tone::Missing, "caution"));
     }
     for need in request.needs()? {
         text += &need_text(request, &need);
@@ -114,6 +118,7 @@ pub(super) fn request_json(path: &Path, request: &Request) -> Result<Value, Sign
         "digest": request.digest(),
         "complete": request.is_complete()?,
         "changes": words::changes(request)?,
+        "doubts": doubt::doubts(request)?,
         "needs": needs,
     }))
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::args::{AttachArgs, MergeArgs, PayloadArgs, PublishArgs, RefreshArgs, SignArgs};
 use super::show::{request_json, request_text};
 use super::{Answer, Context, keys};
+use crate::doubt;
 use crate::durable::{self, Access, RealDisk};
 use crate::error::{OperatorError, SignerError};
 use crate::hex;
@@ -17,6 +18,7 @@ use crate::publish::{self, Options, Outcome, Scope};
 use crate::request::Request;
 use crate::sign::{self, OpenKey};
 use crate::terminal;
+use crate::verify;
 use crate::workspace::Workspace;
 
 pub(super) fn sign(context: &Context, args: &SignArgs) -> Result<Answer, SignerError> {
@@ -56,6 +58,15 @@ fn sign_one(
     let mut request = Request::load(file)?;
     require_deltas(context, file, &request)?;
     sign::require_asked(&request, opened)?;
+    if let Some(own) = &args.root
+        && let Some(doubt) = doubt::against(&request, &verify::read(own)?)?
+    {
+        return Err(OperatorError::OtherRoot {
+            path: file.to_owned(),
+            doubt,
+        }
+        .into());
+    }
     let words = request_text(file, &request)?;
     // What is signed is read before it is signed, so it does not wait for the answer at the end.
     eprintln!("{words}\n");
