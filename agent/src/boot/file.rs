@@ -1,0 +1,203 @@
+//! Boot control in a file, and the loader that obeys it.
+//!
+//! ```json
+//! {"format":1,"default":"a","running":"a","armed":{"slot":"b","attempts_left":3}}
+//! ```
+//!
+//! A missing file means slot a, nothing armed: a device as it left the factory. The loader takes
+//! an armed slot while it has attempts left and counts one off *before* it is started; at 0 it
+//! takes the default. A good bootloader of any other make does the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ampoule_protocol::name::ComponentName;
+use serde::{Deserialize, Serialize};
+
+use super::{BootError, project};
+use crate::install::{Place, VerifiedImage};
+use crate::machine::{BootView, Slot};
+use crate::ports::{BootControl, Storage, replace};
+
+/// Bytes of a boot file that are read at most.
+const BOOT_FILE_LEN_MAX: u64 = 4096;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    format: u32,
+    default: Slot,
+    running: Slot,
+    armed: Option<Armed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Armed {
+    slot: Slot,
+    attempts_left: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            format: 1,
+            default: Slot::A,
+            running: Slot::A,
+            armed: None,
+        }
+    }
+}
+
+/// The boot files of all components.
+pub struct FileBoot {
+    storage: Rc<dyn Storage>,
+    files: BTreeMap<ComponentName, PathBuf>,
+}
+
+impl FileBoot {
+    /// Of these places.
+    pub fn new<'a>(storage: Rc<dyn Storage>, places: impl Iterator<Item = &'a Place>) -> Self {
+        let files = places.map(|place| (place.component.clone(), place.boot_file.clone()));
+        Self {
+            storage,
+            files: files.collect(),
+        }
+    }
+
+    fn path(&self, component: &ComponentName) -> Result<&PathBuf, BootError> {
+        let path = self.files.get(component);
+        path.ok_or_else(|| BootError::Unknown(component.to_string()))
+    }
+
+    fn edit(
+        &self,
+        component: &ComponentName,
+        edit: impl FnOnce(&mut Settings),
+    ) -> Result<(), BootError> {
+        let path = self.path(component)?;
+        let before = read(self.storage.as_ref(), path)?;
+        let mut after = before.clone().unwrap_or_default();
+        edit(&mut after);
+        if before.as_ref() == Some(&after) {
+            return Ok(());
+        }
+        write(self.storage.as_ref(), path, &after)
+    }
+}
+
+impl BootControl for FileBoot {
+    fn view(&self, component: &ComponentName) -> Result<BootView, BootError> {
+        let settings = read(self.storage.as_ref(), self.path(component)?)?.unwrap_or_default();
+        Ok(BootView {
+            running: settings.running,
+            default: settings.default,
+            armed: settings
+                .armed
+                .map(|armed| (armed.slot, armed.attempts_left)),
+        })
+    }
+
+    fn arm(&mut self, image: &VerifiedImage, attempts: u32) -> Result<(), BootError> {
+        if self.view(image.component())?.running == image.slot() {
+            return Err(BootError::Running {
+                component: image.component().to_string(),
+                slot: image.slot(),
+            });
+        }
+        self.edit(image.component(), |settings| {
+            settings.armed = Some(Armed {
+                slot: image.slot(),
+                attempts_left: attempts,
+            });
+        })
+    }
+
+    fn disarm(&mut self, component: &ComponentName) -> Result<(), BootError> {
+        self.edit(component, |settings| settings.armed = None)
+    }
+
+    fn commit(&mut self, component: &ComponentName, slot: Slot) -> Result<(), BootError> {
+        self.edit(component, |settings| {
+            settings.default = slot;
+            settings.armed = None;
+        })
+    }
+}
+
+/// What the loader chose for one component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loaded {
+    /// The component.
+    pub component: ComponentName,
+    /// The slot to run.
+    pub slot: Slot,
+    /// What to start: the slot, the unpacked tree or the file.
+    pub path: PathBuf,
+    /// The attempts that are left, where this is a trial.
+    pub attempts_left: Option<u32>,
+}
+
+/// Plays the boot loader for one component: counts the attempt, then makes the choice visible.
+///
+/// # Errors
+/// Boot settings that cannot be read or written. A choice that cannot be made visible is no error
+/// for a slot; for a tree or a file it is.
+pub fn load(storage: &dyn Storage, place: &Place) -> Result<Loaded, BootError> {
+    let before = read(storage, &place.boot_file)?.unwrap_or_default();
+    let mut after = before.clone();
+    after.running = match &mut after.armed {
+        Some(armed) if armed.attempts_left > 0 => {
+            armed.attempts_left -= 1;
+            armed.slot
+        }
+        _ => after.default,
+    };
+    if after != before {
+        write(storage, &place.boot_file, &after)?;
+    }
+    let path = project::project(storage, place, after.running).map_err(|source| BootError::Io {
+        act: "obey",
+        path: place.boot_file.clone(),
+        source,
+    })?;
+    let trial = after
+        .armed
+        .as_ref()
+        .filter(|armed| armed.slot == after.running);
+    Ok(Loaded {
+        component: place.component.clone(),
+        slot: after.running,
+        path,
+        attempts_left: trial.map(|armed| armed.attempts_left),
+    })
+}
+
+fn read(storage: &dyn Storage, path: &PathBuf) -> Result<Option<Settings>, BootError> {
+    let bytes = storage
+        .read(path, BOOT_FILE_LEN_MAX)
+        .map_err(|source| BootError::Io {
+            act: "read",
+            path: path.clone(),
+            source,
+        })?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let settings = serde_json::from_slice(&bytes).map_err(|source| BootError::Malformed {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(Some(settings))
+}
+
+fn write(storage: &dyn Storage, path: &PathBuf, settings: &Settings) -> Result<(), BootError> {
+    let io = |source| BootError::Io {
+        act: "write",
+        path: path.clone(),
+        source,
+    };
+    let bytes = serde_json::to_vec(settings).map_err(|error| io(error.into()))?;
+    replace(storage, path, &bytes).map_err(io)
+}

@@ -1,0 +1,220 @@
+//! Which release this device takes: the newest that its policy allows. Pure.
+
+use std::collections::BTreeMap;
+
+use ampoule_delta::Caps;
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::name::{ComponentName, HardwareId};
+use ampoule_protocol::release::{Component, DeltaRef, FileRef, Release, ReleaseVersion};
+
+use crate::install::Place;
+use crate::machine::{BootViews, Facts, Installed, Part, Plan};
+
+/// What the device is, for the choice.
+pub struct Policy<'a> {
+    /// Its hardware.
+    pub hardware: &'a HardwareId,
+    /// Where it is.
+    pub region: Option<&'a str>,
+    /// Facts that releases may require.
+    pub facts: &'a [(String, String)],
+    /// Memory that a patch may take.
+    pub patch_memory_max: u64,
+    /// Its components.
+    pub places: &'a [Place],
+    /// What the boot loader says of them.
+    pub views: &'a BootViews,
+}
+
+/// What runs, by component; a component whose image nobody knows is absent.
+pub type RunningImages = BTreeMap<ComponentName, Installed>;
+
+/// A release and the target that carries it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The target.
+    pub target: FileRef,
+    /// Its description.
+    pub release: Release,
+}
+
+/// Why a release is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Which.
+    pub version: ReleaseVersion,
+    /// The stable code.
+    pub code: String,
+    /// The sentence.
+    pub why: String,
+}
+
+/// Candidates from the newest, those that this device must not take left out with the reason.
+pub fn allowed(
+    policy: &Policy<'_>,
+    facts: &Facts,
+    running: &RunningImages,
+    mut candidates: Vec<Candidate>,
+) -> (Vec<Candidate>, Vec<Passed>) {
+    candidates.sort_by(|a, b| order(&b.release).cmp(&order(&a.release)));
+    let mut passed = Vec::new();
+    candidates.retain(
+        |candidate| match objection(policy, facts, running, &candidate.release) {
+            None => true,
+            Some((code, why)) => {
+                let version = candidate.release.version.clone();
+                passed.push(Passed {
+                    version,
+                    code: code.to_owned(),
+                    why,
+                });
+                false
+            }
+        },
+    );
+    (candidates, passed)
+}
+
+fn order(release: &Release) -> (u64, &ReleaseVersion) {
+    (release.rollback_index.0, &release.version)
+}
+
+fn objection(
+    policy: &Policy<'_>,
+    facts: &Facts,
+    running: &RunningImages,
+    release: &Release,
+) -> Option<(&'static str, String)> {
+    if release.rollback_index < facts.floor {
+        let (found, floor) = (release.rollback_index, facts.floor);
+        return Some((
+            "rollback-index",
+            format!("rollback index {found} is below the floor {floor}"),
+        ));
+    }
+    let fits = |component: &Component| place_of(policy, component).is_some();
+    if !release.for_hardware(policy.hardware).any(fits) {
+        return Some((
+            "hardware",
+            format!("nothing in it fits \"{}\"", policy.hardware),
+        ));
+    }
+    if !release.regions.is_empty() {
+        match policy.region {
+            Some(region) if release.regions.iter().any(|cleared| cleared == region) => {}
+            Some(region) => return Some(("region", format!("it is not cleared for \"{region}\""))),
+            // A device that was not told where it is takes what its owner's repository has.
+            None => {}
+        }
+    }
+    let unmet = release
+        .for_hardware(policy.hardware)
+        .flat_map(|component| &component.requires);
+    for (subject, requirement) in unmet {
+        let found = fact(policy, running, subject);
+        if !found
+            .as_deref()
+            .is_some_and(|found| requirement.is_met_by(found))
+        {
+            let found = found.unwrap_or_else(|| "nothing".to_owned());
+            return Some((
+                "requires",
+                format!("it needs {subject} {requirement}, found {found}"),
+            ));
+        }
+    }
+    let newer = running.iter().find(|(component, image)| {
+        let in_release = release
+            .components
+            .iter()
+            .any(|other| other.name == **component);
+        let order_of_image = image
+            .version
+            .as_ref()
+            .map(|version| (image.rollback_index.0, version));
+        in_release && order_of_image.is_some_and(|image| image > order(release))
+    });
+    newer.map(|(component, _)| ("older", format!("\"{component}\" is newer already")))
+}
+
+fn fact(policy: &Policy<'_>, running: &RunningImages, subject: &str) -> Option<String> {
+    let told = policy.facts.iter().find(|(name, _)| name == subject);
+    if let Some((_, version)) = told {
+        return Some(version.clone());
+    }
+    let name = ComponentName::parse(subject).ok()?;
+    running
+        .get(&name)?
+        .version
+        .as_ref()
+        .map(ToString::to_string)
+}
+
+fn place_of<'a>(policy: &Policy<'a>, component: &Component) -> Option<&'a Place> {
+    let same =
+        |place: &&Place| place.component == component.name && place.install == component.install;
+    policy.places.iter().find(same)
+}
+
+/// The update to a release; `None` where everything in it runs already.
+pub fn plan(
+    policy: &Policy<'_>,
+    facts: &Facts,
+    running: &RunningImages,
+    candidate: &Candidate,
+) -> Result<Option<Plan>, Passed> {
+    let release = &candidate.release;
+    let mut parts = Vec::new();
+    for component in release.for_hardware(policy.hardware) {
+        let (Some(_), Some(view)) = (
+            place_of(policy, component),
+            policy.views.get(&component.name),
+        ) else {
+            continue;
+        };
+        let before = running.get(&component.name).cloned();
+        if before
+            .as_ref()
+            .is_some_and(|image| image.sha256 == component.artifact.sha256)
+        {
+            continue;
+        }
+        let base = before.as_ref().map(|image| image.sha256);
+        parts.push(Part {
+            component: component.name.clone(),
+            install: component.install.clone(),
+            slot: view.running.other(),
+            artifact: component.artifact.clone(),
+            blocks: component.blocks.clone(),
+            delta: base.and_then(|base| delta(policy, component, &base)),
+            before,
+        });
+    }
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let plan = Plan {
+        release: candidate.target.clone(),
+        version: release.version.clone(),
+        rollback_index: release.rollback_index,
+        class: release.class,
+        parts,
+    };
+    match facts.refuses(&plan) {
+        None => Ok(Some(plan)),
+        Some(code) => Err(Passed {
+            version: plan.version.clone(),
+            code: "refused".to_owned(),
+            why: format!("it was refused on this device ({code})"),
+        }),
+    }
+}
+
+/// The patch from what runs, where it is cheaper and within the device's means.
+fn delta(policy: &Policy<'_>, component: &Component, base: &Digest) -> Option<DeltaRef> {
+    let delta = component.delta_from(base)?;
+    let is_cheaper = delta.file.length < component.artifact.length;
+    let fits = delta.memory <= policy.patch_memory_max;
+    let is_known = delta.caps.iter().all(|cap| Caps::from_name(cap).is_some());
+    (is_cheaper && fits && is_known).then(|| delta.clone())
+}

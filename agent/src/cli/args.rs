@@ -1,0 +1,130 @@
+//! What is asked for.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser};
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Updates this device: polls, verifies, stages, applies atomically, proves health, or goes back.
+
+usage: ampoule-agent [--config FILE] [--json] COMMAND
+
+commands:
+  daemon     look for updates and install them, for ever; ends when a restart is due
+  check      refresh the metadata and say what would be installed; installs nothing
+  install    finish the update under way, or look for one and install it, then end
+  status     what runs, what is under way, the rollback floor
+  history    updates that ended, oldest first
+  boot       play the boot loader: count a trial's attempt, print the slot to run
+
+options:
+  --config FILE   the configuration [default: /etc/ampoule/agent.toml]
+  --json          print one JSON document
+  --help          print this
+  --version       print the version
+
+exit: 0 done, 1 refused or failed, 2 wrong usage
+";
+
+/// A command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Whether results are JSON.
+    pub json: bool,
+    /// The command.
+    pub verb: Verb,
+}
+
+/// A command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// See [`HELP`].
+    Daemon,
+    /// See [`HELP`].
+    Check,
+    /// See [`HELP`].
+    Install,
+    /// See [`HELP`].
+    Status,
+    /// See [`HELP`].
+    History,
+    /// See [`HELP`].
+    Boot,
+    /// Prints the version.
+    Version,
+}
+
+/// Reads a command line, without the program's name; `None` where help is asked for.
+///
+/// # Errors
+/// Wrong usage, in words.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, lexopt::Error> {
+    let mut parser = Parser::from_args(words);
+    let mut config = PathBuf::from("/etc/ampoule/agent.toml");
+    let mut json = false;
+    let mut verb = None;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
+            Arg::Long("version") | Arg::Short('V') => verb = Some(Verb::Version),
+            Arg::Long("config") | Arg::Short('c') => config = parser.value()?.into(),
+            Arg::Long("json") => json = true,
+            Arg::Value(word) if verb.is_none() => verb = Some(verb_of(&word)?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    match verb {
+        Some(verb) => Ok(Some(Args { config, json, verb })),
+        None => Err("a command is missing".into()),
+    }
+}
+
+fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
+    match word.to_str() {
+        Some("daemon") => Ok(Verb::Daemon),
+        Some("check") => Ok(Verb::Check),
+        Some("install") => Ok(Verb::Install),
+        Some("status") => Ok(Verb::Status),
+        Some("history") => Ok(Verb::History),
+        Some("boot") => Ok(Verb::Boot),
+        _ => Err(format!("\"{}\" is not a command", word.to_string_lossy()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Result<Option<Args>, lexopt::Error> {
+        parse(text.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn options_stand_anywhere() {
+        let expected = Args {
+            config: "x".into(),
+            json: true,
+            verb: Verb::Status,
+        };
+        for line in ["--config x --json status", "status --json --config=x"] {
+            assert_eq!(words(line).expect("fine"), Some(expected.clone()));
+        }
+        assert_eq!(words("install --help").expect("fine"), None);
+    }
+
+    #[test]
+    fn wrong_usage_is_named() {
+        for (line, text) in [
+            ("", "a command is missing"),
+            ("upgrade", "\"upgrade\" is not a command"),
+            ("check now", "unexpected argument \"now\""),
+            ("check --now", "invalid option '--now'"),
+        ] {
+            assert_eq!(words(line).expect_err("wrong").to_string(), text);
+        }
+    }
+}

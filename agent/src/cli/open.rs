@@ -1,0 +1,170 @@
+//! Puts the real ports together from the configuration.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ampoule_protocol::error::{Coded, Guilty};
+
+use crate::boot::{BootError, FileBoot};
+use crate::config::{Config, ConfigError};
+use crate::disk::Disk;
+use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
+use crate::machine::Fault;
+use crate::net::{HttpNetwork, HttpSettings, Identity, IdentityError};
+use crate::ports::{Ports, Storage};
+use crate::receipt::Reporter;
+use crate::system::{GateCommands, HealthCommands, RestartCommand, SystemClock};
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("\"{path}\" cannot be read")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("another ampoule-agent is at work in \"{0}\"")]
+    Busy(PathBuf),
+    #[error("\"{path}\" cannot be locked")]
+    Lock { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error("{}", .0.text)]
+    Fault(Fault),
+    #[error("output failed")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    fn coded(&self) -> Option<&dyn Coded> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Driver(error) => Some(error),
+            Self::Look(error) => Some(error),
+            Self::Boot(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The stable code.
+    pub(super) fn code(&self) -> &str {
+        match self {
+            Self::Identity(_) => "identity",
+            Self::Read { .. } | Self::Output(_) | Self::Lock { .. } => "io",
+            Self::Busy(_) => "busy",
+            Self::Fault(fault) => &fault.code,
+            _ => self.coded().map_or("unknown", Coded::code),
+        }
+    }
+
+    /// Whose fault it is.
+    pub(super) fn guilty(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.guilty.as_str(),
+            _ => self
+                .coded()
+                .map_or(Guilty::Operator, Coded::guilty)
+                .as_str(),
+        }
+    }
+
+    /// The one good next step.
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy(_) => Some("stop the daemon, or ask it with \"status\"".to_owned()),
+            Self::Identity(_) => {
+                Some("the server's \"enroll\" command makes certificate and key".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A lock on the agent's folder, while it stands.
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+
+/// Only one agent works in a folder at a time.
+pub(super) fn lock(folder: &Path) -> Result<Lock, CliError> {
+    let path = folder.join("lock");
+    let fail = |source| CliError::Lock {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(folder).map_err(fail)?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Err(CliError::Busy(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+/// The driver over the real ports.
+pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, CliError> {
+    let server = &config.server;
+    let identity = Identity::load(&server.certificate, &server.key, &server.ca)?;
+    let settings = HttpSettings {
+        url: server.url.clone(),
+        connect_timeout: server.connect_timeout,
+        stall_timeout: server.stall_timeout,
+        pace: server.pace,
+    };
+    let network = HttpNetwork::new(settings, &identity);
+    let root = std::fs::read(&config.root).map_err(|source| CliError::Read {
+        path: config.root.clone(),
+        source,
+    })?;
+    let storage: Rc<dyn Storage> = Rc::new(Disk);
+    let ports = Ports {
+        storage: storage.clone(),
+        network: Box::new(network),
+        boot: Box::new(FileBoot::new(storage, config.places.iter())),
+        clock: Box::new(SystemClock::default()),
+        health: Box::new(HealthCommands {
+            commands: config.health.commands.clone(),
+            timeout: config.health.timeout,
+            bake_time: config.health.bake_time,
+            settle_time: config.health.settle_time,
+            silence_max: config.health.silence_max,
+        }),
+        gates: Box::new(GateCommands {
+            commands: config.gates.commands.clone(),
+            timeout: config.gates.timeout,
+        }),
+        restart: Box::new(RestartCommand(config.restart.clone())),
+    };
+    let device = Device {
+        places: config.places.clone(),
+        hardware: config.hardware.clone(),
+        region: config.region.clone(),
+        facts: config.facts.clone(),
+        patch_memory_max: config.patch_memory_max,
+        attempts_max: config.health.attempts_max,
+        reporter: Reporter {
+            device: identity.device,
+            product: config.product.clone(),
+            hardware: config.hardware.clone(),
+        },
+        key: identity.key,
+        data_dir: config.data_dir.clone(),
+        root,
+        waits: Waits {
+            poll_interval: config.poll_interval,
+            backoff: config.backoff,
+            gates_interval: config.gates.interval,
+            health_interval: config.health.interval,
+        },
+    };
+    Ok(Driver::open(device, ports, watch)?)
+}

@@ -1,0 +1,208 @@
+//! Runs a command.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::{Args, Verb};
+use super::open::{self, CliError};
+use super::watch::Terminal;
+use super::{Failure, show};
+use crate::boot::{self, Loaded};
+use crate::config::{self, Config};
+use crate::disk::Disk;
+use crate::driver::{Driver, Rest};
+use crate::machine::{Fault, Outcome, Phase, Report};
+
+/// A name for "install came to an end before it came to rest" in scripts.
+const RESTART_DUE: &str = "restart-due";
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.verb == Verb::Version {
+        println!("ampoule-agent {}", env!("CARGO_PKG_VERSION"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let result = load(&args.config).and_then(|config| command(args, &config));
+    if let (true, Err(error)) = (args.json, &result) {
+        let fault =
+            json!({"code": error.code(), "guilty": error.guilty(), "text": error.to_string()});
+        show::document(&json!({ "error": fault })).map_err(CliError::from)?;
+    }
+    result.map_err(Box::new)
+}
+
+fn load(path: &Path) -> Result<Config, CliError> {
+    Ok(config::load(path)?)
+}
+
+fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
+    match args.verb {
+        Verb::Status => show::status(config, args.json)?,
+        Verb::History => show::history(config, args.json)?,
+        Verb::Boot => boot(config, args.json)?,
+        Verb::Check => check(config, args.json)?,
+        Verb::Install => return install(config, args.json),
+        Verb::Daemon => return daemon(config),
+        Verb::Version => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn boot(config: &Config, json: bool) -> Result<(), CliError> {
+    let _lock = open::lock(&config.data_dir)?;
+    let loaded = config.places.iter().map(|place| boot::load(&Disk, place));
+    let loaded: Vec<Loaded> = loaded.collect::<Result<_, _>>()?;
+    if json {
+        return Ok(show::document(&json!({ "components": loaded }))?);
+    }
+    for choice in loaded {
+        let trial = choice
+            .attempts_left
+            .map(|left| format!("  trial, {left} attempts left"));
+        let (component, slot, path) = (choice.component, choice.slot, choice.path.display());
+        println!(
+            "{component}  slot {slot}  {path}{}",
+            trial.unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+fn check(config: &Config, json: bool) -> Result<(), CliError> {
+    let _lock = open::lock(&config.data_dir)?;
+    let mut driver = open::driver(config, Box::new(Terminal::new()))?;
+    let found = driver.look()?;
+    if json {
+        let passed = found.passed.iter().map(|passed| {
+            json!({"version": passed.version.to_string(), "code": passed.code, "why": passed.why})
+        });
+        let passed: Vec<_> = passed.collect();
+        return Ok(show::document(&json!({
+            "update": found.plan.as_ref().map(show::plan), "passed_over": passed,
+        }))?);
+    }
+    for passed in &found.passed {
+        println!("{} is passed over: {}", passed.version, passed.why);
+    }
+    match &found.plan {
+        None => println!("nothing to install"),
+        Some(plan) => show::print_plan(plan),
+    }
+    Ok(())
+}
+
+/// Finishes what is under way, or looks for an update once and sees it to its end.
+fn install(config: &Config, json: bool) -> Result<ExitCode, CliError> {
+    let _lock = open::lock(&config.data_dir)?;
+    let mut driver = open::driver(config, Box::new(Terminal::new()))?;
+    let last_seq = driver.state().facts.report_seq;
+    let was_idle = matches!(driver.state().phase, Phase::Idle | Phase::Checking);
+    let mut rest = driver.start()?;
+    if was_idle {
+        rest = driver.check()?;
+    }
+    let waits_for = loop {
+        match rest {
+            Rest::Idle => break None,
+            Rest::RestartDue | Rest::Restarting => break Some(RESTART_DUE),
+            Rest::Wait(time) => {
+                driver.sleep(time);
+                rest = driver.tick()?;
+            }
+        }
+    };
+    let ended = show::ended_since(config, last_seq)?;
+    let result = waits_for.unwrap_or_else(|| match &ended {
+        Some(report) => show::outcome_word(report.outcome),
+        None if driver.state().facts.last_fault.is_some() => "failed",
+        None => "nothing-new",
+    });
+    conclude(&driver, result, ended.as_ref(), json)
+}
+
+fn conclude(
+    driver: &Driver,
+    result: &str,
+    ended: Option<&Report>,
+    json: bool,
+) -> Result<ExitCode, CliError> {
+    let state = driver.state();
+    let version = ended.and_then(|report| report.version.clone());
+    let version = version.or_else(|| state.phase.plan().map(|plan| plan.version.clone()));
+    let is_good = matches!(
+        ended.map(|report| report.outcome),
+        None | Some(Outcome::Committed)
+    );
+    let fault = match ended {
+        Some(report) => report.fault.clone(),
+        None if result == "failed" => state.facts.last_fault.clone(),
+        None => None,
+    };
+    if json {
+        show::document(&json!({
+            "result": result,
+            "phase": state.phase.as_str(),
+            "version": version.as_ref().map(ToString::to_string),
+            "floor": state.facts.floor.0,
+            "fault": fault,
+            "bytes_fetched": fetched(driver, ended),
+            "via": ended.and_then(|report| report.via),
+        }))?;
+    } else {
+        let version = version
+            .map(|version| format!(" {version}"))
+            .unwrap_or_default();
+        println!("{result}{version}");
+    }
+    match fault {
+        Some(fault) if !is_good || result == "failed" => fail(fault, json),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn fail(fault: Fault, json: bool) -> Result<ExitCode, CliError> {
+    if json {
+        // The document has the fault; the line is for the people who read the log.
+        eprintln!("error: {}", fault.text);
+        return Ok(ExitCode::FAILURE);
+    }
+    Err(CliError::Fault(fault))
+}
+
+fn fetched(driver: &Driver, ended: Option<&Report>) -> u64 {
+    let pending = match &driver.state().phase {
+        Phase::Arming(arming) => arming.pending.fetched,
+        Phase::Reverting(reverting) => reverting.pending.fetched,
+        _ => 0,
+    };
+    ended.map_or(pending, |report| report.fetched)
+}
+
+/// Looks for updates and installs them until a restart is due.
+fn daemon(config: &Config) -> Result<ExitCode, CliError> {
+    let _lock = open::lock(&config.data_dir)?;
+    let mut driver = open::driver(config, Box::new(Terminal::new()))?;
+    let mut rest = driver.start()?;
+    let mut next_check = Duration::ZERO;
+    loop {
+        rest = match rest {
+            Rest::Idle => {
+                driver.sleep(next_check);
+                let rest = driver.check()?;
+                next_check = driver.until_next_check();
+                rest
+            }
+            Rest::Wait(time) => {
+                driver.sleep(time);
+                driver.tick()?
+            }
+            Rest::RestartDue => {
+                println!("{RESTART_DUE}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Rest::Restarting => return Ok(ExitCode::SUCCESS),
+        };
+    }
+}

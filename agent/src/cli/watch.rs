@@ -1,0 +1,68 @@
+//! Progress for people: one line that is written over, only on a terminal.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::driver::Watch;
+use crate::machine::State;
+
+/// How often the line is written over.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Characters of the bar.
+const BAR_LEN: u64 = 30;
+
+/// Writes to stderr.
+pub(super) struct Terminal {
+    is_terminal: bool,
+    last: Instant,
+    is_open: bool,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Self {
+        Self {
+            is_terminal: std::io::stderr().is_terminal(),
+            last: Instant::now(),
+            is_open: false,
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            eprintln!();
+        }
+    }
+}
+
+impl Watch for Terminal {
+    fn phase(&mut self, state: &State) {
+        self.close();
+        let version = state.phase.plan().map(|plan| format!(" {}", plan.version));
+        eprintln!("{}{}", state.phase.as_str(), version.unwrap_or_default());
+    }
+
+    fn progress(&mut self, what: &str, done: u64, total: u64) {
+        let is_end = done >= total;
+        if !self.is_terminal || (self.last.elapsed() < INTERVAL && !is_end) {
+            return;
+        }
+        self.last = Instant::now();
+        let filled = (done.min(total) * BAR_LEN)
+            .checked_div(total)
+            .unwrap_or(BAR_LEN);
+        let bar: String = (0..BAR_LEN)
+            .map(|at| if at < filled { '#' } else { '.' })
+            .collect();
+        eprint!("\r  {what} [{bar}] {} of {} KiB", done >> 10, total >> 10);
+        let _ = std::io::stderr().flush();
+        self.is_open = true;
+        if is_end {
+            self.close();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.close();
+        eprintln!("  {text}");
+    }
+}

@@ -1,0 +1,125 @@
+//! The configuration: one TOML file, checked whole, with all faults named by line.
+
+mod read;
+mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::name::{HardwareId, ProductName};
+
+use crate::install::Place;
+use crate::net::{Backoff, Pace};
+use crate::system::CommandLine;
+
+pub use read::load;
+
+/// What a device is told about itself; nothing received can change it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The agent's own folder.
+    pub data_dir: PathBuf,
+    /// What this device is.
+    pub product: ProductName,
+    /// Its hardware.
+    pub hardware: HardwareId,
+    /// Where it is, for releases that are cleared for some regions only.
+    pub region: Option<String>,
+    /// Facts that releases may require, such as the version of the boot loader.
+    pub facts: Vec<(String, String)>,
+    /// The root that it was made with.
+    pub root: PathBuf,
+    /// The server.
+    pub server: Server,
+    /// Between two checks.
+    pub poll_interval: Duration,
+    /// After a fault.
+    pub backoff: Backoff,
+    /// Memory that a patch may take.
+    pub patch_memory_max: u64,
+    /// The components, by name.
+    pub places: Vec<Place>,
+    /// The verdict on a trial.
+    pub health: HealthConfig,
+    /// The gates.
+    pub gates: GatesConfig,
+    /// How a new image is started.
+    pub restart: Option<CommandLine>,
+}
+
+/// The server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// `https://host:port`.
+    pub url: String,
+    /// Who may vouch for it.
+    pub ca: PathBuf,
+    /// The device's certificate.
+    pub certificate: PathBuf,
+    /// The device's key.
+    pub key: PathBuf,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long one read may take.
+    pub stall_timeout: Duration,
+    /// How fast is fast enough.
+    pub pace: Pace,
+}
+
+/// The verdict on a trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// What is run; all must exit with 0.
+    pub commands: Vec<CommandLine>,
+    /// For how long each may run.
+    pub timeout: Duration,
+    /// Between two runs.
+    pub interval: Duration,
+    /// How long good must last.
+    pub bake_time: Duration,
+    /// For how long after the start a failure is no verdict yet.
+    pub settle_time: Duration,
+    /// After this, silence is a bad verdict.
+    pub silence_max: Duration,
+    /// Boots that a trial gets.
+    pub attempts_max: u32,
+}
+
+/// The gates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatesConfig {
+    /// What is run; all must exit with 0.
+    pub commands: Vec<CommandLine>,
+    /// For how long each may run.
+    pub timeout: Duration,
+    /// Between two runs.
+    pub interval: Duration,
+}
+
+/// A configuration that cannot be used, with all its faults.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration \"{path}\" has {}: {}", count(.faults), .faults.join("; "))]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, with the lines.
+    pub faults: Vec<String>,
+}
+
+fn count(faults: &[String]) -> String {
+    match faults.len() {
+        1 => "a fault".to_owned(),
+        many => format!("{many} faults"),
+    }
+}
+
+impl Coded for ConfigError {
+    fn code(&self) -> &'static str {
+        "configuration"
+    }
+
+    fn guilty(&self) -> Guilty {
+        Guilty::Operator
+    }
+}

@@ -1,0 +1,260 @@
+//! Reads and checks the file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ampoule_protocol::name::{ComponentName, NameError};
+use ampoule_protocol::release::Install;
+use toml::de::DeTable;
+
+use super::table::{Faults, Table};
+use super::{Config, ConfigError, GatesConfig, HealthConfig, Server};
+use crate::install::Place;
+use crate::net::{Backoff, Pace};
+
+/// Seconds in a day and a week, as bounds.
+const DAY: u64 = 86_400;
+const WEEK: u64 = 7 * DAY;
+
+/// Reads and checks a configuration. Relative paths in it are below its own folder.
+///
+/// # Errors
+/// All that is wrong with it at once.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let fail = |faults| ConfigError {
+        path: path.to_owned(),
+        faults,
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| fail(vec![format!("it cannot be read: {error}")]))?;
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    let mut faults = Faults::new(&text);
+    for error in errors {
+        faults.add(error.span().map_or(0, |span| span.start), error.message());
+    }
+    if !faults.found.is_empty() {
+        return Err(fail(faults.into_lines()));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let config = read(document.get_ref(), folder, &mut faults);
+    match config {
+        Some(config) if faults.found.is_empty() => Ok(config),
+        _ => Err(fail(faults.into_lines())),
+    }
+}
+
+fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Option<Config> {
+    let mut top = Table::new("", 0, Some(document));
+    let data_dir = folder.join(top.needed_path("data_dir", faults));
+    let product = name(top.needed_text("product", faults), faults);
+    let hardware = name(top.needed_text("hardware", faults), faults);
+    let region = top.text("region", faults).map(|(_, text)| text);
+    let root = folder.join(top.needed_path("root", faults));
+    let facts = top.table("facts", faults).all_texts(faults);
+    top.need("server", faults);
+    let server = server(top.table("server", faults), folder, faults);
+    let (poll_interval, backoff) = poll(top.table("poll", faults), faults);
+    let mut limits = top.table("limits", faults);
+    let patch_memory_max = limits.number("patch_memory_max", 10 << 20, 1 << 20..=1 << 30, faults);
+    limits.finish(faults);
+    top.need("component", faults);
+    let components = top.tables("component", faults);
+    let places = places(components, folder, &data_dir, faults);
+    let health = health(top.table("health", faults), faults);
+    let gates = gates(top.table("gates", faults), faults);
+    let mut restart_table = top.table("restart", faults);
+    let restart = restart_table.command("command", faults);
+    restart_table.finish(faults);
+    top.finish(faults);
+    Some(Config {
+        data_dir,
+        product: product?,
+        hardware: hardware?,
+        region,
+        facts,
+        root,
+        server,
+        poll_interval,
+        backoff,
+        patch_memory_max,
+        places,
+        health,
+        gates,
+        restart,
+    })
+}
+
+fn name<T: std::str::FromStr<Err = NameError>>(
+    text: Option<(usize, String)>,
+    faults: &mut Faults<'_>,
+) -> Option<T> {
+    let (at, text) = text?;
+    match text.parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            faults.add(at, error.to_string());
+            None
+        }
+    }
+}
+
+fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> Server {
+    let mut url = String::new();
+    if let Some((at, text)) = table.needed_text("url", faults) {
+        if !text.starts_with("https://") {
+            faults.add(at, "\"server.url\" does not begin with \"https://\"");
+        }
+        text.trim_end_matches('/').clone_into(&mut url);
+    }
+    let server = Server {
+        url,
+        ca: folder.join(table.needed_path("ca", faults)),
+        certificate: folder.join(table.needed_path("certificate", faults)),
+        key: folder.join(table.needed_path("key", faults)),
+        connect_timeout: table.secs("connect_timeout_secs", 20, 1..=600, faults),
+        stall_timeout: table.secs("stall_timeout_secs", 30, 1..=600, faults),
+        pace: Pace {
+            bytes_per_sec_min: table.number("bytes_per_sec_min", 512, 0..=1 << 30, faults),
+            window: table.secs("slow_window_secs", 60, 1..=3600, faults),
+        },
+    };
+    table.finish(faults);
+    server
+}
+
+fn poll(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> (Duration, Backoff) {
+    let interval = table.secs("interval_secs", 300, 1..=WEEK, faults);
+    let backoff = Backoff {
+        first: table.secs("backoff_first_secs", 10, 1..=DAY, faults),
+        longest: table.secs("backoff_longest_secs", 3600, 1..=DAY, faults),
+    };
+    table.finish(faults);
+    (interval, backoff)
+}
+
+fn health(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> HealthConfig {
+    let attempts_max = table.number("attempts_max", 3, 1..=100, faults);
+    let health = HealthConfig {
+        commands: table.commands("commands", faults),
+        timeout: table.secs("timeout_secs", 30, 1..=DAY, faults),
+        interval: table.secs("interval_secs", 5, 1..=DAY, faults),
+        bake_time: table.secs("bake_secs", 0, 0..=WEEK, faults),
+        settle_time: table.secs("settle_secs", 0, 0..=DAY, faults),
+        silence_max: table.secs("silence_max_secs", 600, 0..=WEEK, faults),
+        attempts_max: u32::try_from(attempts_max).unwrap_or(3),
+    };
+    table.finish(faults);
+    health
+}
+
+fn gates(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> GatesConfig {
+    let gates = GatesConfig {
+        commands: table.commands("commands", faults),
+        timeout: table.secs("timeout_secs", 10, 1..=600, faults),
+        interval: table.secs("interval_secs", 30, 1..=DAY, faults),
+    };
+    table.finish(faults);
+    gates
+}
+
+fn places(
+    tables: Vec<Table<'_, '_>>,
+    folder: &Path,
+    data_dir: &Path,
+    faults: &mut Faults<'_>,
+) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    for table in tables {
+        let at = table.at();
+        let Some(place) = place(table, folder, data_dir, faults) else {
+            continue;
+        };
+        let twice = |other: &&Place| other.component == place.component;
+        if let Some(other) = places.iter().find(twice) {
+            faults.add(
+                at,
+                format!("component \"{}\" stands twice", other.component),
+            );
+        }
+        places.push(place);
+    }
+    places
+}
+
+fn place(
+    mut table: Table<'_, '_>,
+    folder: &Path,
+    data_dir: &Path,
+    faults: &mut Faults<'_>,
+) -> Option<Place> {
+    let component: Option<ComponentName> = name(table.needed_text("name", faults), faults);
+    let install = match table.needed_text("install", faults) {
+        None => None,
+        Some((at, text)) => match Install::parse(&text) {
+            Ok(Install::Module(_)) => {
+                faults.add(
+                    at,
+                    "\"component.install\": modules are not known to this agent",
+                );
+                None
+            }
+            Ok(install) => Some(install),
+            Err(error) => {
+                faults.add(at, error.to_string());
+                None
+            }
+        },
+    };
+    let (slots, visible) = match &install {
+        Some(Install::Slot) => (slots(&mut table, folder, faults), PathBuf::new()),
+        Some(Install::Tree) => {
+            let dir = folder.join(table.needed_path("dir", faults));
+            ([dir.join("a.tar"), dir.join("b.tar")], dir.join("current"))
+        }
+        Some(Install::File) => {
+            let path = folder.join(table.needed_path("path", faults));
+            ([beside(&path, ".a"), beside(&path, ".b")], path)
+        }
+        Some(Install::Module(_)) | None => return None,
+    };
+    if let Some((at, boot)) = table.text("boot", faults)
+        && boot != "file"
+        && boot != "symlink"
+    {
+        faults.add(
+            at,
+            format!("\"component.boot\" is \"{boot}\", expected \"file\" or \"symlink\""),
+        );
+    }
+    let boot_file = table
+        .path("boot_file", faults)
+        .map(|path| folder.join(path));
+    table.finish(faults);
+    let component = component?;
+    let boot_file = boot_file.unwrap_or_else(|| data_dir.join(format!("boot-{component}.json")));
+    Some(Place {
+        component,
+        install: install?,
+        slots,
+        visible,
+        boot_file,
+    })
+}
+
+fn slots(table: &mut Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> [PathBuf; 2] {
+    table.need("slots", faults);
+    let mut inner = table.table("slots", faults);
+    let a = folder.join(inner.needed_path("a", faults));
+    let b = folder.join(inner.needed_path("b", faults));
+    if a == b {
+        faults.add(inner.at(), "both slots are the same file");
+    }
+    inner.finish(faults);
+    [a, b]
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(ending);
+    path.with_file_name(name)
+}

@@ -1,0 +1,315 @@
+//! The loop that joins the pure machine and the ports.
+//!
+//! One contract: each step's state is durable in the journal before any of its actions is
+//! performed. Nothing else in the agent changes the state.
+
+mod act;
+mod look;
+mod send;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::name::HardwareId;
+use ampoule_protocol::sign::Sign;
+use ampoule_protocol::time::UtcTime;
+
+pub use look::{Found, LookError};
+
+use crate::boot::BootError;
+use crate::history::History;
+use crate::install::{Place, VerifiedImage};
+use crate::journal::Journal;
+use crate::machine::{self, BootViews, Event, Phase, State};
+use crate::net::{Backoff, jitter};
+use crate::ports::{Ports, Restarted};
+use crate::receipt::Reporter;
+use crate::trust::{MetadataStore, StoreError, update_start};
+
+/// What a driver is made for.
+pub struct Device {
+    /// Its components.
+    pub places: Vec<Place>,
+    /// Its hardware.
+    pub hardware: HardwareId,
+    /// Where it is.
+    pub region: Option<String>,
+    /// Facts that releases may require.
+    pub facts: Vec<(String, String)>,
+    /// Memory that a patch may take.
+    pub patch_memory_max: u64,
+    /// Boots that a trial gets.
+    pub attempts_max: u32,
+    /// Who reports.
+    pub reporter: Reporter,
+    /// Its own key.
+    pub key: Box<dyn Sign + Send + Sync>,
+    /// The agent's own folder.
+    pub data_dir: PathBuf,
+    /// The root that it was made with.
+    pub root: Vec<u8>,
+    /// How long it waits for what.
+    pub waits: Waits,
+}
+
+/// How long the driver waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Between two checks.
+    pub poll_interval: Duration,
+    /// After faults.
+    pub backoff: Backoff,
+    /// Between two questions to the gates.
+    pub gates_interval: Duration,
+    /// Between two runs of the health commands.
+    pub health_interval: Duration,
+}
+
+/// Told what happens, for people.
+pub trait Watch {
+    /// The machine came to another phase.
+    fn phase(&mut self, state: &State);
+    /// Bytes done of an image that is filled or verified.
+    fn progress(&mut self, what: &str, done: u64, total: u64);
+    /// Something that changes nothing and is worth a line.
+    fn note(&mut self, text: &str);
+}
+
+/// What the agent itself cannot go on from; everything else is an event.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The journal: nothing may be acted on.
+    #[error("failed to keep the journal in \"{folder}\"")]
+    Journal {
+        /// Where it is.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The boot settings cannot be read: nobody knows which slot runs.
+    #[error("the boot settings do not say what runs")]
+    Boot(#[from] BootError),
+    /// The metadata store cannot be opened.
+    #[error("the metadata store cannot be used")]
+    Store(#[from] StoreError),
+}
+
+impl Coded for DriverError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Journal { .. } => "journal-io",
+            Self::Boot(error) => error.code(),
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn guilty(&self) -> Guilty {
+        Guilty::Device
+    }
+}
+
+/// Where the driver came to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// No update is under way.
+    Idle,
+    /// Something waits: call [`Driver::tick`] after this time.
+    Wait(Duration),
+    /// The device is to be restarted by somebody else.
+    RestartDue,
+    /// The device restarts.
+    Restarting,
+}
+
+/// The driver of one device.
+pub struct Driver {
+    device: Device,
+    ports: Ports,
+    watch: Box<dyn Watch>,
+    store: MetadataStore,
+    journal: Journal,
+    history: History,
+    state: State,
+    proofs: Vec<VerifiedImage>,
+    restarted: Option<Restarted>,
+    /// When the trial began in this boot, in uptime.
+    trial_since: Option<Duration>,
+    /// What the server asked for, in seconds.
+    server_interval: Option<Duration>,
+}
+
+impl Driver {
+    /// Opens the journal and the metadata store; touches nothing else.
+    ///
+    /// # Errors
+    /// See [`DriverError`].
+    pub fn open(device: Device, ports: Ports, watch: Box<dyn Watch>) -> Result<Self, DriverError> {
+        let folder = &device.data_dir;
+        let (journal, state) = Journal::open(ports.storage.clone(), folder).map_err(|source| {
+            DriverError::Journal {
+                folder: folder.clone(),
+                source,
+            }
+        })?;
+        let store = MetadataStore::open(ports.storage.clone(), &folder.join("metadata"))?;
+        store.init(&device.root)?;
+        let history = History::new(ports.storage.clone(), folder);
+        Ok(Self {
+            device,
+            ports,
+            watch,
+            store,
+            journal,
+            history,
+            state,
+            proofs: Vec::new(),
+            restarted: None,
+            trial_since: None,
+            server_interval: None,
+        })
+    }
+
+    /// What the machine knows.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Goes on from where the last process stopped.
+    ///
+    /// # Errors
+    /// See [`DriverError`].
+    pub fn start(&mut self) -> Result<Rest, DriverError> {
+        let views = self.views()?;
+        self.feed(Event::Started(views))
+    }
+
+    /// Looks for an update now.
+    ///
+    /// # Errors
+    /// See [`DriverError`].
+    pub fn check(&mut self) -> Result<Rest, DriverError> {
+        self.feed(Event::CheckDue)
+    }
+
+    /// Tries again what waits.
+    ///
+    /// # Errors
+    /// See [`DriverError`].
+    pub fn tick(&mut self) -> Result<Rest, DriverError> {
+        self.feed(Event::Tick)
+    }
+
+    /// Waits, on the clock port.
+    pub fn sleep(&self, time: Duration) {
+        self.ports.clock.sleep(time);
+    }
+
+    /// How long to wait in Idle before the next check: the interval and its spread, or the
+    /// back-off after faults, and never less than the server asked for.
+    pub fn until_next_check(&self) -> Duration {
+        let facts = &self.state.facts;
+        let device = self.device.reporter.device.as_str();
+        let waits = &self.device.waits;
+        let round = self.state.facts.inventory_seq;
+        let wait = match facts.failed_checks {
+            0 => {
+                let interval = self.server_interval.unwrap_or(waits.poll_interval);
+                interval * 9 / 10 + jitter(device, round, interval / 5)
+            }
+            count => waits.backoff.wait(device, count),
+        };
+        wait.max(self.asked_to_wait())
+    }
+
+    fn asked_to_wait(&self) -> Duration {
+        let fault = self.state.facts.last_fault.as_ref();
+        Duration::from_secs(fault.and_then(|fault| fault.retry_after_secs).unwrap_or(0))
+    }
+
+    fn feed(&mut self, event: Event) -> Result<Rest, DriverError> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let actions = self.step(event)?;
+            for action in actions {
+                events.extend(self.perform(action)?);
+            }
+        }
+        Ok(self.rest())
+    }
+
+    /// One step of the machine, durable before it returns.
+    fn step(&mut self, event: Event) -> Result<Vec<machine::Action>, DriverError> {
+        let now = self.now();
+        let last_seq = self.state.facts.report_seq;
+        let phase = self.state.phase.as_str();
+        let (state, actions) = machine::step(self.state.clone(), event, now);
+        let written = self.journal.write(&state);
+        written.map_err(|source| DriverError::Journal {
+            folder: self.device.data_dir.clone(),
+            source,
+        })?;
+        self.state = state;
+        if self.state.phase.as_str() != phase {
+            self.watch.phase(&self.state);
+        }
+        if !matches!(self.state.phase, Phase::Trial(_)) {
+            self.trial_since = None;
+        }
+        let news = self
+            .state
+            .facts
+            .outbox
+            .iter()
+            .filter(|report| report.seq > last_seq);
+        for report in news {
+            if let Err(error) = self.history.add(report) {
+                self.watch
+                    .note(&format!("failed to write the history: {error}"));
+            }
+        }
+        Ok(actions)
+    }
+
+    fn rest(&self) -> Rest {
+        match self.restarted {
+            Some(Restarted::Due) => return Rest::RestartDue,
+            Some(Restarted::UnderWay) => return Rest::Restarting,
+            None => {}
+        }
+        let waits = &self.device.waits;
+        let device = self.device.reporter.device.as_str();
+        match &self.state.phase {
+            Phase::Idle => Rest::Idle,
+            Phase::Trial(_) => Rest::Wait(waits.health_interval),
+            Phase::Filling(filling) => {
+                let wait = waits.backoff.wait(device, filling.tries);
+                Rest::Wait(wait.max(self.asked_to_wait()))
+            }
+            Phase::Checking
+            | Phase::Verifying(_)
+            | Phase::Staged(_)
+            | Phase::Waiting(_)
+            | Phase::Arming(_)
+            | Phase::Committing(_)
+            | Phase::Reverting(_) => Rest::Wait(waits.gates_interval),
+        }
+    }
+
+    fn now(&self) -> UtcTime {
+        update_start(self.ports.clock.wall(), &self.store).time()
+    }
+
+    fn views(&self) -> Result<BootViews, BootError> {
+        let mut views = BootViews::new();
+        for place in &self.device.places {
+            views.insert(
+                place.component.clone(),
+                self.ports.boot.view(&place.component)?,
+            );
+        }
+        Ok(views)
+    }
+}

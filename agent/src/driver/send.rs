@@ -1,0 +1,75 @@
+//! Tells the server: inventory at each check, receipts until they are acknowledged.
+
+use std::time::Duration;
+
+use ampoule_protocol::device::{Acknowledged, CheckedIn};
+use ampoule_protocol::digest::Digest;
+
+use super::Driver;
+use crate::machine::Event;
+use crate::net::NetError;
+
+/// Bounds on the interval that a server may ask for: never a storm, never a stranded device.
+const SERVER_INTERVAL_SECS: std::ops::RangeInclusive<u32> = 10..=86_400;
+
+impl Driver {
+    /// Sends what runs. What the server answers can change when the device comes again, and
+    /// nothing else.
+    pub(super) fn send_inventory(&mut self) -> Result<(), NetError> {
+        let Ok(views) = self.views() else {
+            return Ok(());
+        };
+        let mut running = self.running(&views);
+        let components = views
+            .keys()
+            .map(|name| (name.clone(), running.remove(name)))
+            .collect();
+        let facts = &self.state.facts;
+        let seq = facts.inventory_seq;
+        let inventory = self
+            .device
+            .reporter
+            .inventory(facts, components, seq, self.now());
+        let body = serde_json::to_vec(&inventory)
+            .map_err(|error| NetError::new("inventory", error.to_string()))?;
+        let answer = self.ports.network.post("inventory", &body)?;
+        let answer: CheckedIn = serde_json::from_slice(&answer)
+            .map_err(|error| NetError::new("answer-malformed", error.to_string()))?;
+        let (low, high) = SERVER_INTERVAL_SECS.into_inner();
+        let secs = answer.poll_interval_secs.map(|secs| secs.clamp(low, high));
+        self.server_interval = secs.map(|secs| Duration::from_secs(secs.into()));
+        Ok(())
+    }
+
+    /// Sends the receipts in the outbox, oldest first, until one is not taken.
+    pub(super) fn send_reports(&mut self) -> Option<Event> {
+        let mut acknowledged = Vec::new();
+        for report in self.state.facts.outbox.clone() {
+            let receipt = self.device.reporter.receipt(&report);
+            let sent = receipt
+                .sign(self.device.key.as_ref())
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| self.send_receipt(&bytes).map_err(|error| error.to_string()));
+            match sent {
+                Ok(true) => acknowledged.push(report.seq),
+                Ok(false) => {
+                    self.watch.note("the server did not acknowledge a receipt");
+                    break;
+                }
+                Err(error) => {
+                    self.watch
+                        .note(&format!("receipt {} is kept: {error}", report.seq));
+                    break;
+                }
+            }
+        }
+        (!acknowledged.is_empty()).then_some(Event::Acknowledged(acknowledged))
+    }
+
+    fn send_receipt(&mut self, bytes: &[u8]) -> Result<bool, NetError> {
+        let answer = self.ports.network.post("receipts", bytes)?;
+        let answer: Acknowledged = serde_json::from_slice(&answer)
+            .map_err(|error| NetError::new("answer-malformed", error.to_string()))?;
+        Ok(answer.acknowledged.contains(&Digest::of(bytes)))
+    }
+}

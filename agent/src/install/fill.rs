@@ -1,0 +1,408 @@
+//! Fills a slot from the network, full or by patch, block by checked block.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ampoule_delta::{Accept, Caps, ImageError, NewImage, OldImage, PatchError, Patcher};
+use ampoule_protocol::digest::Hashes;
+use ampoule_protocol::paths;
+use ampoule_protocol::release::FileRef;
+use ampoule_protocol::tree::{BlockTree, TreeShape};
+
+use super::{InstallError, Place};
+use crate::machine::{BootView, Mark, Method, Part};
+use crate::net::NetError;
+use crate::ports::{Access, Network, Storage, StoredFile};
+
+/// Bytes of the leaf list that is held in memory: an image of 4 GiB in blocks of 64 KiB, or of
+/// 64 GiB in blocks of 1 MiB. Stops an image from taking the device's memory.
+pub const LEAVES_LEN_MAX: u64 = 2 << 20;
+
+/// Bytes between checkpoints; a cut costs no more of the download than this.
+const CHECKPOINT_LEN: u64 = 4 << 20;
+
+/// Bytes read from the network at once.
+const PIECE_LEN: usize = 64 << 10;
+
+/// What a fill is told as it goes on.
+pub struct Fill<'a> {
+    /// The part to fill.
+    pub part: &'a Part,
+    /// How.
+    pub method: Method,
+    /// From where.
+    pub mark: &'a Mark,
+    /// Where its component lives.
+    pub place: &'a Place,
+    /// What the boot loader says of it.
+    pub view: BootView,
+    /// Memory that a patch may take, in bytes.
+    pub patch_memory_max: u64,
+}
+
+/// The world of a fill.
+pub struct Source<'a> {
+    /// Files and slots.
+    pub storage: &'a dyn Storage,
+    /// The server.
+    pub network: &'a mut dyn Network,
+    /// Told what is durable, to journal it: mark, and bytes that came over the wire since.
+    pub checkpoint: &'a mut dyn FnMut(Mark, u64) -> io::Result<()>,
+    /// Told how far it is, for people: bytes of the image.
+    pub progress: &'a mut dyn FnMut(u64),
+}
+
+/// Fills the part's slot, and gives the bytes that came over the wire since the last checkpoint.
+///
+/// # Errors
+/// See [`InstallError`]. What was checkpointed stays good.
+pub fn fill(fill: &Fill<'_>, source: &mut Source<'_>) -> Result<u64, InstallError> {
+    let slot = fill.part.slot;
+    let is_armed = fill.view.armed.is_some_and(|(armed, _)| armed == slot);
+    if fill.view.running == slot || fill.view.default == slot || is_armed {
+        return Err(InstallError::InUse {
+            component: fill.part.component.to_string(),
+            slot,
+        });
+    }
+    let tree = fetch_tree(fill.part, source.network)?;
+    let path = fill.place.slot_path(slot);
+    let writer = BlockWriter::open(source.storage, path, tree, fill.mark.done)?;
+    match fill.method {
+        Method::Full => full(fill, source, writer),
+        Method::Delta => delta(fill, source, writer),
+    }
+}
+
+fn fetch_tree(part: &Part, network: &mut dyn Network) -> Result<BlockTree, InstallError> {
+    let leaves = &part.blocks.leaves;
+    let tree_error = |source| InstallError::Tree {
+        path: leaves.path.to_string(),
+        source,
+    };
+    let shape = TreeShape::new(part.artifact.length, part.blocks.block_len).map_err(tree_error)?;
+    if shape.leaves_len() > LEAVES_LEN_MAX {
+        return Err(InstallError::LeavesTooLong {
+            found: shape.leaves_len(),
+            max: LEAVES_LEN_MAX,
+        });
+    }
+    let mut bytes = Vec::new();
+    if shape.leaves_len() > 0 {
+        let body = network.target(&name_of(leaves), 0, shape.leaves_len());
+        let read = body.and_then(|mut body| body.read_to_end(&mut bytes).map_err(NetError::from));
+        read.map_err(|source| network_error(leaves, source))?;
+    }
+    BlockTree::from_leaves(shape, &part.blocks.root, &bytes).map_err(tree_error)
+}
+
+fn full(
+    fill: &Fill<'_>,
+    source: &mut Source<'_>,
+    mut writer: BlockWriter,
+) -> Result<u64, InstallError> {
+    let artifact = &fill.part.artifact;
+    let mut fetched = 0;
+    if writer.written < artifact.length {
+        let body = source
+            .network
+            .target(&name_of(artifact), writer.written, artifact.length);
+        let mut body = body.map_err(|source| network_error(artifact, source))?;
+        let mut piece = vec![0; PIECE_LEN];
+        loop {
+            let count = read_piece(&mut body, &mut piece)
+                .map_err(|source| network_error(artifact, source))?;
+            if count == 0 {
+                break;
+            }
+            fetched += count as u64;
+            writer.push(&piece[..count], artifact)?;
+            (source.progress)(writer.written);
+            if writer.written - writer.durable >= CHECKPOINT_LEN {
+                writer.sync()?;
+                let mark = Mark {
+                    done: writer.durable,
+                    patcher: None,
+                };
+                (source.checkpoint)(mark, std::mem::take(&mut fetched))
+                    .map_err(|source| writer.io("journal the fill of", source))?;
+            }
+        }
+    }
+    writer.finish(artifact)?;
+    Ok(fetched)
+}
+
+fn delta(
+    fill: &Fill<'_>,
+    source: &mut Source<'_>,
+    mut writer: BlockWriter,
+) -> Result<u64, InstallError> {
+    let Some(delta) = &fill.part.delta else {
+        return Err(InstallError::Mismatch(fill.part.component.to_string()));
+    };
+    let file = &delta.file;
+    let patch_error = |source| patch_failed(file, source);
+    let accept = Accept {
+        memory_max: fill.patch_memory_max,
+        caps: Caps::all(),
+        block_len: fill.part.blocks.block_len,
+    };
+    let mut patcher = match fill.mark.patcher.as_deref().and_then(from_hex) {
+        Some(bytes) => Patcher::resume(accept, &bytes).map_err(patch_error)?,
+        None => Patcher::new(accept),
+    };
+    let running = fill.place.slot_path(fill.view.running);
+    let mut old = OldSlot::open(source.storage, running, delta.base.length)?;
+    let mut new = Sink {
+        writer: &mut writer,
+        artifact: &fill.part.artifact,
+        failed: None,
+    };
+    let mut fetched = 0;
+    let mut piece = vec![0; PIECE_LEN];
+    // A resumed patcher leaps once: two readers at most, and one for a patch that ends early.
+    for _ in 0..3 {
+        let start = patcher.progress().wanted_at;
+        if patcher.progress().done || start >= file.length {
+            break;
+        }
+        let body = source.network.target(&name_of(file), start, file.length);
+        let mut body = body.map_err(|source| network_error(file, source))?;
+        let mut at = start;
+        loop {
+            let count =
+                read_piece(&mut body, &mut piece).map_err(|source| network_error(file, source))?;
+            if count == 0 {
+                break;
+            }
+            fetched += count as u64;
+            at += count as u64;
+            let pushed = patcher.push(&piece[..count], &mut old, &mut new);
+            let progress = match (pushed, new.failed.take()) {
+                (_, Some(error)) => return Err(error),
+                (Err(error), None) => return Err(patch_error(error)),
+                (Ok(progress), None) => progress,
+            };
+            (source.progress)(progress.written);
+            let safe = patcher
+                .checkpoint()
+                .map_or(0, ampoule_delta::Checkpoint::output_offset);
+            if safe >= new.writer.durable + CHECKPOINT_LEN {
+                new.writer.sync()?;
+                let patcher = patcher
+                    .checkpoint()
+                    .map(|checkpoint| to_hex(&checkpoint.to_bytes()));
+                let mark = Mark {
+                    done: safe,
+                    patcher,
+                };
+                (source.checkpoint)(mark, std::mem::take(&mut fetched))
+                    .map_err(|source| new.writer.io("journal the fill of", source))?;
+            }
+            if progress.done || progress.wanted_at != at {
+                break;
+            }
+        }
+    }
+    patcher.finish().map_err(patch_error)?;
+    writer.finish(&fill.part.artifact)?;
+    Ok(fetched)
+}
+
+/// Writes checked blocks, one after the other.
+struct BlockWriter {
+    file: Box<dyn StoredFile>,
+    path: PathBuf,
+    tree: BlockTree,
+    /// The block that is being collected.
+    block: Vec<u8>,
+    /// Bytes in whole blocks that were written.
+    written: u64,
+    /// Bytes that are durable.
+    durable: u64,
+}
+
+impl BlockWriter {
+    fn open(
+        storage: &dyn Storage,
+        path: &Path,
+        tree: BlockTree,
+        done: u64,
+    ) -> Result<Self, InstallError> {
+        let io = |source| InstallError::Io {
+            act: "open slot",
+            path: path.to_owned(),
+            source,
+        };
+        let length = tree.shape().image_len();
+        if storage.kind(path).map_err(io)?.is_none()
+            && let Some(folder) = path.parent()
+        {
+            storage.create_dir(folder).map_err(io)?;
+            storage.open(path, Access::Make).map_err(io)?;
+            storage.sync_dir(folder).map_err(io)?;
+        }
+        let mut file = storage.open(path, Access::Write).map_err(io)?;
+        file.set_len(length).map_err(io)?;
+        let found = file.len().map_err(io)?;
+        if found < length {
+            return Err(InstallError::TooSmall {
+                path: path.to_owned(),
+                found,
+                needed: length,
+            });
+        }
+        let block_len = tree.shape().block_len() as usize;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            tree,
+            block: Vec::with_capacity(block_len),
+            written: done,
+            durable: done,
+        })
+    }
+
+    fn push(&mut self, mut bytes: &[u8], artifact: &FileRef) -> Result<(), InstallError> {
+        let block_len = self.tree.shape().block_len() as usize;
+        while !bytes.is_empty() {
+            let room = block_len - self.block.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.block.extend_from_slice(now);
+            bytes = later;
+            if self.block.len() == block_len {
+                self.write_block(artifact)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The check comes before the write: no byte that was not signed reaches the slot.
+    fn write_block(&mut self, artifact: &FileRef) -> Result<(), InstallError> {
+        let index = self.written / u64::from(self.tree.shape().block_len());
+        let checked = self.tree.check(index, &self.block);
+        checked.map_err(|source| InstallError::Tree {
+            path: artifact.path.to_string(),
+            source,
+        })?;
+        let written = self.file.write_at(&self.block, self.written);
+        written.map_err(|source| self.io("write slot", source))?;
+        self.written += self.block.len() as u64;
+        self.block.clear();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), InstallError> {
+        let synced = self.file.sync();
+        synced.map_err(|source| self.io("sync slot", source))?;
+        self.durable = self.written;
+        Ok(())
+    }
+
+    fn finish(&mut self, artifact: &FileRef) -> Result<(), InstallError> {
+        if !self.block.is_empty() {
+            self.write_block(artifact)?;
+        }
+        if self.written != self.tree.shape().image_len() {
+            return Err(network_error(artifact, NetError::truncated()));
+        }
+        self.sync()
+    }
+
+    fn io(&self, act: &'static str, source: io::Error) -> InstallError {
+        InstallError::Io {
+            act,
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// The writer as the patcher sees it; keeps our own error, which tells more.
+struct Sink<'a> {
+    writer: &'a mut BlockWriter,
+    artifact: &'a FileRef,
+    failed: Option<InstallError>,
+}
+
+impl NewImage for Sink<'_> {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        self.writer.push(bytes, self.artifact).map_err(|error| {
+            let text = error.to_string();
+            self.failed = Some(error);
+            ImageError::new(text)
+        })
+    }
+}
+
+/// The running slot, read at random; only the bytes of the base.
+struct OldSlot {
+    file: Box<dyn StoredFile>,
+    length: u64,
+}
+
+impl OldSlot {
+    fn open(storage: &dyn Storage, path: &Path, length: u64) -> Result<Self, InstallError> {
+        let file = storage
+            .open(path, Access::Read)
+            .map_err(|source| InstallError::Io {
+                act: "open the running slot",
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self { file, length })
+    }
+}
+
+impl OldImage for OldSlot {
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > self.length) {
+            return Err(ImageError::new("a read beyond the end of the base"));
+        }
+        self.file
+            .read_exact_at(buf, offset)
+            .map_err(ImageError::new)
+    }
+}
+
+fn read_piece(body: &mut dyn Read, piece: &mut [u8]) -> Result<usize, NetError> {
+    loop {
+        match body.read(piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map_err(NetError::from),
+        }
+    }
+}
+
+fn name_of(file: &FileRef) -> String {
+    paths::target_file(&file.path, Some(&Hashes::sha256(file.sha256)))
+}
+
+fn network_error(file: &FileRef, source: NetError) -> InstallError {
+    InstallError::Network {
+        path: file.path.to_string(),
+        source,
+    }
+}
+
+fn patch_failed(file: &FileRef, source: PatchError) -> InstallError {
+    InstallError::Patch {
+        path: file.path.to_string(),
+        source,
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(byte).collect()
+}

@@ -1,0 +1,38 @@
+//! Where a component lives on the device.
+
+use std::path::{Path, PathBuf};
+
+use ampoule_protocol::name::ComponentName;
+use ampoule_protocol::release::Install;
+
+use crate::machine::Slot;
+
+/// A component of this device, from its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name.
+    pub component: ComponentName,
+    /// How it is installed.
+    pub install: Install,
+    /// Where whole artifacts go: block devices or files.
+    pub slots: [PathBuf; 2],
+    /// What programs look at: the link `current` of a tree, the file; unused for slots.
+    pub visible: PathBuf,
+    /// The boot file.
+    pub boot_file: PathBuf,
+}
+
+impl Place {
+    /// The device or file of a slot.
+    pub fn slot_path(&self, slot: Slot) -> &Path {
+        match slot {
+            Slot::A => &self.slots[0],
+            Slot::B => &self.slots[1],
+        }
+    }
+
+    /// The folder that a slot of a tree is unpacked to.
+    pub fn tree_path(&self, slot: Slot) -> PathBuf {
+        self.visible.with_file_name(slot.as_str())
+    }
+}

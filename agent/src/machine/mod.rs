@@ -1,0 +1,287 @@
+//! The life of an update, pure: `step(state, event, now)` gives the next state and what to do.
+//!
+//! ```text
+//!  Idle ─► Checking ─► Filling ─► Verifying ─► Staged ─► Waiting ─► Arming ─► Trial ─► Committing ─► Idle
+//!             │           │           │           │          ▲         │  │       │          │
+//!             ▼           ▼           ▼           ▼          └─(gates)─┘  ▼       ▼          ▼
+//!            Idle        Idle      ───┴───────────┴──────────────────► Reverting ──────────► Idle
+//! ```
+//!
+//! The driver's contract: after each step the state is made durable *before* any of its actions is
+//! performed; an action's result comes back as an event. After a restart the first event is
+//! [`Event::Started`], and every action that may have been under way is given again: each may be
+//! replayed.
+//!
+//! Invariants:
+//! - The floor never falls, and rises in the one transition that ends a commit.
+//! - A slot is filled only while it is neither running nor armed; its record is gone before the
+//!   first byte is written.
+//! - Only what was verified since this process started is armed: proofs are not stored, so a
+//!   restart leads back to Verifying.
+//! - A bad verdict refuses an update at once; a fall-back without a verdict is counted.
+//! - Whatever fails, the machine comes to rest in Idle.
+//!
+//! A file per state family: `looking` (Idle, Checking), `filling` (Filling, Verifying, Staged),
+//! `starting` (Waiting, Arming, Trial), `ending` (Committing, Reverting).
+
+mod ending;
+mod filling;
+mod looking;
+mod starting;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use ampoule_protocol::device::{Outcome, Via};
+use ampoule_protocol::name::ComponentName;
+use ampoule_protocol::time::UtcTime;
+
+pub use state::{
+    Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method, Part,
+    Party, Pending, Phase, Plan, Refused, Report, Reverting, Slot, State,
+};
+
+/// Network faults without progress after which a fill is given up until the next check.
+pub const FILL_TRIES_MAX: u32 = 20;
+/// Fills from the beginning: one delta, one full, one more after a bad read-back.
+pub const FILLS_MAX: u32 = 3;
+/// Trials of one update that may fall back without a verdict (power cuts look the same).
+pub const FALLBACKS_MAX: u32 = 3;
+/// Refused updates that are remembered; the oldest go.
+pub const REFUSED_MAX: usize = 64;
+/// Reports kept for a server that does not answer; the oldest go.
+pub const OUTBOX_MAX: usize = 64;
+
+/// What the boot loader says of every component.
+pub type BootViews = BTreeMap<ComponentName, BootView>;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The process started; this is what the boot loader says.
+    Started(BootViews),
+    /// Time to look for an update.
+    CheckDue,
+    /// Time to try again what waits.
+    Tick,
+    /// There is an update.
+    Offered(Box<Plan>),
+    /// There is none. The images are those that were recognised in running slots.
+    NothingNew(Vec<(ComponentName, Slot, Installed)>),
+    /// More of the slot is durable.
+    Progress {
+        /// What of the slot is durable.
+        mark: Mark,
+        /// Bytes that came over the wire since the last event.
+        fetched: u64,
+    },
+    /// The whole part is durable.
+    Filled {
+        /// Bytes that came over the wire since the last event.
+        fetched: u64,
+    },
+    /// All slots were read back and are what was signed.
+    Verified,
+    /// Trees are unpacked.
+    Prepared,
+    /// Every gate says yes.
+    GatesOpen,
+    /// These say no.
+    GatesClosed(Vec<String>),
+    /// All slots are armed.
+    Armed,
+    /// A verdict on the trial.
+    Verdict(Health),
+    /// All new slots are the default.
+    Committed,
+    /// All armings are taken back, and this is what the boot loader says.
+    Disarmed(BootViews),
+    /// The action under way failed.
+    Failed(Fault),
+    /// The server has these reports.
+    Acknowledged(Vec<u64>),
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Refresh the metadata and look for a release.
+    Check,
+    /// Fill the part that the phase names.
+    Fill,
+    /// Read the slots back.
+    Verify,
+    /// Unpack trees.
+    Prepare,
+    /// Ask the gates.
+    AskGates,
+    /// Arm the slots.
+    Arm,
+    /// Restart the device.
+    Restart,
+    /// Ask for a verdict.
+    AskHealth,
+    /// Make the new slots the default.
+    Commit,
+    /// Take the armings back.
+    Disarm,
+    /// Send what is in the outbox.
+    SendReports,
+}
+
+/// A step's outcome: the state to journal, then the actions to perform.
+pub type Next = (State, Vec<Action>);
+
+/// One step. An event that does not belong to the phase changes nothing.
+pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
+    if let Event::Acknowledged(seqs) = &event {
+        state
+            .facts
+            .outbox
+            .retain(|report| !seqs.contains(&report.seq));
+        return (state, Vec::new());
+    }
+    let State { mut facts, phase } = state;
+    let (phase, actions) = match phase {
+        Phase::Idle => looking::idle(&mut facts, &event),
+        Phase::Checking => looking::checking(&mut facts, event, now),
+        Phase::Filling(filling) => filling::filling(&mut facts, filling, event),
+        Phase::Verifying(pending) => filling::verifying(&mut facts, pending, event),
+        Phase::Staged(pending) => filling::staged(&mut facts, pending, event),
+        Phase::Waiting(pending) => starting::waiting(pending, &event),
+        Phase::Arming(arming) => starting::arming(&mut facts, arming, event),
+        Phase::Trial(pending) => starting::trial(&mut facts, pending, event),
+        Phase::Committing(pending) => ending::committing(&mut facts, pending, event, now),
+        Phase::Reverting(reverting) => ending::reverting(&mut facts, reverting, event, now),
+    };
+    (State { facts, phase }, actions)
+}
+
+/// A phase and what to do in it.
+type Turn = (Phase, Vec<Action>);
+
+/// Which image a device came up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Running {
+    /// Every part of the update.
+    New,
+    /// What was there before.
+    Old,
+    /// Some of both.
+    Mixed,
+}
+
+impl Plan {
+    fn running(&self, views: &BootViews) -> Running {
+        let is_new = |part: &Part| {
+            let view = views.get(&part.component);
+            view.is_some_and(|view| view.running == part.slot)
+        };
+        match self.parts.iter().filter(|part| is_new(part)).count() {
+            0 => Running::Old,
+            count if count == self.parts.len() => Running::New,
+            _ => Running::Mixed,
+        }
+    }
+
+    /// Whether the loader tried the update for all its boots and went back.
+    fn is_exhausted(&self, views: &BootViews) -> bool {
+        self.parts.iter().any(|part| {
+            let view = views.get(&part.component);
+            view.is_some_and(|view| view.armed == Some((part.slot, 0)) && view.running != part.slot)
+        })
+    }
+}
+
+impl Facts {
+    /// Whether an update is not to be tried.
+    pub fn refuses(&self, plan: &Plan) -> Option<&str> {
+        if plan.rollback_index < self.floor {
+            return Some("rollback-index");
+        }
+        let digest = plan.digest();
+        let refused = self.refused.iter().find(|refused| refused.digest == digest);
+        refused.map(|refused| refused.code.as_str())
+    }
+
+    fn refuse(&mut self, plan: &Plan, code: &str) {
+        let digest = plan.digest();
+        self.refused.retain(|refused| refused.digest != digest);
+        self.refused.push(Refused {
+            digest,
+            version: plan.version.clone(),
+            code: code.to_owned(),
+        });
+        let excess = self.refused.len().saturating_sub(REFUSED_MAX);
+        self.refused.drain(..excess);
+    }
+
+    fn report(&mut self, pending: &Pending, outcome: Outcome, fault: Option<Fault>, now: UtcTime) {
+        let plan = &pending.plan;
+        let before = |part: &Part| (part.component.clone(), part.before.clone());
+        let offered = |part: &Part| (part.component.clone(), Some(part.installed(plan)));
+        let before: Vec<_> = plan.parts.iter().map(before).collect();
+        let after = match outcome {
+            Outcome::Committed => plan.parts.iter().map(offered).collect(),
+            Outcome::Reverted | Outcome::Refused | Outcome::Failed => before.clone(),
+        };
+        self.last_fault.clone_from(&fault);
+        self.queue(Report {
+            seq: 0,
+            outcome,
+            version: Some(plan.version.clone()),
+            before,
+            after,
+            floor: self.floor,
+            via: pending.via,
+            fault,
+            started: pending.since,
+            ended: now,
+            fetched: pending.fetched,
+        });
+    }
+
+    /// A check that was refused before there was an update: told once, not at every poll.
+    fn report_refusal(&mut self, fault: &Fault, now: UtcTime) {
+        if self
+            .last_fault
+            .as_ref()
+            .is_some_and(|last| last.code == fault.code)
+        {
+            return;
+        }
+        self.queue(Report {
+            seq: 0,
+            outcome: Outcome::Refused,
+            version: None,
+            before: Vec::new(),
+            after: Vec::new(),
+            floor: self.floor,
+            via: None,
+            fault: Some(fault.clone()),
+            started: now,
+            ended: now,
+            fetched: 0,
+        });
+    }
+
+    fn queue(&mut self, mut report: Report) {
+        self.report_seq += 1;
+        report.seq = self.report_seq;
+        self.outbox.push(report);
+        let excess = self.outbox.len().saturating_sub(OUTBOX_MAX);
+        self.outbox.drain(..excess);
+    }
+}
+
+/// Gives an update up that may have armed something: the way back is always the same.
+fn give_up(pending: Pending, outcome: Outcome, fault: Fault) -> Turn {
+    let reverting = Reverting {
+        pending,
+        fault,
+        outcome,
+    };
+    (Phase::Reverting(reverting), vec![Action::Disarm])
+}

@@ -1,0 +1,94 @@
+//! Waiting, Arming and Trial: the device is asked, restarted and watched.
+
+use super::{
+    Action, Arming, BootViews, Event, FALLBACKS_MAX, Facts, Fault, Health, Outcome, Pending, Phase,
+    Running, Turn, give_up,
+};
+
+pub(super) fn waiting(pending: Pending, event: &Event) -> Turn {
+    match event {
+        Event::Started(_) => (Phase::Verifying(pending), vec![Action::Verify]),
+        Event::Tick => (Phase::Waiting(pending), vec![Action::AskGates]),
+        Event::GatesOpen => {
+            let arming = Arming {
+                pending,
+                armed: false,
+            };
+            (Phase::Arming(arming), vec![Action::Arm])
+        }
+        _ => (Phase::Waiting(pending), Vec::new()),
+    }
+}
+
+pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event) -> Turn {
+    let Arming { pending, armed } = arming;
+    match event {
+        Event::Started(views) => arming_started(facts, pending, &views),
+        Event::Armed => {
+            // The point of no return: the gates are asked once more.
+            let arming = Arming {
+                pending,
+                armed: true,
+            };
+            (Phase::Arming(arming), vec![Action::AskGates])
+        }
+        Event::Tick if armed => {
+            let arming = Arming { pending, armed };
+            (Phase::Arming(arming), vec![Action::AskGates])
+        }
+        Event::GatesOpen if armed => {
+            let arming = Arming { pending, armed };
+            (Phase::Arming(arming), vec![Action::Restart])
+        }
+        Event::GatesClosed(_) => (Phase::Waiting(pending), vec![Action::Disarm]),
+        Event::Failed(fault) => give_up(pending, Outcome::Failed, fault),
+        _ => (Phase::Arming(Arming { pending, armed }), Vec::new()),
+    }
+}
+
+fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews) -> Turn {
+    match pending.plan.running(views) {
+        Running::New => (Phase::Trial(pending), vec![Action::AskHealth]),
+        Running::Old if pending.plan.is_exhausted(views) => fell_back(facts, pending),
+        // A cut before the restart, perhaps before the arming: the proof is gone.
+        Running::Old => (Phase::Verifying(pending), vec![Action::Verify]),
+        Running::Mixed => fell_back(facts, pending),
+    }
+}
+
+pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event) -> Turn {
+    match event {
+        Event::Started(views) => match pending.plan.running(&views) {
+            Running::New => (Phase::Trial(pending), vec![Action::AskHealth]),
+            Running::Old | Running::Mixed => fell_back(facts, pending),
+        },
+        Event::Tick => (Phase::Trial(pending), vec![Action::AskHealth]),
+        Event::Verdict(Health::Good) => (Phase::Committing(pending), vec![Action::Commit]),
+        Event::Verdict(Health::Bad(fault)) => {
+            facts.refuse(&pending.plan, &fault.code);
+            give_up(pending, Outcome::Reverted, fault)
+        }
+        _ => (Phase::Trial(pending), Vec::new()),
+    }
+}
+
+/// The loader went back without a verdict. A power cut looks the same, so this is counted and
+/// refuses only when it happens again and again.
+pub(super) fn fell_back(facts: &mut Facts, pending: Pending) -> Turn {
+    let digest = pending.plan.digest();
+    let count = facts.fallbacks.entry(digest).or_default();
+    *count += 1;
+    let count = *count;
+    if count >= FALLBACKS_MAX {
+        facts.fallbacks.remove(&digest);
+        facts.refuse(&pending.plan, "fell-back");
+    }
+    let text = format!(
+        "the new image used up its boots without a verdict (time {count} of {FALLBACKS_MAX})"
+    );
+    give_up(
+        pending,
+        Outcome::Reverted,
+        Fault::device("fell-back", &text),
+    )
+}

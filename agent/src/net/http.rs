@@ -1,0 +1,222 @@
+//! The client.
+
+use std::io::Read;
+use std::time::Duration;
+
+use std::sync::Arc;
+
+use ureq::http::Response;
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Body};
+
+use super::{Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS};
+use crate::ports::{Fetch, Network};
+
+/// Bytes of an answer of the device API.
+const ANSWER_LEN_MAX: u64 = 256 << 10;
+/// Bytes of a problem body that are read for its sentence.
+const PROBLEM_LEN_MAX: u64 = 4096;
+
+/// How the server is spoken to.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// `https://host:port`, without a slash at the end.
+    pub url: String,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long one read may take.
+    pub stall_timeout: Duration,
+    /// How fast is fast enough.
+    pub pace: Pace,
+}
+
+/// The server over HTTP/1.1 and mutual TLS.
+pub struct HttpNetwork {
+    agent: Agent,
+    settings: HttpSettings,
+}
+
+impl HttpNetwork {
+    /// Speaks as `identity`; does not connect yet.
+    pub fn new(settings: HttpSettings, identity: &Identity) -> Self {
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::new_with_certs(&identity.authorities))
+            .client_cert(Some(identity.certificate.clone()))
+            .build();
+        let config = Agent::config_builder()
+            .https_only(true)
+            .tls_config(tls)
+            .proxy(None)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .user_agent(concat!("ampoule-agent/", env!("CARGO_PKG_VERSION")))
+            .max_response_header_size(16 << 10)
+            .input_buffer_size(64 << 10)
+            .output_buffer_size(16 << 10)
+            .max_idle_connections(1)
+            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_recv_response(Some(settings.stall_timeout))
+            .timeout_per_read(Some(settings.stall_timeout))
+            .timeout_per_write(Some(settings.stall_timeout))
+            .build();
+        Self {
+            agent: config.new_agent(),
+            settings,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.settings.url)
+    }
+
+    fn get(&self, path: &str, range_from: Option<u64>) -> Result<Response<Body>, NetError> {
+        let mut request = self
+            .agent
+            .get(self.url(path))
+            .header("accept-encoding", "identity");
+        if let Some(offset) = range_from {
+            request = request.header("range", format!("bytes={offset}-"));
+        }
+        request.call().map_err(NetError::of_ureq)
+    }
+
+    fn read_all(&self, response: &mut Response<Body>, max_len: u64) -> Result<Vec<u8>, NetError> {
+        if response
+            .body()
+            .content_length()
+            .is_some_and(|length| length > max_len)
+        {
+            return Err(NetError::too_long(max_len));
+        }
+        let mut bytes = Vec::new();
+        let body = response.body_mut().with_config().limit(u64::MAX).reader();
+        let mut body = Paced::until_end(body, max_len.saturating_add(1), self.settings.pace);
+        loop {
+            let mut piece = [0; 8192];
+            match body.read(&mut piece)? {
+                0 => break,
+                count => bytes.extend_from_slice(&piece[..count]),
+            }
+            if bytes.len() as u64 > max_len {
+                return Err(NetError::too_long(max_len));
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn refusal(&self, mut response: Response<Body>) -> NetError {
+        let retry_after = header(&response, "retry-after")
+            .and_then(|text| text.trim().parse::<u64>().ok())
+            .map(|secs| secs.min(RETRY_AFTER_MAX_SECS));
+        let status = response.status().as_u16();
+        let problem = self.read_all(&mut response, PROBLEM_LEN_MAX).ok();
+        let problem = problem.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let detail = problem.as_ref().and_then(|problem: &serde_json::Value| {
+            problem
+                .get("detail")
+                .or_else(|| problem.get("title"))?
+                .as_str()
+        });
+        NetError::status(status, detail, retry_after)
+    }
+}
+
+impl Fetch for HttpNetwork {
+    fn fetch(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
+        let mut response = self.get(&format!("tuf/image/metadata/{name}"), None)?;
+        match response.status().as_u16() {
+            200 => self.read_all(&mut response, max_len).map(Some),
+            404 => {
+                // Read to its end, so that the connection can be used again.
+                let _ = self.read_all(&mut response, PROBLEM_LEN_MAX);
+                Ok(None)
+            }
+            _ => Err(self.refusal(response)),
+        }
+    }
+}
+
+impl Network for HttpNetwork {
+    fn target(
+        &mut self,
+        name: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<Box<dyn Read + '_>, NetError> {
+        let range = (offset > 0).then_some(offset);
+        let response = self.get(&format!("tuf/image/targets/{name}"), range)?;
+        let from = match response.status().as_u16() {
+            200 => 0,
+            206 if range.is_some() => {
+                check_range(&response, offset, length)?;
+                offset
+            }
+            _ => return Err(self.refusal(response)),
+        };
+        if header(&response, "content-encoding").is_some_and(|coding| coding != "identity") {
+            return Err(NetError::new(
+                "content-encoded",
+                "the server encoded a target",
+            ));
+        }
+        let expected = length - from;
+        let found = response.body().content_length();
+        if found.is_some_and(|found| found != expected) {
+            return Err(NetError::new(
+                "length-mismatch",
+                format!(
+                    "the server sends {} bytes, expected {expected}",
+                    found.unwrap_or(0)
+                ),
+            ));
+        }
+        let body = response
+            .into_body()
+            .into_with_config()
+            .limit(u64::MAX)
+            .reader();
+        let mut body = Paced::new(body, expected, self.settings.pace);
+        skip(&mut body, offset - from)?;
+        Ok(Box::new(body))
+    }
+
+    fn post(&mut self, path: &str, body: &[u8]) -> Result<Vec<u8>, NetError> {
+        let request = self
+            .agent
+            .post(self.url(&format!("device/v1/{path}")))
+            .header("content-type", "application/json");
+        let mut response = request.send(body).map_err(NetError::of_ureq)?;
+        if response.status().as_u16() != 200 {
+            return Err(self.refusal(response));
+        }
+        self.read_all(&mut response, ANSWER_LEN_MAX)
+    }
+}
+
+fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+}
+
+/// The answer must be the range that was asked for, of a file of the signed length.
+fn check_range(response: &Response<Body>, offset: u64, length: u64) -> Result<(), NetError> {
+    let expected = format!("bytes {offset}-{}/{length}", length - 1);
+    let found = header(response, "content-range").unwrap_or("nothing");
+    if found == expected {
+        return Ok(());
+    }
+    Err(NetError::new(
+        "range-mismatch",
+        format!("the server sends range \"{found}\", expected \"{expected}\""),
+    ))
+}
+
+/// A server without ranges sends the whole: what is there already is read over.
+fn skip(body: &mut dyn Read, count: u64) -> Result<(), NetError> {
+    std::io::copy(&mut body.take(count), &mut std::io::sink())?;
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! The network port over HTTP/1.1 and mutual TLS: one connection, blocking, no redirects.
+//!
+//! - Every answer is length-capped, and cut off when it is slow: by the average over a window, and
+//!   by a stall (slow retrieval attack).
+//! - Downloads ask for a range and check that the answer is the one asked for.
+//! - A server that says when to come again is obeyed, within [`RETRY_AFTER_MAX_SECS`].
+
+mod backoff;
+mod error;
+mod http;
+mod identity;
+mod pace;
+
+pub use backoff::{Backoff, jitter};
+pub use error::NetError;
+pub use http::{HttpNetwork, HttpSettings};
+pub use identity::{Identity, IdentityError};
+pub use pace::{Pace, Paced};
+
+/// The longest wait that a server may ask for: a day, so that a wrong header strands nobody.
+pub const RETRY_AFTER_MAX_SECS: u64 = 86_400;

@@ -1,0 +1,135 @@
+//! What the agent needs from the world, as small object-safe traits.
+//!
+//! Adapters know ports; the machine knows neither. The driver holds one of each in [`Ports`].
+
+mod storage;
+
+use std::io::Read;
+use std::time::Duration;
+
+use ampoule_protocol::name::ComponentName;
+use ampoule_protocol::time::UtcTime;
+
+pub use storage::{Access, Kind, Storage, StoredFile, replace};
+
+use crate::boot::BootError;
+use crate::install::VerifiedImage;
+use crate::machine::{BootView, Health as Verdict, Slot};
+use crate::net::NetError;
+
+/// One of each port, for the driver.
+pub struct Ports {
+    /// Files and slots.
+    pub storage: std::rc::Rc<dyn Storage>,
+    /// The server.
+    pub network: Box<dyn Network>,
+    /// The boot loader's settings.
+    pub boot: Box<dyn BootControl>,
+    /// Wall and monotonic time.
+    pub clock: Box<dyn Clock>,
+    /// Whether the device works.
+    pub health: Box<dyn Health>,
+    /// Whether the device may be interrupted.
+    pub gates: Box<dyn Gates>,
+    /// How a new image is started.
+    pub restart: Box<dyn Restart>,
+}
+
+/// Fetches metadata: the port of [`crate::trust::Updater`].
+pub trait Fetch {
+    /// The bytes of `metadata/<name>`; `None` where the repository has no such file.
+    ///
+    /// # Errors
+    /// More than `max_len` bytes, and whatever the network does.
+    fn fetch(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError>;
+}
+
+/// The server, as a device sees it.
+pub trait Network: Fetch {
+    /// A reader of the target file `name` (below `targets/`) that is `length` bytes long, from
+    /// `offset` to its end. Gives up by an error on slow retrieval.
+    ///
+    /// # Errors
+    /// Whatever the network does.
+    fn target(
+        &mut self,
+        name: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<Box<dyn Read + '_>, NetError>;
+
+    /// Posts JSON to `/device/v1/<path>`, and gives back the JSON that is answered.
+    ///
+    /// # Errors
+    /// Whatever the network does, and any status but 200.
+    fn post(&mut self, path: &str, body: &[u8]) -> Result<Vec<u8>, NetError>;
+}
+
+/// The boot loader's settings, of each component.
+///
+/// Every call is idempotent: the machine repeats it after a cut. Each is one atomic write.
+pub trait BootControl {
+    /// What runs, what is the default, and what is armed.
+    ///
+    /// # Errors
+    /// Settings that cannot be read.
+    fn view(&self, component: &ComponentName) -> Result<BootView, BootError>;
+
+    /// Chooses the slot of a verified image for the next `attempts` boots.
+    ///
+    /// # Errors
+    /// Settings that cannot be written; the running slot.
+    fn arm(&mut self, image: &VerifiedImage, attempts: u32) -> Result<(), BootError>;
+
+    /// Takes an arming back: the next boot is the default's.
+    ///
+    /// # Errors
+    /// Settings that cannot be written.
+    fn disarm(&mut self, component: &ComponentName) -> Result<(), BootError>;
+
+    /// Makes `slot` the default.
+    ///
+    /// # Errors
+    /// Settings that cannot be written.
+    fn commit(&mut self, component: &ComponentName, slot: Slot) -> Result<(), BootError>;
+}
+
+/// Wall and monotonic time.
+pub trait Clock {
+    /// The wall clock; `None` where there is none.
+    fn wall(&self) -> Option<UtcTime>;
+    /// Time since some moment after boot; never goes back.
+    fn uptime(&self) -> Duration;
+    /// Waits.
+    fn sleep(&self, time: Duration);
+}
+
+/// Whether the device works.
+pub trait Health {
+    /// The verdict, `trial_time` after the trial began (in this boot).
+    fn verdict(&mut self, trial_time: Duration) -> Verdict;
+}
+
+/// Whether the device may be interrupted now. No server field reaches this port.
+pub trait Gates {
+    /// The names of the gates that are closed; empty means go.
+    fn closed(&mut self) -> Vec<String>;
+}
+
+/// What a restart came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarted {
+    /// The restart is under way; this process will end.
+    UnderWay,
+    /// Somebody else has to restart the device.
+    Due,
+}
+
+/// How a new image is started.
+pub trait Restart {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// A command that fails, in words.
+    fn restart(&mut self) -> Result<Restarted, std::io::Error>;
+}

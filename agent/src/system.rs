@@ -1,0 +1,157 @@
+//! The ports of a real machine: clock, health commands, gate commands, restart command.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ampoule_protocol::time::UtcTime;
+
+use crate::machine::{Fault, Health as Verdict};
+use crate::ports::{Clock, Gates, Health, Restart, Restarted};
+use crate::trust::BUILD_TIME;
+
+/// How often a running command is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The clock of the system.
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Clock for SystemClock {
+    fn wall(&self) -> Option<UtcTime> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let wall = UtcTime::from_unix(i64::try_from(since.as_secs()).ok()?);
+        // A clock before this program was written is not sane: no battery, no time server yet.
+        (wall >= BUILD_TIME).then_some(wall)
+    }
+
+    fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// A command line of the configuration: program and arguments, no shell.
+pub type CommandLine = Vec<String>;
+
+/// How a command ended.
+enum Ended {
+    Well,
+    Badly(String),
+    TooLate,
+}
+
+/// Health commands and bake time.
+pub struct HealthCommands {
+    /// What is run; all must exit with 0.
+    pub commands: Vec<CommandLine>,
+    /// For how long each may run.
+    pub timeout: Duration,
+    /// How long good must last.
+    pub bake_time: Duration,
+    /// For how long after the start a failure is no verdict yet.
+    pub settle_time: Duration,
+    /// After this, silence is a bad verdict.
+    pub silence_max: Duration,
+}
+
+impl Health for HealthCommands {
+    fn verdict(&mut self, trial_time: Duration) -> Verdict {
+        for command in &self.commands {
+            let name = command.first().map_or("", String::as_str);
+            match run(command, self.timeout) {
+                Ended::Well => {}
+                Ended::Badly(_) if trial_time < self.settle_time => return Verdict::Undecided,
+                Ended::Badly(how) => {
+                    let text = format!("health command \"{name}\" {how}");
+                    return Verdict::Bad(Fault::device("health-bad", &text));
+                }
+                Ended::TooLate if trial_time < self.silence_max => return Verdict::Undecided,
+                Ended::TooLate => {
+                    let text = format!("health command \"{name}\" gave no answer");
+                    return Verdict::Bad(Fault::device("health-silent", &text));
+                }
+            }
+        }
+        if trial_time < self.bake_time {
+            return Verdict::Undecided;
+        }
+        Verdict::Good
+    }
+}
+
+/// Gate commands: exit 0 opens, anything else, silence too, closes.
+pub struct GateCommands {
+    /// What is run.
+    pub commands: Vec<CommandLine>,
+    /// For how long each may run.
+    pub timeout: Duration,
+}
+
+impl Gates for GateCommands {
+    fn closed(&mut self) -> Vec<String> {
+        let is_closed = |command: &&CommandLine| !matches!(run(command, self.timeout), Ended::Well);
+        let closed = self.commands.iter().filter(is_closed);
+        closed.map(|command| command.join(" ")).collect()
+    }
+}
+
+/// The restart command, or none: then somebody else restarts the device.
+pub struct RestartCommand(pub Option<CommandLine>);
+
+impl Restart for RestartCommand {
+    fn restart(&mut self) -> Result<Restarted, io::Error> {
+        let Some(command) = &self.0 else {
+            return Ok(Restarted::Due);
+        };
+        match run(command, RESTART_TIMEOUT) {
+            Ended::Well => Ok(Restarted::UnderWay),
+            Ended::Badly(how) => Err(io::Error::other(format!("restart command {how}"))),
+            Ended::TooLate => Err(io::Error::other("restart command did not end")),
+        }
+    }
+}
+
+/// For how long the restart command may run.
+const RESTART_TIMEOUT: Duration = Duration::from_mins(1);
+
+fn run(command: &CommandLine, timeout: Duration) -> Ended {
+    let Some((program, arguments)) = command.split_first() else {
+        return Ended::Badly("is empty".to_owned());
+    };
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return Ended::Badly(format!("cannot be run: {error}")),
+    };
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ended::Well,
+            Ok(Some(status)) => return Ended::Badly(format!("ended with {status}")),
+            Ok(None) if start.elapsed() < timeout => std::thread::sleep(LOOK_INTERVAL),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Ended::TooLate;
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The durable store of trusted metadata.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ampoule_protocol::client::LocalName;
+use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::time::UtcTime;
+
+use crate::ports::{Storage, replace};
+
+/// Bytes of a stored file that are read at most; nothing longer is ever stored.
+const STORED_LEN_MAX: u64 = 64 << 20;
+
+/// The store failed.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {act} metadata \"{path}\"")]
+pub struct StoreError {
+    /// What was tried.
+    pub act: &'static str,
+    /// Which file.
+    pub path: PathBuf,
+    source: io::Error,
+}
+
+impl Coded for StoreError {
+    fn code(&self) -> &'static str {
+        "metadata-store-io"
+    }
+
+    fn guilty(&self) -> Guilty {
+        Guilty::Device
+    }
+}
+
+/// A folder of trusted metadata.
+pub struct MetadataStore {
+    storage: Rc<dyn Storage>,
+    folder: PathBuf,
+}
+
+impl MetadataStore {
+    /// Opens the store in `folder`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn open(storage: Rc<dyn Storage>, folder: &Path) -> Result<Self, StoreError> {
+        let store = Self {
+            storage,
+            folder: folder.to_owned(),
+        };
+        let history = store.folder.join("root_history");
+        let made = store.storage.create_dir(&history);
+        made.and_then(|()| store.storage.sync_dir(&store.folder))
+            .map_err(|source| StoreError {
+                act: "make the folder of",
+                path: history,
+                source,
+            })?;
+        Ok(store)
+    }
+
+    /// Takes the root that the device was made with, unless there is a trusted one already: a
+    /// root that was rotated since must not come back.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub fn init(&self, root: &[u8]) -> Result<(), StoreError> {
+        if self.root()?.is_none() {
+            self.write("root.json", root)?;
+        }
+        Ok(())
+    }
+
+    /// The newest trusted root.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub fn root(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read("root.json")
+    }
+
+    /// A stored file.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub fn load(&self, name: &LocalName) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(&file_name(name))
+    }
+
+    /// Makes a file durable, replacing what was there.
+    ///
+    /// # Errors
+    /// As the storage says; the old file stands then.
+    pub fn store(&self, name: &LocalName, bytes: &[u8]) -> Result<(), StoreError> {
+        if let LocalName::Root(version) = name {
+            // The history first: `root.json` is never newer than what the history can explain.
+            self.write(&format!("root_history/{version}.root.json"), bytes)?;
+        }
+        self.write(&file_name(name), bytes)
+    }
+
+    /// When the trusted timestamp was signed, where it says so.
+    pub fn timestamp_signed_at(&self) -> Option<UtcTime> {
+        let bytes = self.load(&LocalName::Timestamp).ok().flatten()?;
+        super::signed_at(&bytes)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.folder.join(name);
+        let read = self.storage.read(&path, STORED_LEN_MAX);
+        read.map_err(|source| StoreError {
+            act: "read",
+            path,
+            source,
+        })
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        let written = replace(self.storage.as_ref(), &path, bytes);
+        written.map_err(|source| StoreError {
+            act: "write",
+            path,
+            source,
+        })
+    }
+}
+
+fn file_name(name: &LocalName) -> String {
+    match name {
+        LocalName::Root(_) => "root.json".to_owned(),
+        LocalName::Timestamp => "timestamp.json".to_owned(),
+        LocalName::Snapshot => "snapshot.json".to_owned(),
+        LocalName::Targets(role) => format!("{}.json", role.file_stem()),
+    }
+}
