@@ -22,7 +22,7 @@ use crate::store::{Capacity, StoreError};
 
 /// Gives devices what was published, and keeps what they report.
 #[derive(Debug, Parser)]
-#[command(name = "ampoule-server", version)]
+#[command(name = "ampoule-server", version, arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -63,6 +63,10 @@ enum Command {
     StoreProbe {
         /// The store.
         folder: PathBuf,
+        /// As configured, in case that the store is new.
+        receipts_max: u32,
+        /// As configured, in case that the store is new.
+        events_max: u32,
     },
 }
 
@@ -101,6 +105,11 @@ struct Common {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // A fault of ours is one line as well; a backtrace says nothing to an operator.
+    std::panic::set_hook(Box::new(|fault| {
+        let text = fault.to_string().replace('\n', " ");
+        eprintln!("error: ampoule-server has a fault of its own: {text}");
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -142,7 +151,19 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
             DeviceCommand::Show { device, common } => devices::show(device, &common)?,
             DeviceCommand::Revoke { device, common } => devices::revoke(device, &common)?,
         },
-        Command::StoreProbe { folder } => return probe(&folder),
+        Command::StoreProbe {
+            folder,
+            receipts_max,
+            events_max,
+        } => {
+            return probe(
+                &folder,
+                Capacity {
+                    receipts_max,
+                    events_max,
+                },
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -157,12 +178,7 @@ fn serve(path: &Path, check_only: bool) -> Result<(), ServerError> {
     run::run(config)
 }
 
-fn probe(folder: &Path) -> Result<ExitCode, ServerError> {
-    // The rings are kept in the store itself; these are for a new one, which this is not.
-    let capacity = Capacity {
-        receipts_max: 1,
-        events_max: 1,
-    };
+fn probe(folder: &Path, capacity: Capacity) -> Result<ExitCode, ServerError> {
     match SledStore::open(folder, capacity, 64) {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(StoreError::Busy(_)) => Ok(ExitCode::from(u8::try_from(PROBE_BUSY).unwrap_or(1))),

@@ -51,14 +51,24 @@ impl Opened {
             receipts_max: config.receipts_max,
             events_max: config.events_max,
         };
+        let roster = Roster::open(&folder.join("roster.jsonl"))?;
+        let enrolled = roster.writes()?.len();
+        let existed = engine_folder.exists();
         let open = || SledStore::open(&engine_folder, capacity, config.cache_mib);
-
-        let unclean = running.exists() && engine_folder.exists();
-        let tried = match probe.filter(|_| unclean) {
-            Some(program) => probe_store(program, &engine_folder).and_then(|()| open()),
-            None => open(),
+        let try_open = || {
+            if let Some(program) = probe.filter(|_| existed && running.exists()) {
+                probe_store(program, &engine_folder, capacity)?;
+            }
+            let engine = open()?;
+            // sled takes a log that was cut short or zeroed for a new one.
+            if existed && enrolled > 0 && engine.devices()?.is_empty() {
+                return Err(StoreError::Damaged(
+                    "it is empty, and devices were enrolled".into(),
+                ));
+            }
+            Ok(engine)
         };
-        let (engine, damaged) = match tried {
+        let (engine, damaged) = match try_open() {
             Ok(engine) => (engine, None),
             Err(error @ StoreError::Damaged(_)) => {
                 let aside = move_aside(&engine_folder)?;
@@ -70,7 +80,6 @@ impl Opened {
         sync_folder_of(&engine_folder.join("db"))
             .and_then(|()| sync_folder_of(&running))
             .map_err(|source| failed("sync the folder of", &running, source))?;
-        let roster = Roster::open(&folder.join("roster.jsonl"))?;
         let opened = Self {
             engine,
             roster: Mutex::new(roster),
@@ -150,10 +159,11 @@ impl Store for Opened {
 }
 
 /// Opens the engine in a child, whose panic does not end us.
-fn probe_store(program: &Path, folder: &Path) -> Result<(), StoreError> {
+fn probe_store(program: &Path, folder: &Path, capacity: Capacity) -> Result<(), StoreError> {
     let output = Command::new(program)
         .arg("store-probe")
         .arg(folder)
+        .args([capacity.receipts_max, capacity.events_max].map(|max| max.to_string()))
         .stdin(Stdio::null())
         .output()
         .map_err(|source| failed("run", program, source))?;

@@ -8,5 +8,11 @@
 
 mod common;
 
+mod bad_usage;
+mod certificates_change;
+mod device_is_revoked;
+mod limits_hold;
 mod serves_the_tree;
+mod store_survives;
 mod takes_reports;
+mod timestamp_is_renewed;

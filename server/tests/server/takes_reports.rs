@@ -60,7 +60,7 @@ fn reports_are_taken_and_shown() {
 #[test]
 fn bad_reports_are_refused_with_the_place() {
     let mut world = World::new();
-    world.extra = "[limits]\nbody_len_max = 2048\n".into();
+    world.limits = "body_len_max = 2048".into();
     let device = world.enroll("pump-1");
     let other = world.enroll("pump-2");
     let server = world.start();
@@ -128,7 +128,7 @@ fn chunks() -> Vec<u8> {
 #[test]
 fn too_many_requests_are_told_when_to_come_again() {
     let mut world = World::new();
-    world.extra = "[limits]\nrequests_burst = 3\nrequests_per_minute = 6\n".into();
+    world.limits = "requests_burst = 3\nrequests_per_minute = 6".into();
     let (hasty, calm) = (world.enroll("pump-1"), world.enroll("pump-2"));
     let server = world.start();
     let client = hasty.client(&server);
@@ -177,11 +177,10 @@ fn strangers_are_refused() {
     assert!(refused.is_err(), "{refused:?}");
 
     // From our authority, but enrolled somewhere else: another store.
-    let mut sibling = World::new();
+    let sibling = World::new();
     for name in ["ca.pem", "ca.key"] {
         std::fs::copy(world.path(name), sibling.path(name)).unwrap();
     }
-    sibling.extra.clear();
     let unknown = sibling.enroll("pump-9");
     let refused = unknown.client(&server).get("/device/v1/self");
     assert_eq!(

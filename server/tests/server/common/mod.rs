@@ -28,8 +28,11 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_ampoule-server");
 pub struct World {
     folder: tempfile::TempDir,
     pub tree: Tree,
-    /// Lines for the end of `server.toml`; begin with a section.
-    pub extra: String,
+    /// More lines for a section of `server.toml`.
+    pub devices: String,
+    pub timestamp: String,
+    pub store: String,
+    pub limits: String,
 }
 
 impl World {
@@ -43,10 +46,14 @@ impl World {
             tree.timestamp_key_pem(),
         )
         .unwrap();
+        let (devices, timestamp, store, limits) = Default::default();
         Self {
             folder,
             tree,
-            extra: String::new(),
+            devices,
+            timestamp,
+            store,
+            limits,
         }
     }
 
@@ -55,33 +62,36 @@ impl World {
     }
 
     pub fn config(&self) -> PathBuf {
-        let path = self.path("server.toml");
-        let devices = r#"[devices]
+        let Self {
+            devices,
+            timestamp,
+            store,
+            limits,
+            ..
+        } = self;
+        let config = format!(
+            r#"[devices]
 listen = "127.0.0.1:0"
 certificate = "server.pem"
 key = "server.key"
 client_ca = "ca.pem"
-"#;
-        let rest = r#"[admin]
+{devices}
+[admin]
 socket = "admin.sock"
 [tree]
 path = "published"
+[timestamp]
+key = "timestamp.key"
+{timestamp}
 [store]
 path = "state"
-"#;
-        let timestamp = "[timestamp]\nkey = \"timestamp.key\"\n";
-        let mut parts = vec![devices.to_string(), rest.to_string()];
-        if !self.extra.contains("[timestamp]") {
-            parts.push(timestamp.to_string());
-        }
-        // Members for [devices] come first in `extra`, before any section.
-        let (more_devices, sections) = match self.extra.find('[') {
-            Some(at) => self.extra.split_at(at),
-            None => (self.extra.as_str(), ""),
-        };
-        parts[0].push_str(more_devices);
-        parts.push(sections.to_string());
-        std::fs::write(&path, parts.concat()).unwrap();
+{store}
+[limits]
+{limits}
+"#
+        );
+        let path = self.path("server.toml");
+        std::fs::write(&path, config).unwrap();
         path
     }
 

@@ -97,10 +97,6 @@ impl Tree {
         self.write_rest();
     }
 
-    pub fn snapshot_version(&self) -> MetaVersion {
-        self.snapshot.common.version
-    }
-
     /// The tree as it would be with an older snapshot: a signed one, replayed.
     pub fn replay(&mut self, version: u64) {
         let name = format!("{version}.snapshot.json");

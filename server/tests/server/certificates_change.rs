@@ -1,0 +1,91 @@
+//! Certificates are replaced while devices are connected: nobody is cut, new connections see the
+//! new ones, and bad new ones change nothing.
+
+use std::fs;
+
+use crate::common::{Server, World, run, text, until};
+
+const SELF: &str = "/device/v1/self";
+
+fn served(world: &World, server: &Server, device: &crate::common::Device) -> Vec<u8> {
+    let _ = world;
+    let mut connection = device.client(server).connect().unwrap();
+    assert_eq!(connection.ask("GET", SELF, &[], b"").unwrap().status, 200);
+    connection.stream.conn.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[test]
+fn new_certificates_are_taken_and_bad_ones_are_not() {
+    let world = World::new();
+    let device = world.enroll("pump-1");
+    let server = world.start();
+    let client = device.client(&server);
+    let before = served(&world, &server, &device);
+    let mut open = client.connect().unwrap();
+    assert_eq!(open.ask("GET", SELF, &[], b"").unwrap().status, 200);
+
+    // Half of a pair: the old pair stays in use.
+    let key = fs::read(world.path("server.key")).unwrap();
+    fs::write(world.path("server.key"), "nonsense").unwrap();
+    server.signal("HUP");
+    assert_eq!(open.ask("GET", SELF, &[], b"").unwrap().status, 200);
+    assert_eq!(served(&world, &server, &device), before);
+    fs::write(world.path("server.key"), key).unwrap();
+
+    // A new server certificate of the same authority, seen without a signal.
+    let elsewhere = tempfile::tempdir().unwrap();
+    renew(&world, elsewhere.path());
+    until("the new certificate is served", || {
+        served(&world, &server, &device) != before
+    });
+    assert_eq!(
+        open.ask("GET", SELF, &[], b"").unwrap().status,
+        200,
+        "open ones are not dropped"
+    );
+    let said = server.stop();
+    assert!(
+        said.contains("new certificates are bad, the old ones stay"),
+        "{said}"
+    );
+    assert!(said.contains("certificates loaded anew"), "{said}");
+}
+
+/// The authority's key signs another server certificate.
+fn renew(world: &World, folder: &std::path::Path) {
+    let output = run(&["dev-ca", "--dir", text(folder)]);
+    assert!(output.status.success());
+    // The new authority is trusted beside the old: devices keep theirs, the client takes the old.
+    let key = rcgen::KeyPair::from_pem(&fs::read_to_string(world.path("ca.key")).unwrap()).unwrap();
+    let ca = fs::read_to_string(world.path("ca.pem")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&ca, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["localhost".to_string()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    fs::write(world.path("server.key"), key.serialize_pem()).unwrap();
+    fs::write(world.path("server.pem"), certificate.pem()).unwrap();
+}
+
+#[test]
+fn an_authority_that_is_trusted_no_more_ends_resumption_too() {
+    let world = World::new();
+    let device = world.enroll("pump-1");
+    let server = world.start();
+    let client = device.client(&server);
+    let mut first = client.connect().unwrap();
+    assert_eq!(first.ask("GET", SELF, &[], b"").unwrap().status, 200);
+    let mut again = client.connect().unwrap();
+    assert_eq!(again.ask("GET", SELF, &[], b"").unwrap().status, 200);
+    assert!(again.is_resumed());
+
+    let other = World::new();
+    fs::copy(other.path("ca.pem"), world.path("ca.pem")).unwrap();
+    until("the old authority is out", || {
+        client
+            .connect()
+            .unwrap()
+            .ask("GET", SELF, &[], b"")
+            .is_err()
+    });
+    server.stop();
+}
