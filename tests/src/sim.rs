@@ -244,6 +244,17 @@ impl RepositorySimulator {
         role.delegations.get_or_insert_with(Delegations::new)
     }
 
+    /// Lets every role expire at `expires`; for peers, which live by the real clock.
+    pub fn expire_at(&mut self, expires: UtcTime) {
+        self.root.expires = expires;
+        self.timestamp.expires = expires;
+        self.snapshot.expires = expires;
+        self.targets.expires = expires;
+        for role in self.delegated.values_mut() {
+            role.expires = expires;
+        }
+    }
+
     /// Lets root trust exactly `keys` for `role`, and lets them sign it.
     pub fn set_keys(&mut self, role: RoleType, keys: &[TestKey], threshold: u64) {
         authorise(&mut self.root, role, keys, threshold);
