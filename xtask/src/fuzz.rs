@@ -1,18 +1,18 @@
-//! A smoke run of the fuzz targets: each parser meets libFuzzer for some seconds.
+//! `cargo xtask fuzz`: each parser meets libFuzzer for some seconds. A part of `cargo xtask test`.
 //!
 //! The targets are built directly with the compiler's coverage instrumentation, as cargo-fuzz
 //! would, which saves building cargo-fuzz on each machine. No address sanitizer: our code has no
 //! `unsafe`, and the run is after panics, hangs and memory that grows. To hunt for longer,
 //! `cargo fuzz run NAME` works in `fuzz/` as usual.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
-/// How long each target runs.
-const SECONDS: &str = "4";
+/// How long each target runs in a smoke run.
+const SMOKE_SECS: u32 = 4;
 
 /// Stops a target that asks for more, as an endless-data attack would want it to.
 const MEMORY_MIB: &str = "1024";
@@ -26,9 +26,37 @@ const INSTRUMENT: &str = "--cfg fuzzing -Cdebug-assertions=on -Coverflow-checks=
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Builds every target and runs each for [`SECONDS`]. A machine without a nightly toolchain may
-/// only leave this out when it is offline.
+const HELP: &str = "\
+cargo xtask fuzz [SECONDS]
+
+Builds the fuzz targets on the nightly toolchain and runs each for SECONDS (4 where not given).";
+
+/// Runs the task.
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    match arguments {
+        [] => smoke(false),
+        [word] if word == "--help" || word == "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [word] => match word.parse() {
+            Ok(seconds) => hunt(seconds, false),
+            Err(_) => Err(Fault::usage(format!(
+                "\"{word}\" is not a number of seconds"
+            ))),
+        },
+        _ => Err(Fault::usage("fuzz takes one number of seconds")),
+    }
+}
+
+/// Runs every target for [`SMOKE_SECS`].
 pub(crate) fn smoke(offline: bool) -> Outcome {
+    hunt(SMOKE_SECS, offline)
+}
+
+/// Builds every target and runs each for some seconds. A machine without a nightly toolchain may
+/// only leave this out when it is offline.
+fn hunt(seconds: u32, offline: bool) -> Outcome {
     let Some(host) = nightly_host() else {
         if offline {
             println!("left out: the fuzz targets (no nightly toolchain)");
@@ -39,7 +67,7 @@ pub(crate) fn smoke(offline: bool) -> Outcome {
     };
     let built = build(&host, offline)?;
     for name in targets()? {
-        smoke_one(&built.join(&name), &name)?;
+        hunt_one(&built.join(&name), &name, seconds)?;
     }
     Ok(())
 }
@@ -68,14 +96,14 @@ fn build(host: &str, offline: bool) -> Outcome<PathBuf> {
     Ok(folder.join(host).join("release"))
 }
 
-fn smoke_one(program: &std::path::Path, name: &str) -> Outcome {
+fn hunt_one(program: &Path, name: &str, seconds: u32) -> Outcome {
     let scratch = workspace::target().join("fuzz/corpus").join(name);
     std::fs::create_dir_all(&scratch)
         .map_err(|e| Fault::new(format!("cannot make \"{}\"", scratch.display())).because(e))?;
     let mut fuzzer = Command::new(program);
     fuzzer.current_dir(workspace::root());
     fuzzer
-        .arg(format!("-max_total_time={SECONDS}"))
+        .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-rss_limit_mb={MEMORY_MIB}"));
     fuzzer.arg(format!("-timeout={ONE_INPUT}"));
     fuzzer.arg(format!("-artifact_prefix={}/", scratch.display()));

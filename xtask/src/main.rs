@@ -29,6 +29,7 @@ cargo xtask TASK
 tasks:
   demo   [--old FILE --new FILE] [--dir DIR]   one device's first updates and three attacks, for real
   test   [--offline]                           set up and run every test
+  fuzz   [SECONDS]                             run the fuzz targets for a while
   bench  [verify|install|serve|size]...  measure, beside the peers where there are some
   size                                         crates, bytes and peak memory of the agent
   tidy                                         formatting, file lengths, words, stubs, machine paths
@@ -53,6 +54,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
     match task.as_str() {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
+        "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "size" => size::run(rest),
         "tidy" => tidy::run(rest),

@@ -143,10 +143,15 @@ pub(crate) fn has(program: &str) -> bool {
     })
 }
 
-/// The command as a person would type it, with paths below the current folder made short.
+/// The command as a person would type it: the program by its name, paths below the current folder
+/// made short.
 pub(crate) fn spelled(command: &Command) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    let mut words = vec![word(command.get_program(), &here)];
+    let program = Path::new(command.get_program());
+    let mut words = vec![word(
+        program.file_name().unwrap_or(command.get_program()),
+        &here,
+    )];
     words.extend(command.get_args().map(|argument| word(argument, &here)));
     words.join(" ")
 }

@@ -60,7 +60,7 @@ pub(crate) fn once(len: u64) -> Outcome<Installed> {
     super::setup_packages()?;
     let programs = ["ampoule-server", "ampoule-signer", "ampoule-agent"];
     let room = super::room("install", &programs)?;
-    let image = room.write("sources/image", super::noise(len))?;
+    let image = room.write("sources/image.img", super::noise(len))?;
     signer::ceremony(&room)?;
     let plan = Plan {
         version: "1.0.0",

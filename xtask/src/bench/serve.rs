@@ -128,7 +128,7 @@ fn make_tree(room: &Room) -> Outcome<Paths> {
         "making a published tree with an image of {}",
         table::bytes(super::IMAGE_LEN)
     );
-    let image = room.write("sources/image", super::noise(super::IMAGE_LEN))?;
+    let image = room.write("sources/image.img", super::noise(super::IMAGE_LEN))?;
     signer::ceremony(room)?;
     let plan = Plan {
         version: "1.0.0",
@@ -140,8 +140,8 @@ fn make_tree(room: &Room) -> Outcome<Paths> {
     signer::release(room, &plan)?;
     server::make_ca(room)?;
     // One device stands for many here: its own bounds are lifted.
-    let more = "threads = 1\n\n[limits]\nrequests_per_minute = 4000000000\n\
-                requests_burst = 4000000000\nconnections_per_device_max = 4096\n";
+    let more = "threads = 1\n\n[limits]\nrequests_per_minute = 1000000\n\
+                requests_burst = 1000000\nconnections_per_device_max = 4096\n";
     let settings = Settings {
         tree: signer::TREE,
         timestamp_key: None,

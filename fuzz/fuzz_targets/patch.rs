@@ -1,0 +1,37 @@
+//! Any bytes as a patch: an error or the image that its header promises, in any pieces.
+//!
+//! The first byte says how long the pieces are that the patch comes in.
+#![no_main]
+
+use ampoule_delta::{Accept, Patcher};
+use libfuzzer_sys::fuzz_target;
+
+/// What a device would hold at most of an image that a fuzzer invents.
+const NEW_LEN_MAX: usize = 4 << 20;
+
+struct Bounded(Vec<u8>);
+
+impl ampoule_delta::NewImage for Bounded {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ampoule_delta::ImageError> {
+        if self.0.len() + bytes.len() > NEW_LEN_MAX {
+            return Err(ampoule_delta::ImageError::new("too long for a fuzzer"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((step, patch)) = input.split_first() else { return };
+    let old = b"the quick brown fox jumps over the lazy dog".repeat(50);
+    let mut new = Bounded(Vec::new());
+    let mut patcher = Patcher::new(Accept::default());
+    for piece in patch.chunks(usize::from(*step).max(1)) {
+        if patcher.push(piece, &mut &old[..], &mut new).is_err() {
+            return;
+        }
+    }
+    if let Ok(header) = patcher.finish() {
+        assert_eq!(header.new_len, new.0.len() as u64);
+    }
+});
