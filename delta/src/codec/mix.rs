@@ -18,6 +18,9 @@ const SQUASH: [u16; 65] = [
     65_374, 65_410, 65_438, 65_459, 65_476, 65_489, 65_500, 65_508, 65_514,
 ];
 
+/// Spreads the bits of a symbol over the counters.
+const NODE: u32 = 0x9e37_79b1;
+
 /// Stretched probabilities stay within this.
 const STRETCH_MAX: i32 = 2047;
 
@@ -55,20 +58,21 @@ pub(crate) struct Mixer<const N: usize> {
     /// For each context 2^`bits` counters: 22 bits of chance of a one, 10 bits of how often seen.
     counters: Vec<u32>,
     bits: u32,
+    /// How steady a counter becomes: the higher, the slower it forgets.
+    seen_max: u32,
     weights: Vec<[i32; N]>,
 }
 
 impl<const N: usize> Mixer<N> {
-    /// How steady a counter becomes.
-    const SEEN_MAX: u32 = 127;
     /// How quickly weights move.
     const RATE: i32 = 6;
 
     /// A mixer with 2^`bits` counters for each context, and `sets` sets of weights.
-    pub(crate) fn new(bits: u32, sets: usize) -> Self {
+    pub(crate) fn new(bits: u32, sets: usize, seen_max: u32) -> Self {
         Self {
             counters: vec![1 << 31; N << bits],
             bits,
+            seen_max,
             weights: vec![[(1 << 16) / (N as i32).min(4); N]; sets],
         }
     }
@@ -90,7 +94,7 @@ impl<const N: usize> Mixer<N> {
         let weights = &mut self.weights[set];
         let mut sum = 0i64;
         for index in 0..N {
-            let hash = contexts[index].wrapping_add(node.wrapping_mul(0x9e37_79b1));
+            let hash = contexts[index].wrapping_add(node.wrapping_mul(NODE));
             let place = (hash ^ hash >> 15).wrapping_mul(0x85eb_ca6b) >> (32 - self.bits);
             places[index] = index << self.bits | place as usize;
             opinions[index] = i32::from(stretch.0[(self.counters[places[index]] >> 20) as usize]);
@@ -106,10 +110,16 @@ impl<const N: usize> Mixer<N> {
             let (chance, seen) = ((*counter >> 10) as i32, *counter & 1023);
             let target = if bit == 1 { (1 << 22) - 1 } else { 0 };
             let moved = chance + (target - chance) * 2 / (2 * seen as i32 + 3);
-            *counter = (moved as u32) << 10 | (seen + 1).min(Self::SEEN_MAX);
+            *counter = (moved as u32) << 10 | (seen + 1).min(self.seen_max);
         }
         bit
     }
+}
+
+/// A context that is the same for every bit of a symbol.
+#[inline]
+pub(crate) fn unnamed(context: u32, node: u32) -> u32 {
+    context.wrapping_sub(node.wrapping_mul(NODE))
 }
 
 /// Mixes two numbers into one that names a context.

@@ -9,11 +9,11 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::mix::{Mixer, Stretch, hash};
+use super::mix::{Mixer, Stretch, hash, unnamed};
 use super::range::{Bits, Prob};
 
 /// Memory of a model, tables and history included.
-pub(crate) const MEMORY: u64 = 8 << 20;
+pub(crate) const MEMORY: u64 = 11 << 20;
 
 /// Agreeing bytes after which runs are coded instead of bytes.
 const CALM: u32 = 32;
@@ -27,7 +27,7 @@ pub(crate) struct Model {
     runs: [Prob; 32],
     agree: Mixer<6>,
     by: Mixer<6>,
-    literal: Mixer<8>,
+    literal: Mixer<9>,
     /// Which of the last copied bytes agreed: the latest is the lowest bit.
     agreed: u32,
     /// Bytes since the last that did not.
@@ -46,9 +46,9 @@ impl Model {
         Self {
             stretch: Stretch::new(),
             runs: [Prob::new(); 32],
-            agree: Mixer::new(16, 256 * 4),
-            by: Mixer::new(16, 256),
-            literal: Mixer::new(17, 2048 * 3),
+            agree: Mixer::new(16, 128, 20),
+            by: Mixer::new(17, 128, 20),
+            literal: Mixer::new(17, 256 * 3, 80),
             agreed: 0,
             since: 0,
             period: 0,
@@ -81,7 +81,10 @@ impl Model {
                     known.copy_from_slice(same);
                     self.since = self.since.saturating_add((end - done) as u32);
                     self.agreed = u32::MAX;
-                    self.remember(known);
+                    for byte in &*known {
+                        self.recent = self.recent << 8 | u64::from(*byte);
+                        self.history.push(*byte, self.recent);
+                    }
                     done = end;
                     continue;
                 }
@@ -96,13 +99,8 @@ impl Model {
                 bytes[done],
             );
             self.recent = self.recent << 8 | u64::from(bytes[done]);
+            self.history.push(bytes[done], self.recent);
             done += 1;
-        }
-    }
-
-    fn remember(&mut self, bytes: &[u8]) {
-        for byte in &bytes[bytes.len().saturating_sub(8)..] {
-            self.recent = self.recent << 8 | u64::from(*byte);
         }
     }
 
@@ -189,7 +187,7 @@ impl Model {
     fn new_byte(&mut self, bits: &mut impl Bits, hint: u32, hint_hits: u32, known: u8) -> u8 {
         let (recent, high) = (self.recent as u32, (self.recent >> 32) as u32);
         let expected = self.history.expected();
-        let contexts = [
+        let mut contexts = [
             hash(0, 0),
             hash(1 << 28, recent & 0xff),
             hash(2 << 28, recent & 0xffff),
@@ -197,21 +195,19 @@ impl Model {
             hash(4 << 28, recent),
             hash(hash(5 << 28, recent), high & 0xffff),
             hash(6 << 28 | hint_hits, hint << 8 | recent & 0xff),
-            hash(
-                7 << 28,
-                expected.map_or(0, |(byte, len)| 1 + (u32::from(byte) << 5 | len)),
-            ),
+            0,
+            0,
         ];
         let mut node = 1u32;
         for shift in (0..8).rev() {
-            // Whether the earlier place still agrees with what is known of this byte.
-            let agrees = match expected {
-                Some((byte, _)) if (u32::from(byte) | 256) >> (shift + 1) == node => {
-                    1 + (u32::from(byte) >> shift & 1)
-                }
-                _ => 0,
-            };
-            let set = (agrees * 2048 + (hint_hits << 8) + node) as usize;
+            // Whether the earlier place, and the hint, still agree with what is known of this byte.
+            let (agrees, len) = expected.map_or((0, 0), |(byte, len)| {
+                (likely(byte.into(), node, shift), len)
+            });
+            let hinted = likely(hint, node, shift);
+            contexts[7] = unnamed(hash(7 << 28, agrees << 5 | len), node);
+            contexts[8] = unnamed(hash(8 << 28, hinted << 3 | hint_hits), node);
+            let set = (agrees * 256 + node) as usize;
             let bit = u32::from(known) >> shift & 1;
             let bit = self
                 .literal
@@ -219,6 +215,16 @@ impl Model {
             node = node << 1 | bit;
         }
         node as u8
+    }
+}
+
+/// What `byte` says of the next bit, when it agrees with the bits known so far: 1 or 2, else 0.
+#[inline]
+fn likely(byte: u32, node: u32, shift: u32) -> u32 {
+    if (byte | 256) >> (shift + 1) == node {
+        1 + (byte >> shift & 1)
+    } else {
+        0
     }
 }
 
@@ -238,7 +244,7 @@ struct History {
 
 impl History {
     const LEN: usize = 1 << 20;
-    const HASH_BITS: u32 = 16;
+    const HASH_BITS: u32 = 17;
     /// Bytes that are hashed.
     const CONTEXT: usize = 5;
     const LEN_MAX: u32 = 31;
@@ -259,6 +265,14 @@ impl History {
         (self.len > 0).then(|| (self.bytes[self.at & (Self::LEN - 1)], self.len))
     }
 
+    /// How many bytes before the earlier place are those before this one.
+    fn agreement(&self) -> u32 {
+        let byte = |at: usize| self.bytes[at & (Self::LEN - 1)];
+        let same =
+            |back: &usize| *back <= self.at && byte(self.at - back) == byte(self.pushed - back);
+        (1..=Self::LEN_MAX as usize).take_while(same).count() as u32
+    }
+
     #[inline]
     fn push(&mut self, byte: u8, recent: u64) {
         if self.len > 0 && self.bytes[self.at & (Self::LEN - 1)] == byte {
@@ -277,9 +291,9 @@ impl History {
         if self.len == 0 {
             let place = self.after[slot] as usize;
             // A place that the ring has passed over since is gone.
-            if place > 0 && self.pushed - (place - 1) < Self::LEN {
+            if place > 0 && self.pushed - (place - 1) < Self::LEN - Self::LEN_MAX as usize {
                 self.at = place - 1;
-                self.len = 1;
+                self.len = self.agreement();
             }
         }
         self.after[slot] = self.pushed as u32 + 1;
