@@ -23,9 +23,8 @@ use crate::releases;
 use crate::toml_doc::{Document, TOML_LEN_MAX};
 use crate::workspace::Workspace;
 
-/// Memory that a patch of ours may take on a device, in bytes: the agent's whole budget is
-/// 16 MiB.
-pub const DELTA_MEMORY_MAX: u64 = 12 << 20;
+/// Memory that a patch of ours may take on a device, in bytes: the agent's whole budget.
+pub const DELTA_MEMORY_MAX: u64 = 16 << 20;
 
 /// A delta that is asked for and not there.
 #[derive(Debug, Clone)]

@@ -112,6 +112,10 @@ pub enum OperatorError {
     },
     #[error("a threshold of {threshold} cannot be met by {keys} different keys")]
     ImpossibleThreshold { threshold: u64, keys: usize },
+    #[error("there is a product \"{name}\" already")]
+    ProductExists { name: String },
+    #[error("two different keys are called \"{name}\"")]
+    HolderTaken { name: String },
     #[error("{role} would not change")]
     NoChange { role: String },
     #[error("{what} \"{text}\" is not well-formed")]
@@ -290,6 +294,8 @@ impl OperatorError {
             Self::DeltaNotMade { .. } => "delta-not-made",
             Self::ArtifactChanged { .. } => "artifact-changed",
             Self::ImpossibleThreshold { .. } => "impossible-threshold",
+            Self::ProductExists { .. } => "product-exists",
+            Self::HolderTaken { .. } => "holder-taken",
             Self::NoChange { .. } => "no-change",
             Self::BadArgument { .. } => "bad-argument",
             Self::NoTerminal => "no-terminal",
@@ -311,6 +317,7 @@ impl OperatorError {
             Self::UnknownProduct { known: names, .. } | Self::UnknownRole { known: names, .. } => {
                 Some(known(names))
             }
+            Self::HolderTaken { .. } => Some("the file's name is the holder's: rename one".into()),
             Self::NoDraft { .. } => Some("\"ampoule-signer review\" shows what is drafted".into()),
             Self::DraftInUse { .. } => {
                 Some("publish it, or throw it away with \"ampoule-signer discard\"".into())
@@ -338,6 +345,7 @@ impl OperatorError {
             | Self::DeltaNotMade { .. }
             | Self::BadSignature { .. }
             | Self::ImpossibleThreshold { .. }
+            | Self::ProductExists { .. }
             | Self::NoChange { .. }
             | Self::BadArgument { .. }
             | Self::PassphrasesDiffer

@@ -51,6 +51,7 @@ pub fn init(
         .into());
     }
     let keys = read_keys(ceremony)?;
+    require_names(&keys)?;
     let drafts = drafts(ceremony, &keys, now)?;
     durable::create_dirs(disk, &layout.holders())?;
     let _lock = Lock::of(dir)?;
@@ -83,6 +84,22 @@ pub fn init(
 fn read_keys(ceremony: &Ceremony) -> Result<BTreeMap<PathBuf, Key>, SignerError> {
     let read = |file: PathBuf| Ok((file.clone(), public::read(&file)?));
     ceremony.files().into_keys().map(read).collect()
+}
+
+/// One name means one key: in words, people are told apart by it.
+fn require_names(keys: &BTreeMap<PathBuf, Key>) -> Result<(), SignerError> {
+    let mut names: BTreeMap<String, &Key> = BTreeMap::new();
+    for (file, key) in keys {
+        let name = holder_name(file);
+        if names
+            .get(&name)
+            .is_some_and(|other| other.public() != key.public())
+        {
+            return Err(OperatorError::HolderTaken { name }.into());
+        }
+        names.insert(name, key);
+    }
+    Ok(())
 }
 
 fn settings(ceremony: &Ceremony) -> Settings {

@@ -31,6 +31,7 @@ pub mod progress;
 pub mod publish;
 pub mod release_toml;
 pub mod releases;
+pub mod renew;
 pub mod request;
 pub mod rotate;
 pub mod settings;

@@ -44,7 +44,7 @@ pub fn rotate(
     now: UtcTime,
 ) -> Result<Vec<PathBuf>, SignerError> {
     let mut workspace = Workspace::open_to_write(disk, dir)?;
-    let incoming = keep_holders(disk, &mut workspace, change)?;
+    let incoming = keep_holders(disk, &mut workspace, &change.add)?;
     let top = RoleType::ALL.into_iter().find(|kind| kind.as_str() == role);
     let mut drafts = Vec::new();
     match top {
@@ -190,7 +190,8 @@ fn retain_used(root: &mut Root) {
     root.keys.retain(|id, _| used.contains(id));
 }
 
-fn draft_root(
+/// Drafts this root as the next version.
+pub(crate) fn draft_root(
     disk: &dyn Disk,
     workspace: &mut LockedWorkspace,
     mut root: Root,
@@ -257,16 +258,17 @@ fn accepted_no_more(workspace: &Workspace, role: &RoleName, ring: &KeyRing<'_>) 
 }
 
 /// Reads the incoming keys and keeps their names.
-fn keep_holders(
+pub(crate) fn keep_holders(
     disk: &dyn Disk,
     workspace: &mut LockedWorkspace,
-    change: &Change,
+    paths: &[PathBuf],
 ) -> Result<Vec<Key>, SignerError> {
     let mut keys = Vec::new();
-    for path in &change.add {
+    for path in paths {
         let key = public::read(path)?;
         let name = holder_name(path);
         let place = workspace.layout.holders().join(format!("{name}.pub"));
+        require_free(&place, &key, &name)?;
         if let Some(public) = key.public() {
             durable::put(disk, &place, &public::to_bytes(public), Access::Shared)?;
         }
@@ -274,4 +276,15 @@ fn keep_holders(
         keys.push(key);
     }
     Ok(keys)
+}
+
+/// One name means one key: in words, people are told apart by it.
+fn require_free(place: &std::path::Path, key: &Key, name: &str) -> Result<(), SignerError> {
+    if place.exists() && public::read(place)?.public() != key.public() {
+        return Err(OperatorError::HolderTaken {
+            name: name.to_owned(),
+        }
+        .into());
+    }
+    Ok(())
 }

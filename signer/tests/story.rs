@@ -223,3 +223,65 @@ fn a_copy_of_the_tree_elsewhere_verifies_and_the_second_copy_writes_nothing() {
     let again = ground.ok(&["-w", "w", "publish", "mirror"]);
     assert!(again.contains("0 files written"), "{again}");
 }
+
+#[test]
+fn root_targets_and_products_are_renewed_as_they_are() {
+    let ground = Ground::published();
+    for (role, holders) in [
+        ("root", ["alice", "bob"]),
+        ("targets", ["bob", "carol"]),
+        ("infusion-pump", ["engineer", "safety"]),
+    ] {
+        ground.ok(&["-w", "w", "renew", role]);
+        let words = ground.ok(&["-w", "w", "review"]);
+        assert!(
+            words.contains("nothing changes but version and expiry"),
+            "{words}"
+        );
+        ground.sign_all(&holders);
+        ground.publish();
+    }
+    let verified = ground.ok(&["verify", "w/published"]);
+    for row in [
+        "| root          | 2 ",
+        "| targets       | 2 ",
+        "| infusion-pump | 2 ",
+    ] {
+        assert!(verified.contains(row), "{row}\n{verified}");
+    }
+}
+
+#[test]
+fn a_product_comes_later_and_gets_its_first_release() {
+    let ground = Ground::published();
+    ground.make_key("monitor-lead");
+    let add = [
+        "-w",
+        "w",
+        "product",
+        "monitor",
+        "--hardware",
+        "mon-1",
+        "--add",
+        "monitor-lead.pub",
+        "--threshold",
+        "1",
+    ];
+    ground.ok(&add);
+    let refused = ground.refused(1, &add);
+    assert!(
+        refused.starts_with("error: there is a product \"monitor\" already"),
+        "{refused}"
+    );
+    let toml = common::release_toml("1.0.0", 1)
+        .replace("infusion-pump", "monitor")
+        .replace("pump-mk3", "mon-1")
+        .replace("[component.delta]\nbases = \"last:3\"\n", "");
+    ground.write("release.toml", toml.as_bytes());
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    ground.sign_all(&["alice", "bob", "monitor-lead"]);
+    ground.publish();
+    let verified = ground.ok(&["verify", "w/published"]);
+    assert!(verified.contains("| monitor "), "{verified}");
+    assert!(verified.contains("8 target files"), "{verified}");
+}

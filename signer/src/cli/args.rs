@@ -68,6 +68,10 @@ pub(super) enum Command {
     Refresh(RefreshArgs),
     /// Draft a change of a role's keys or threshold
     Rotate(RotateArgs),
+    /// Draft root, targets or a product again as it is, before it expires
+    Renew(RenewArgs),
+    /// Draft the delegation to a new product
+    Product(ProductArgs),
     /// Show what a file or a tree says, believed or not
     Inspect(InspectArgs),
     /// Verify a published tree or one of its files, offline
@@ -256,6 +260,27 @@ pub(super) struct RotateArgs {
     /// Signatures needed from now on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) threshold: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RenewArgs {
+    /// root, targets or a product
+    pub(super) role: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProductArgs {
+    /// Its name, also that of its role
+    pub(super) name: String,
+    /// A hardware id that it runs on
+    #[arg(long, value_name = "ID", required = true)]
+    pub(super) hardware: Vec<String>,
+    /// The public key of one who signs its releases
+    #[arg(long = "add", value_name = "FILE", required = true)]
+    pub(super) add: Vec<PathBuf>,
+    /// Signatures that a release needs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(super) threshold: u64,
 }
 
 #[derive(Debug, Args)]

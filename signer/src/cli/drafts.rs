@@ -3,14 +3,16 @@
 use ampoule_protocol::name::{ProductName, RoleName};
 use serde_json::json;
 use std::fmt::Write;
+use std::path::PathBuf;
 
-use super::args::{AddArgs, DeltaArgs, DiscardArgs, RotateArgs};
+use super::args::{AddArgs, DeltaArgs, DiscardArgs, ProductArgs, RenewArgs, RotateArgs};
 use super::{Answer, Context};
 use crate::add;
 use crate::deltas;
 use crate::durable::{self, RealDisk};
 use crate::error::{OperatorError, SignerError};
 use crate::layout::Repository;
+use crate::renew;
 use crate::rotate::{self, Change};
 use crate::terminal::{bytes, table};
 use crate::workspace::Workspace;
@@ -164,10 +166,43 @@ pub(super) fn rotate(context: &Context, args: &RotateArgs) -> Result<Answer, Sig
         &change,
         context.now,
     )?;
+    Ok(drafted(
+        &drafts,
+        "review, then each holder signs, the old ones and the new",
+    ))
+}
+
+pub(super) fn renew(context: &Context, args: &RenewArgs) -> Result<Answer, SignerError> {
+    let draft = renew::renew(
+        &RealDisk,
+        &context.global.workspace,
+        &args.role,
+        context.now,
+    )?;
+    Ok(drafted(&[draft], "review, then each holder signs"))
+}
+
+pub(super) fn product_add(context: &Context, args: &ProductArgs) -> Result<Answer, SignerError> {
+    let product = renew::product(&args.name, &args.hardware)?;
+    let drafts = renew::add_product(
+        &RealDisk,
+        &context.global.workspace,
+        product,
+        &args.add,
+        args.threshold,
+        context.now,
+    )?;
+    Ok(drafted(
+        &drafts,
+        "the holders of targets sign, then add the first release",
+    ))
+}
+
+fn drafted(drafts: &[PathBuf], next: &str) -> Answer {
     let mut text = String::new();
-    for path in &drafts {
+    for path in drafts {
         let _ = writeln!(text, "drafted \"{}\"", path.display());
     }
-    text += "next: review, then each holder signs, the old ones and the new";
-    Ok(Answer::new(text, json!({ "requests": drafts })))
+    let _ = write!(text, "next: {next}");
+    Answer::new(text, json!({ "requests": drafts }))
 }

@@ -74,6 +74,8 @@ fn run(context: &Context, command: Command) -> Result<Answer, SignerError> {
         Command::Publish(args) => signing::publish(context, &args),
         Command::Refresh(args) => signing::refresh(context, &args),
         Command::Rotate(args) => drafts::rotate(context, &args),
+        Command::Renew(args) => drafts::renew(context, &args),
+        Command::Product(args) => drafts::product_add(context, &args),
         Command::Inspect(args) => show::inspect(context, &args),
         Command::Verify(args) => show::verify(context, &args),
     }
