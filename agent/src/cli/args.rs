@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(super) const HELP: &str = "\
 Updates this device: polls, verifies, stages, applies atomically, proves health, or goes back.
 
 usage: ampoule-agent [--config FILE] [--json] COMMAND
@@ -25,7 +25,10 @@ options:
   --help          print this
   --version       print the version
 
-exit: 0 done, 1 refused or failed, 2 wrong usage
+With one component \"boot\" prints its slot, a or b; with more a line for each.
+
+exit: 0 done (also: a restart is due, or a revert was brought to its end), 1 refused or failed,
+2 wrong usage
 ";
 
 /// A command line.
@@ -42,17 +45,17 @@ pub struct Args {
 /// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// See [`HELP`].
+    /// As its help says.
     Daemon,
-    /// See [`HELP`].
+    /// As its help says.
     Check,
-    /// See [`HELP`].
+    /// As its help says.
     Install,
-    /// See [`HELP`].
+    /// As its help says.
     Status,
-    /// See [`HELP`].
+    /// As its help says.
     History,
-    /// See [`HELP`].
+    /// As its help says.
     Boot,
     /// Prints the version.
     Version,

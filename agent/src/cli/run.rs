@@ -57,14 +57,17 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
     if json {
         return Ok(show::document(&json!({ "components": loaded }))?);
     }
+    // With one component, what a script wants is the slot and nothing else.
+    if let [choice] = loaded.as_slice() {
+        println!("{}", choice.slot);
+        return Ok(());
+    }
     for choice in loaded {
-        let trial = choice
-            .attempts_left
-            .map(|left| format!("  trial, {left} attempts left"));
-        let (component, slot, path) = (choice.component, choice.slot, choice.path.display());
         println!(
-            "{component}  slot {slot}  {path}{}",
-            trial.unwrap_or_default()
+            "{} {} {}",
+            choice.component,
+            choice.slot,
+            choice.path.display()
         );
     }
     Ok(())
@@ -131,9 +134,10 @@ fn conclude(
     let state = driver.state();
     let version = ended.and_then(|report| report.version.clone());
     let version = version.or_else(|| state.phase.plan().map(|plan| plan.version.clone()));
-    let is_good = matches!(
+    // A revert that was brought to its end is done: the device is as it was, the receipt says why.
+    let is_done = matches!(
         ended.map(|report| report.outcome),
-        None | Some(Outcome::Committed)
+        None | Some(Outcome::Committed | Outcome::Reverted)
     );
     let fault = match ended {
         Some(report) => report.fault.clone(),
@@ -154,10 +158,11 @@ fn conclude(
         let version = version
             .map(|version| format!(" {version}"))
             .unwrap_or_default();
-        println!("{result}{version}");
+        let why = fault.as_ref().map(|fault| format!(": {}", fault.text));
+        println!("{result}{version}{}", why.unwrap_or_default());
     }
     match fault {
-        Some(fault) if !is_good || result == "failed" => fail(fault, json),
+        Some(fault) if !is_done || result == "failed" => fail(fault, json),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -63,7 +63,15 @@ impl Driver {
                 }
             }
         }
-        (!acknowledged.is_empty()).then_some(Event::Acknowledged(acknowledged))
+        if acknowledged.is_empty() {
+            return None;
+        }
+        // Something ended: what runs may have changed.
+        if let Err(error) = self.send_inventory() {
+            self.watch
+                .note(&format!("the inventory was not taken: {error}"));
+        }
+        Some(Event::Acknowledged(acknowledged))
     }
 
     fn send_receipt(&mut self, bytes: &[u8]) -> Result<bool, NetError> {
