@@ -17,7 +17,6 @@
 //! ```
 
 pub mod device;
-pub mod fetch;
 pub mod http;
 pub mod random;
 pub mod sim;
