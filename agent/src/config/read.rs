@@ -55,7 +55,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let server = server(top.table("server", faults), folder, faults);
     let (poll_interval, backoff) = poll(top.table("poll", faults), faults);
     let mut limits = top.table("limits", faults);
-    let patch_memory_max = limits.number("patch_memory_max", 12 << 20, 1 << 20..=1 << 30, faults);
+    let patch_memory_max = limits.number("patch_memory_max", 16 << 20, 1 << 20..=1 << 30, faults);
     limits.finish(faults);
     top.need("component", faults);
     let components = top.tables("component", faults);
