@@ -134,7 +134,7 @@ impl Door {
             }),
             Self::Own(store) => {
                 if let Some((aside, error)) = &store.damaged {
-                    eprintln!("warning: {error}; it was moved to {aside:?}");
+                    eprintln!("warning: {error}; it was moved to \"{}\"", aside.display());
                 }
                 let told = by_hand(&store, ask)?;
                 store.close();
@@ -168,14 +168,12 @@ fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
         let written = store.commit(std::slice::from_ref(&write))?.pop();
         return Ok(written.map_or(Told::Unknown, told));
     }
-    match ask {
-        Ask::Show { device } => find(device)?.map_or(Ok(Told::Unknown), |row| details(store, row)),
-        _ => {
-            let mut devices = store.devices()?;
-            devices.sort_by(|a, b| a.device.cmp(&b.device));
-            Ok(Told::Devices { devices })
-        }
+    if let Ask::Show { device } = ask {
+        return find(device)?.map_or(Ok(Told::Unknown), |row| details(store, row));
     }
+    let mut devices = store.devices()?;
+    devices.sort_by(|a, b| a.device.cmp(&b.device));
+    Ok(Told::Devices { devices })
 }
 
 fn write_of(ask: &Ask, at: i64) -> Option<Write> {

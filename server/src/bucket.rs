@@ -34,7 +34,7 @@ impl Bucket {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + one;
         let empty_by = full_at - now;
         if empty_by > depth {
-            let wait = empty_by - depth;
+            let wait = empty_by.saturating_sub(depth);
             return Err(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
         }
         self.full_at = Some(full_at);

@@ -112,7 +112,7 @@ impl ServerError {
     }
 
     /// An unusable certificate, key or list.
-    pub fn pki(what: &'static str, path: &Path, fault: impl ToString) -> Self {
+    pub fn pki(what: &'static str, path: &Path, fault: impl std::fmt::Display) -> Self {
         Self::Pki {
             what,
             path: path.to_path_buf(),

@@ -205,22 +205,17 @@ impl Published {
             return Ok(None);
         };
         let hash = last.split_once('.').map_or("", |(hash, _)| hash);
-        Ok(Some(match Digest::parse(hash) {
-            Ok(digest) => Found::File {
-                file,
-                len,
-                etag: format!("\"{digest}\""),
-                immutable: true,
-            },
-            Err(_) => {
-                let etag = weak_name_etag(&file)?;
-                Found::File {
-                    file,
-                    len,
-                    etag,
-                    immutable: false,
-                }
-            }
+        let digest = Digest::parse(hash).ok();
+        let etag = match &digest {
+            Some(digest) => format!("\"{digest}\""),
+            None => weak_name_etag(&file)?,
+        };
+        let immutable = digest.is_some();
+        Ok(Some(Found::File {
+            file,
+            len,
+            etag,
+            immutable,
         }))
     }
 }

@@ -118,7 +118,8 @@ fn open_store(config: &Config, log: &Arc<Log>) -> Result<Stored, ServerError> {
     })?;
     if let Some((aside, error)) = &store.damaged {
         log.warn(format_args!(
-            "{error}; it was moved to {aside:?} and enrolments were restored"
+            "{error}; it was moved to \"{}\", and enrolments were restored",
+            aside.display()
         ));
     }
     let store = Arc::new(store);

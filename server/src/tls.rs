@@ -11,7 +11,6 @@
 
 mod crl;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -34,7 +33,7 @@ pub const TLS_BUFFER_LEN_MAX: usize = 64 * 1024;
 pub struct TlsState {
     /// For the handshakes.
     pub config: Arc<ServerConfig>,
-    revoked: HashSet<(Vec<u8>, Vec<u8>)>,
+    revoked: crl::Revoked,
 }
 
 impl TlsState {
@@ -56,7 +55,7 @@ impl TlsState {
         }
         let revoked = match &files.crl {
             Some(path) => crl::load(path, &authorities)?,
-            None => HashSet::new(),
+            None => crl::Revoked::new(),
         };
 
         let provider = Arc::new(aws_lc_rs::default_provider());

@@ -1,6 +1,6 @@
 //! `enroll` and `device …`: through the running server, or to the store itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::time::UtcTime;
@@ -36,32 +36,16 @@ pub(super) struct Enroll {
 impl Enroll {
     pub(super) fn run(self) -> Result<(), ServerError> {
         let config = Config::load(&self.common.config)?;
-        let (certificate, issued) = match &self.certificate {
-            Some(path) => {
-                let certificate = DeviceCertificate::read(path)?;
-                if certificate.device != self.device {
-                    let fault = format!("names device {:?}", certificate.device);
-                    return Err(ServerError::pki("device certificate", path, fault));
-                }
-                (certificate, None)
-            }
-            None => {
-                let authority = Authority::load(&config.enroll.ca, &config.enroll.ca_key)?;
-                let issued =
-                    authority.issue(&self.device, self.key, config.enroll.validity_days)?;
-                (issued.certificate.clone(), Some((authority, issued)))
-            }
+        let certificate = match &self.certificate {
+            Some(path) => self.take(path)?,
+            None => self.issue(&config)?,
         };
-        // The files come first: a device enrolled without its key would have to be enrolled again.
-        if let (Some(dir), Some((authority, issued))) = (&self.dir, &issued) {
-            write_out(dir, authority, issued)?;
-        }
         let ask = Ask::Enroll {
             device: certificate.device,
             certificate: certificate.digest,
             not_after: certificate.not_after,
         };
-        let row = expect_device(ask, &config)?;
+        let row = expect_device(&ask, &config)?;
         print(self.common.json, &row, || {
             format!(
                 "enrolled {} with certificate {}",
@@ -71,9 +55,30 @@ impl Enroll {
         });
         Ok(())
     }
+
+    /// A certificate that was issued elsewhere.
+    fn take(&self, path: &Path) -> Result<DeviceCertificate, ServerError> {
+        let certificate = DeviceCertificate::read(path)?;
+        if certificate.device != self.device {
+            let fault = format!("names device {:?}", certificate.device);
+            return Err(ServerError::pki("device certificate", path, fault));
+        }
+        Ok(certificate)
+    }
+
+    /// A new certificate. Its files come first: a device enrolled without its key would have to
+    /// be enrolled again.
+    fn issue(&self, config: &Config) -> Result<DeviceCertificate, ServerError> {
+        let authority = Authority::load(&config.enroll.ca, &config.enroll.ca_key)?;
+        let issued = authority.issue(&self.device, self.key, config.enroll.validity_days)?;
+        if let Some(dir) = &self.dir {
+            write_out(dir, &authority, &issued)?;
+        }
+        Ok(issued.certificate)
+    }
 }
 
-fn write_out(dir: &PathBuf, authority: &Authority, issued: &Issued) -> Result<(), ServerError> {
+fn write_out(dir: &Path, authority: &Authority, issued: &Issued) -> Result<(), ServerError> {
     std::fs::create_dir_all(dir).map_err(ServerError::file("create", dir))?;
     let files = [
         ("device.key", issued.key_pem.as_str(), Readers::Owner),
@@ -91,7 +96,7 @@ fn write_out(dir: &PathBuf, authority: &Authority, issued: &Issued) -> Result<()
 /// `device list`.
 pub(super) fn list(common: &Common) -> Result<(), ServerError> {
     let config = Config::load(&common.config)?;
-    let Told::Devices { devices } = ask(Ask::List, &config, "")? else {
+    let Told::Devices { devices } = ask(&Ask::List, &config, "")? else {
         return Err(ServerError::Refused("an answer to something else".into()));
     };
     print(common.json, &devices, || {
@@ -122,7 +127,7 @@ pub(super) fn list(common: &Common) -> Result<(), ServerError> {
 pub(super) fn show(device: DeviceId, common: &Common) -> Result<(), ServerError> {
     let config = Config::load(&common.config)?;
     let name = device.to_string();
-    let Told::Details(details) = ask(Ask::Show { device }, &config, &name)? else {
+    let Told::Details(details) = ask(&Ask::Show { device }, &config, &name)? else {
         return Err(ServerError::Refused("an answer to something else".into()));
     };
     print(common.json, &details, || describe(&details));
@@ -132,13 +137,13 @@ pub(super) fn show(device: DeviceId, common: &Common) -> Result<(), ServerError>
 /// `device revoke`.
 pub(super) fn revoke(device: DeviceId, common: &Common) -> Result<(), ServerError> {
     let config = Config::load(&common.config)?;
-    let row = expect_device(Ask::Revoke { device }, &config)?;
+    let row = expect_device(&Ask::Revoke { device }, &config)?;
     print(common.json, &row, || format!("revoked {}", row.device));
     Ok(())
 }
 
-fn expect_device(question: Ask, config: &Config) -> Result<DeviceRow, ServerError> {
-    let name = match &question {
+fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow, ServerError> {
+    let name = match question {
         Ask::Enroll { device, .. } | Ask::Revoke { device } | Ask::Show { device } => {
             device.to_string()
         }
@@ -150,8 +155,8 @@ fn expect_device(question: Ask, config: &Config) -> Result<DeviceRow, ServerErro
     }
 }
 
-fn ask(question: Ask, config: &Config, device: &str) -> Result<Told, ServerError> {
-    match Door::open(config)?.ask(&question)? {
+fn ask(question: &Ask, config: &Config, device: &str) -> Result<Told, ServerError> {
+    match Door::open(config)?.ask(question)? {
         Told::Unknown => Err(ServerError::UnknownDevice(device.to_string())),
         Told::Failed { what } => Err(ServerError::Refused(what)),
         told => Ok(told),
@@ -193,7 +198,7 @@ fn describe(details: &Details) -> String {
             let digest = component
                 .sha256
                 .as_ref()
-                .map_or("-".into(), |digest| digest.short());
+                .map_or("-".into(), ampoule_protocol::digest::Digest::short);
             format!("  {} {version} {digest}", component.name)
         }));
     }

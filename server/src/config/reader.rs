@@ -43,7 +43,11 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.list.len();
         let noun = if count == 1 { "fault" } else { "faults" };
-        write!(f, "configuration {:?} has {count} {noun}", self.path)?;
+        write!(
+            f,
+            "configuration \"{}\" has {count} {noun}",
+            self.path.display()
+        )?;
         self.list
             .iter()
             .try_for_each(|fault| write!(f, "; {fault}"))

@@ -31,7 +31,7 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Full(Option<Bytes>),
-    Part(Part),
+    Part(Box<Part>),
 }
 
 impl Body {
@@ -48,13 +48,13 @@ impl Body {
     /// The bytes `from..to` of a file, which must be that long.
     pub fn part(file: File, from: u64, to: u64, transfer: Transfer) -> Self {
         let file = Arc::new(file);
-        Self(Kind::Part(Part {
+        Self(Kind::Part(Box::new(Part {
             file,
             at: from,
             end: to,
             reading: None,
             transfer,
-        }))
+        })))
     }
 }
 
@@ -137,14 +137,12 @@ impl Part {
             let mut slices = [IoSliceMut::new(&mut buffer[..wanted])];
             rustix::io::preadv2(&*self.file, &mut slices, self.at, ReadWriteFlags::NOWAIT)
         };
-        match read {
-            Ok(len) => Some(self.chunk(buffer, Ok(len))),
+        let Ok(len) = read else {
             // Cold, or a file system that cannot say.
-            Err(_) => {
-                give_buffer(buffer);
-                None
-            }
-        }
+            give_buffer(buffer);
+            return None;
+        };
+        Some(self.chunk(buffer, Ok(len)))
     }
 
     fn read_later(&self) -> JoinHandle<(Vec<u8>, io::Result<usize>)> {

@@ -37,7 +37,7 @@ pub(super) fn serve<B>(
         ));
         Problem::unavailable("tree-unavailable", "the file cannot be read now", 60)
     })?;
-    match found.ok_or_else(Problem::not_found)? {
+    Ok(match found.ok_or_else(Problem::not_found)? {
         Found::Versioned(document) => document_response(&document, IMMUTABLE, request),
         Found::Timestamp(document) => document_response(&document, ASK_EACH_TIME, request),
         Found::File {
@@ -52,18 +52,19 @@ pub(super) fn serve<B>(
                 caching,
                 kind: kind_of(path),
             };
+            let transfer = || peer.transfer(device);
             respond(&head, len, request, |from, to| {
-                Body::part(file, from, to, peer.transfer(device))
+                Body::part(file, from, to, transfer())
             })
         }
-    }
+    })
 }
 
 fn document_response<B>(
     document: &Document,
     caching: &'static str,
     request: &Request<B>,
-) -> Result<Response<Body>, Problem> {
+) -> Response<Body> {
     let (bytes, etag, coding) = choose(document, request.headers());
     let head = Head {
         etag: &etag,
@@ -73,13 +74,13 @@ fn document_response<B>(
     let mut response = respond(&head, bytes.len() as u64, request, |from, to| {
         let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
         Body::full(bytes.slice(range))
-    })?;
+    });
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if let Some(coding) = coding {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
     }
-    Ok(response)
+    response
 }
 
 /// The form to send, its ETag (each form has its own), and the name of its encoding.
@@ -115,15 +116,15 @@ fn respond<B>(
     len: u64,
     request: &Request<B>,
     body: impl FnOnce(u64, u64) -> Body,
-) -> Result<Response<Body>, Problem> {
+) -> Response<Body> {
     let asked = request.headers();
     if range::is_known(asked, head.etag) {
-        return Ok(head.response(StatusCode::NOT_MODIFIED, Body::empty(), &[]));
+        return head.response(StatusCode::NOT_MODIFIED, Body::empty(), &[]);
     }
     let (status, from, to) = match range::wanted(asked, len, head.etag) {
         Wanted::Whole => (StatusCode::OK, 0, len),
         Wanted::Part { from, to } => (StatusCode::PARTIAL_CONTENT, from, to),
-        Wanted::Outside => return Ok(outside(len)),
+        Wanted::Outside => return outside(len),
     };
     let mut more = vec![
         (CONTENT_LENGTH, HeaderValue::from(to - from)),
@@ -141,7 +142,7 @@ fn respond<B>(
     } else {
         body(from, to)
     };
-    Ok(head.response(status, body, &more))
+    head.response(status, body, &more)
 }
 
 impl Head<'_> {

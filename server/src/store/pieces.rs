@@ -38,7 +38,9 @@ pub(super) struct Header {
 fn key(kind: u8, number: u32, rest: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![kind];
     key.extend_from_slice(&number.to_be_bytes());
-    rest.iter().for_each(|part| key.extend_from_slice(part));
+    for part in rest {
+        key.extend_from_slice(part);
+    }
     key
 }
 

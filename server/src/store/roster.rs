@@ -114,6 +114,11 @@ impl Roster {
         self.file.sync_data()
     }
 
+    fn damaged(&self, line: usize, fault: &str) -> StoreError {
+        let path = self.path.display();
+        StoreError::Damaged(format!("line {line} of \"{path}\": {fault}"))
+    }
+
     /// The writes that bring an empty store to what the file says.
     ///
     /// # Errors
@@ -126,9 +131,8 @@ impl Roster {
         })?;
         let mut last: BTreeMap<DeviceId, Vec<Write>> = BTreeMap::new();
         for (number, text) in (1..).zip(text.lines()) {
-            let line: Line = serde_json::from_str(text).map_err(|error| {
-                StoreError::Damaged(format!("line {number} of {:?}: {error}", self.path))
-            })?;
+            let line: Line = serde_json::from_str(text)
+                .map_err(|error| self.damaged(number, &error.to_string()))?;
             let writes = last.entry(line.device.clone()).or_default();
             match (line.standing, line.certificate, line.not_after) {
                 (Standing::Enrolled, Some(certificate), Some(not_after)) => {
@@ -146,8 +150,7 @@ impl Roster {
                     });
                 }
                 (Standing::Enrolled, ..) => {
-                    let what = format!("line {number} of {:?} names no certificate", self.path);
-                    return Err(StoreError::Damaged(what));
+                    return Err(self.damaged(number, "names no certificate"));
                 }
             }
         }

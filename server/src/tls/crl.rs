@@ -14,10 +14,13 @@ use x509_parser::time::ASN1Time;
 use crate::error::ServerError;
 
 /// Issuer name (DER) and serial number of each revoked certificate.
+pub(super) type Revoked = HashSet<(Vec<u8>, Vec<u8>)>;
+
+/// Reads and checks every list of the file.
 pub(super) fn load(
     path: &Path,
     authorities: &[CertificateDer<'_>],
-) -> Result<HashSet<(Vec<u8>, Vec<u8>)>, ServerError> {
+) -> Result<Revoked, ServerError> {
     let bad = |fault: String| ServerError::pki("revocation list", path, fault);
     let lists = CertificateRevocationListDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -1,6 +1,7 @@
 //! What is typed or configured wrongly: one `error:` line, a fitting exit code, nothing half done.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{World, run, said, text};
 
@@ -94,7 +95,6 @@ fn files_that_are_there_are_left_alone() {
     ]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert_eq!(fs::read(device.dir.join("device.key")).unwrap(), key);
-    use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(device.dir.join("device.key"))
         .unwrap()
         .permissions()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ampoule_protocol::digest::Digest;
 use serde_json::Value;
 
-use crate::common::{Server, World, run, said, text};
+use crate::common::{Server, World, run, text};
 
 const RECEIPTS: &str = "/device/v1/receipts";
 const KILLS: u64 = 200;

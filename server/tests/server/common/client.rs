@@ -123,12 +123,12 @@ impl Connection {
     ) -> io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         let has_length =
             |(name, _): &(&str, &str)| *name == "content-length" || *name == "transfer-encoding";
         if method == "POST" && !headers.iter().any(has_length) {
-            head += &format!("content-length: {}\r\n", body.len());
+            head.extend(["content-length: ", &body.len().to_string(), "\r\n"]);
         }
         head += "\r\n";
         self.stream.write_all(&[head.as_bytes(), body].concat())?;
@@ -183,7 +183,7 @@ impl Connection {
 
     /// Whether the peer ends the connection; what it still sends is thrown away.
     pub fn is_cut(&mut self) -> bool {
-        let mut bytes = [0; 1 << 16];
+        let mut bytes = [0; 1 << 14];
         loop {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return true,

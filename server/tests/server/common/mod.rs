@@ -43,7 +43,7 @@ impl World {
         let tree = Tree::publish(&folder.path().join("published"));
         std::fs::write(
             folder.path().join("timestamp.key"),
-            tree.timestamp_key_pem(),
+            tree::key(2).to_pkcs8_pem().as_bytes(),
         )
         .unwrap();
         let (devices, timestamp, store, limits) = Default::default();

@@ -45,7 +45,7 @@ fn sign(payload: &impl Payload, seeds: &[u8]) -> Vec<u8> {
 
 /// Byte `n` of the image.
 pub fn image_byte(at: usize) -> u8 {
-    (at % 251) as u8
+    u8::try_from(at % 251).unwrap()
 }
 
 impl Tree {
@@ -83,10 +83,6 @@ impl Tree {
         tree.write_root(&[1]);
         tree.write_rest();
         tree
-    }
-
-    pub fn timestamp_key_pem(&self) -> String {
-        key(2).to_pkcs8_pem().to_string()
     }
 
     /// Publishes the next version of targets, snapshot and timestamp.
