@@ -1,16 +1,19 @@
 //! Boot control: which slot the next boot takes.
 //!
 //! [`FileBoot`] is the backend for slots in plain files, trees and single files: a boot file per
-//! component, replaced as one act, and [`load`], which plays the boot loader.
+//! component, replaced as one act, and [`load`], which plays the boot loader. [`world`] speaks to
+//! the boot loaders of real boards.
 
 mod file;
 mod project;
+pub mod world;
 
 use std::path::PathBuf;
 
 use ampoule_protocol::error::{Coded, Guilty};
 
 pub use file::{FileBoot, Loaded, load};
+pub use world::{World, WorldBoot, WorldError};
 
 use crate::machine::Slot;
 
@@ -46,6 +49,9 @@ pub enum BootError {
         /// The slot.
         slot: Slot,
     },
+    /// The settings of a boot loader.
+    #[error(transparent)]
+    World(#[from] WorldError),
 }
 
 impl Coded for BootError {
@@ -55,6 +61,7 @@ impl Coded for BootError {
             Self::Malformed { .. } => "boot-control-malformed",
             Self::Unknown(_) => "boot-control-unknown",
             Self::Running { .. } => "boot-control-running-slot",
+            Self::World(error) => error.code(),
         }
     }
 
@@ -62,6 +69,7 @@ impl Coded for BootError {
         match self {
             Self::Io { .. } | Self::Malformed { .. } => Guilty::Device,
             Self::Unknown(_) | Self::Running { .. } => Guilty::Ourselves,
+            Self::World(error) => error.guilty(),
         }
     }
 }
