@@ -65,19 +65,16 @@ pub fn add(
         }
         _ => None,
     };
-    let releases = before
-        .as_ref()
-        .map(|before| before.releases.as_slice())
-        .unwrap_or_default();
-    check(
-        &document,
-        &file,
-        &Known {
-            settings: &workspace.settings,
-            releases,
-        },
-        folder,
-    );
+    let (releases, ever) = match &before {
+        Some(before) => (before.releases.as_slice(), before.ever.as_slice()),
+        None => Default::default(),
+    };
+    let known = Known {
+        settings: &workspace.settings,
+        releases,
+        ever,
+    };
+    check(&document, &file, &known, folder);
     document.check()?;
     let (Some(product), Some(role), Some(before)) = (product, role, before) else {
         return Err(SignerError::Ourselves(
@@ -147,6 +144,7 @@ pub fn role_of(product: &ProductName) -> Result<RoleName, SignerError> {
 struct Before {
     targets: Targets,
     releases: Vec<Release>,
+    ever: Vec<Release>,
     /// A drafted release of the same version, which this one replaces.
     replaced: Option<Release>,
 }
@@ -169,9 +167,12 @@ impl Before {
             .iter()
             .position(|release| release.version == file.version.value && !is_published(release));
         let replaced = same.map(|at| releases.remove(at));
+        let upto = workspace.next_version(role) - 1;
+        let ever = releases::ever(&workspace.layout.published(), product, upto)?;
         Ok(Self {
             targets,
             releases,
+            ever,
             replaced,
         })
     }

@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ampoule_delta::{Accept, DiffOptions, DiffProgress};
+use ampoule_delta::{Accept, DiffError, DiffOptions, DiffProgress};
 use ampoule_protocol::digest::{Digest, Hasher};
 use ampoule_protocol::name::{ProductName, TargetPath};
-use ampoule_protocol::release::{Base, Component, DeltaRef, Release};
+use ampoule_protocol::release::{Base, Component, DeltaRef, Release, ReleaseVersion};
 use ampoule_protocol::time::UtcTime;
 
 use crate::add::{redraft, require_unsigned, role_of};
@@ -23,8 +23,8 @@ use crate::releases;
 use crate::toml_doc::{Document, TOML_LEN_MAX};
 use crate::workspace::Workspace;
 
-/// Memory that a patch of ours may take on a device, in bytes: the agent's whole budget.
-pub const DELTA_MEMORY_MAX: u64 = 16 << 20;
+/// Memory that a delta of ours may take on a device, in MiB: the agent's whole budget.
+pub const DELTA_MEMORY_MIB: u64 = 16;
 
 /// A delta that is asked for and not there.
 #[derive(Debug, Clone)]
@@ -180,6 +180,7 @@ pub fn build(
     disk: &dyn Disk,
     dir: &Path,
     product: &ProductName,
+    memory_max: u64,
     now: UtcTime,
     progress: &dyn Progress,
 ) -> Result<Vec<Built>, SignerError> {
@@ -200,20 +201,20 @@ pub fn build(
         return Ok(Vec::new());
     }
     require_unsigned(&workspace, &role)?;
+    let workshop = Workshop {
+        disk,
+        layout: &workspace.layout,
+        product,
+        version: release.version.clone(),
+        memory_max,
+        progress,
+    };
     let mut built = Vec::new();
     for want in wanted {
         let Some(component) = release.components.get_mut(want.component) else {
             continue;
         };
-        let delta = build_one(
-            disk,
-            &workspace.layout,
-            product,
-            &release.version,
-            component,
-            &want,
-            progress,
-        )?;
+        let delta = workshop.build(component, &want)?;
         built.push(Built {
             component: component.name.to_string(),
             base: want.base.version.to_string(),
@@ -235,55 +236,62 @@ pub fn build(
     Ok(built)
 }
 
-fn build_one(
-    disk: &dyn Disk,
-    layout: &Layout,
-    product: &ProductName,
-    version: &ampoule_protocol::release::ReleaseVersion,
-    component: &Component,
-    want: &Wanted,
-    progress: &dyn Progress,
-) -> Result<DeltaRef, SignerError> {
-    let old = read_blob(layout, &want.base_file, ARTIFACT_LEN_MAX)?;
-    let new = read_blob(layout, &component.artifact, ARTIFACT_LEN_MAX)?;
-    let name = format!(
-        "{product}/{}-{}-to-{version}.delta",
-        component.name, want.base.version
-    );
-    let path = TargetPath::parse(&name).map_err(|e| SignerError::Ourselves(e.to_string()))?;
-    let options = DiffOptions {
-        memory_max: DELTA_MEMORY_MAX,
-        ..DiffOptions::default()
-    };
-    let mut shown = Shown {
-        progress,
-        name: path.base_name(),
-        stage: "",
-        done: 0,
-    };
-    let patch = ampoule_delta::diff(&old, &new, &options, &mut |step| shown.step(step));
-    progress.end();
-    let patch = patch.map_err(|source| OperatorError::DeltaNotMade {
-        component: component.name.to_string(),
-        base: want.base.version.to_string(),
-        source,
-    })?;
-    let header = ampoule_delta::header(&patch)
-        .map_err(|e| SignerError::Ourselves(format!("a delta was made that does not read: {e}")))?;
-    prove(&old, &patch, component, &want.base)?;
-    let file = blob::store(
-        disk,
-        &layout.staged_targets(),
-        &path,
-        &mut patch.as_slice(),
-        None,
-    )?;
-    Ok(DeltaRef {
-        file,
-        base: want.base.clone(),
-        memory: header.memory_needed(),
-        caps: header.caps_needed.names().map(str::to_owned).collect(),
-    })
+/// Where deltas are built, and within which bounds.
+struct Workshop<'a> {
+    disk: &'a dyn Disk,
+    layout: &'a Layout,
+    product: &'a ProductName,
+    version: ReleaseVersion,
+    memory_max: u64,
+    progress: &'a dyn Progress,
+}
+
+impl Workshop<'_> {
+    fn build(&self, component: &Component, want: &Wanted) -> Result<DeltaRef, SignerError> {
+        let old = read_blob(self.layout, &want.base_file, ARTIFACT_LEN_MAX)?;
+        let new = read_blob(self.layout, &component.artifact, ARTIFACT_LEN_MAX)?;
+        let (base, version) = (&want.base.version, &self.version);
+        let name = format!(
+            "{}/{}-{base}-to-{version}.delta",
+            self.product, component.name
+        );
+        let path = TargetPath::parse(&name).map_err(|e| SignerError::Ourselves(e.to_string()))?;
+        let patch = self.diff(&old, &new, path.base_name()).map_err(|source| {
+            let (component, base) = (component.name.to_string(), base.to_string());
+            OperatorError::DeltaNotMade {
+                component,
+                base,
+                source,
+            }
+        })?;
+        let header = ampoule_delta::header(&patch).map_err(|e| {
+            SignerError::Ourselves(format!("a delta was made that does not read: {e}"))
+        })?;
+        prove(&old, &patch, component, &want.base)?;
+        let folder = self.layout.staged_targets();
+        Ok(DeltaRef {
+            file: blob::store(self.disk, &folder, &path, &mut patch.as_slice(), None)?,
+            base: want.base.clone(),
+            memory: header.memory_needed(),
+            caps: header.caps_needed.names().map(str::to_owned).collect(),
+        })
+    }
+
+    fn diff(&self, old: &[u8], new: &[u8], name: &str) -> Result<Vec<u8>, DiffError> {
+        let options = DiffOptions {
+            memory_max: self.memory_max,
+            ..DiffOptions::default()
+        };
+        let mut shown = Shown {
+            progress: self.progress,
+            name,
+            stage: "",
+            done: 0,
+        };
+        let patch = ampoule_delta::diff(old, new, &options, &mut |step| shown.step(step));
+        self.progress.end();
+        patch
+    }
 }
 
 /// Applies a delta back and compares what comes out with the signed description.

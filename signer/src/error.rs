@@ -116,6 +116,12 @@ pub enum OperatorError {
     ProductExists { name: String },
     #[error("two different keys are called \"{name}\"")]
     HolderTaken { name: String },
+    #[error(
+        "{role} would be {len} bytes long, expected at most {max}, which is what a device reads"
+    )]
+    TooLongForDevices { role: String, len: u64, max: u64 },
+    #[error("there is no release {version} of {product}")]
+    UnknownRelease { product: String, version: String },
     #[error("{role} would not change")]
     NoChange { role: String },
     #[error("{what} \"{text}\" is not well-formed")]
@@ -296,6 +302,8 @@ impl OperatorError {
             Self::ImpossibleThreshold { .. } => "impossible-threshold",
             Self::ProductExists { .. } => "product-exists",
             Self::HolderTaken { .. } => "holder-taken",
+            Self::TooLongForDevices { .. } => "too-long-for-devices",
+            Self::UnknownRelease { .. } => "unknown-release",
             Self::NoChange { .. } => "no-change",
             Self::BadArgument { .. } => "bad-argument",
             Self::NoTerminal => "no-terminal",
@@ -318,6 +326,9 @@ impl OperatorError {
                 Some(known(names))
             }
             Self::HolderTaken { .. } => Some("the file's name is the holder's: rename one".into()),
+            Self::TooLongForDevices { .. } => {
+                Some("take old releases out with \"ampoule-signer withdraw\"".into())
+            }
             Self::NoDraft { .. } => Some("\"ampoule-signer review\" shows what is drafted".into()),
             Self::DraftInUse { .. } => {
                 Some("publish it, or throw it away with \"ampoule-signer discard\"".into())
@@ -346,6 +357,7 @@ impl OperatorError {
             | Self::BadSignature { .. }
             | Self::ImpossibleThreshold { .. }
             | Self::ProductExists { .. }
+            | Self::UnknownRelease { .. }
             | Self::NoChange { .. }
             | Self::BadArgument { .. }
             | Self::PassphrasesDiffer

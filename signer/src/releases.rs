@@ -1,12 +1,17 @@
 //! The releases that a product's role lists, and the words for its targets.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ampoule_protocol::json::{Map, Value};
-use ampoule_protocol::metadata::{TargetFile, Targets};
-use ampoule_protocol::name::{ProductName, TargetPath};
+use ampoule_protocol::limits::Lengths;
+use ampoule_protocol::metadata::{Envelope, Payload, TargetFile, Targets};
+use ampoule_protocol::name::{ProductName, RoleName, TargetPath};
+use ampoule_protocol::paths;
 use ampoule_protocol::release::{CUSTOM_MEMBER, FileRef, Release, ReleaseVersion};
+use ampoule_protocol::version::MetaVersion;
 
+use crate::durable;
 use crate::error::{SignerError, TreeError};
 
 /// All releases of `product` in its role, the oldest version first.
@@ -33,6 +38,33 @@ pub fn of(product: &ProductName, targets: &Targets) -> Result<Vec<Release>, Sign
     }
     releases.sort_by(|a, b| a.version.cmp(&b.version));
     Ok(releases)
+}
+
+/// Every release that `product` ever had in the tree at `tree`, up to version `upto` of its role,
+/// withdrawn ones too: no version and no rollback index is used again.
+///
+/// The old files are read as they lie there, unverified: what they say can only forbid more.
+pub fn ever(tree: &Path, product: &ProductName, upto: u64) -> Result<Vec<Release>, SignerError> {
+    let role =
+        RoleName::parse(product.as_str()).map_err(|e| SignerError::Ourselves(e.to_string()))?;
+    let mut releases: BTreeMap<ReleaseVersion, Release> = BTreeMap::new();
+    for version in (1..=upto).filter_map(MetaVersion::new) {
+        let path = tree
+            .join(paths::METADATA_DIR)
+            .join(paths::role_file(&role, Some(version)));
+        let Some(bytes) = durable::read_if_there(&path, Lengths::DEFAULT.targets)? else {
+            continue;
+        };
+        let envelope = Envelope::parse(&bytes).map_err(TreeError::malformed(&path))?;
+        let targets =
+            Targets::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
+        releases.extend(
+            of(product, &targets)?
+                .into_iter()
+                .map(|r| (r.version.clone(), r)),
+        );
+    }
+    Ok(releases.into_values().collect())
 }
 
 /// Every file that a release names, its own target aside.

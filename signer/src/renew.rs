@@ -12,6 +12,7 @@ use crate::ceremony::role_keys;
 use crate::durable::{self, Access, Disk};
 use crate::error::{OperatorError, SignerError};
 use crate::init::delegated;
+use crate::releases;
 use crate::rotate::{draft_root, keep_holders};
 use crate::settings::Product;
 use crate::workspace::{Workspace, top_role};
@@ -98,6 +99,45 @@ pub fn add_product(
         Access::Shared,
     )?;
     Ok(drafts)
+}
+
+/// Drafts a product's role without one of its releases. What devices run stays as it is; they are
+/// not offered it any more. Its version is not used again.
+pub fn withdraw(
+    disk: &dyn Disk,
+    dir: &Path,
+    product: &str,
+    version: &str,
+    now: UtcTime,
+) -> Result<PathBuf, SignerError> {
+    let mut workspace = Workspace::open_to_write(disk, dir)?;
+    let Some(known) = workspace.settings.product(product) else {
+        let known = workspace
+            .settings
+            .products
+            .iter()
+            .map(|p| p.name.to_string())
+            .collect();
+        return Err(OperatorError::UnknownProduct {
+            name: product.to_owned(),
+            known,
+        }
+        .into());
+    };
+    let name = known.name.clone();
+    let role = role_of(&name)?;
+    require_unsigned(&workspace, &role)?;
+    let mut targets = workspace.coming_targets(&role)?;
+    let all = releases::of(&name, &targets)?;
+    let Some(gone) = all
+        .iter()
+        .find(|release| release.version.to_string() == version)
+    else {
+        let (product, version) = (product.to_owned(), version.to_owned());
+        return Err(OperatorError::UnknownRelease { product, version }.into());
+    };
+    releases::remove(&mut targets, gone);
+    redraft(disk, &mut workspace, &role, targets, now)
 }
 
 /// A product from the command line.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ampoule_protocol::json::Value;
+use ampoule_protocol::limits::Lengths;
 use ampoule_protocol::metadata::{Envelope, Listing, RoleType, Root, Targets};
 use ampoule_protocol::name::RoleName;
 
@@ -275,7 +276,16 @@ impl Workspace {
     }
 
     /// Writes a draft into `staging/`.
+    ///
+    /// # Errors
+    /// A draft longer than a device reads: nobody shall sign it.
     pub fn stage(&mut self, disk: &dyn Disk, request: Request) -> Result<PathBuf, SignerError> {
+        let len = request.envelope.to_bytes().len() as u64;
+        let max = len_max(request.kind());
+        if len > max {
+            let role = request.title();
+            return Err(OperatorError::TooLongForDevices { role, len, max }.into());
+        }
         let path = self
             .layout
             .request(request.repository, &request.role, request.version());
@@ -291,6 +301,19 @@ impl Workspace {
         );
         Ok(path)
     }
+}
+
+/// What a device reads of each kind of file, less room for the signatures to come.
+fn len_max(kind: RoleType) -> u64 {
+    const ROOM: u64 = 8192;
+    let lengths = Lengths::DEFAULT;
+    let max = match kind {
+        RoleType::Root => lengths.root,
+        RoleType::Timestamp => lengths.timestamp,
+        RoleType::Snapshot => lengths.snapshot,
+        RoleType::Targets => lengths.targets,
+    };
+    max - ROOM
 }
 
 /// One of the four top-level roles by name.

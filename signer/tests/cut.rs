@@ -264,8 +264,15 @@ fn a_cut_anywhere_in_publish_leaves_the_old_tree_or_the_new() {
     let template = template();
     add_release(&template, &RealDisk).unwrap();
     let product = ampoule_protocol::name::ProductName::parse("infusion-pump").unwrap();
-    ampoule_signer::deltas::build(&RealDisk, &template.path("w"), &product, now(), &Silent)
-        .unwrap();
+    ampoule_signer::deltas::build(
+        &RealDisk,
+        &template.path("w"),
+        &product,
+        16 << 20,
+        now(),
+        &Silent,
+    )
+    .unwrap();
     for holder in ["engineer", "safety"] {
         sign_draft(&template, &RealDisk, holder).unwrap();
     }

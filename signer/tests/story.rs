@@ -285,3 +285,35 @@ fn a_product_comes_later_and_gets_its_first_release() {
     assert!(verified.contains("| monitor "), "{verified}");
     assert!(verified.contains("8 target files"), "{verified}");
 }
+
+#[test]
+fn a_withdrawn_release_is_offered_no_more_and_its_numbers_are_not_used_again() {
+    let ground = Ground::published();
+    let refused = ground.refused(1, &["-w", "w", "withdraw", "infusion-pump", "9.9.9"]);
+    assert!(
+        refused.starts_with("error: there is no release 9.9.9 of infusion-pump"),
+        "{refused}"
+    );
+    ground.ok(&["-w", "w", "withdraw", "infusion-pump", "2.4.0"]);
+    let words = ground.ok(&["-w", "w", "review"]);
+    assert!(
+        words.contains("release 2.4.0 of infusion-pump is withdrawn"),
+        "{words}"
+    );
+    ground.sign_all(&["engineer", "safety"]);
+    ground.publish();
+    let verified = ground.ok(&["verify", "w/published"]);
+    assert!(verified.contains("0 target files"), "{verified}");
+
+    ground.build(1);
+    ground.release("2.4.0", 15);
+    let refused = ground.refused(1, &["-w", "w", "add", "release.toml"]);
+    assert!(
+        refused.contains("version 2.4.0 is not above the last, 2.4.0"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("rollback_index 15 is below 16"),
+        "{refused}"
+    );
+}

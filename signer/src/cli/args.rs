@@ -72,6 +72,8 @@ pub(super) enum Command {
     Renew(RenewArgs),
     /// Draft the delegation to a new product
     Product(ProductArgs),
+    /// Draft a product without one of its releases
+    Withdraw(WithdrawArgs),
     /// Show what a file or a tree says, believed or not
     Inspect(InspectArgs),
     /// Verify a published tree or one of its files, offline
@@ -160,6 +162,10 @@ pub(super) struct AddArgs {
 pub(super) struct DeltaArgs {
     /// The product; the only one with a draft where not given
     pub(super) product: Option<String>,
+    /// Memory that a delta may take on a device, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = crate::deltas::DELTA_MEMORY_MIB,
+        value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(super) memory_mib: u64,
 }
 
 #[derive(Debug, Args)]
@@ -266,6 +272,14 @@ pub(super) struct RotateArgs {
 pub(super) struct RenewArgs {
     /// root, targets or a product
     pub(super) role: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WithdrawArgs {
+    /// The product
+    pub(super) product: String,
+    /// The version that shall not be offered any more
+    pub(super) version: String,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,9 @@ use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::args::{AddArgs, DeltaArgs, DiscardArgs, ProductArgs, RenewArgs, RotateArgs};
+use super::args::{
+    AddArgs, DeltaArgs, DiscardArgs, ProductArgs, RenewArgs, RotateArgs, WithdrawArgs,
+};
 use super::{Answer, Context};
 use crate::add;
 use crate::deltas;
@@ -58,6 +60,7 @@ pub(super) fn delta(context: &Context, args: &DeltaArgs) -> Result<Answer, Signe
         &RealDisk,
         &context.global.workspace,
         &product,
+        args.memory_mib << 20,
         context.now,
         &context.bars,
     )?;
@@ -196,6 +199,18 @@ pub(super) fn product_add(context: &Context, args: &ProductArgs) -> Result<Answe
         &drafts,
         "the holders of targets sign, then add the first release",
     ))
+}
+
+pub(super) fn withdraw(context: &Context, args: &WithdrawArgs) -> Result<Answer, SignerError> {
+    let workspace = &context.global.workspace;
+    let draft = renew::withdraw(
+        &RealDisk,
+        workspace,
+        &args.product,
+        &args.version,
+        context.now,
+    )?;
+    Ok(drafted(&[draft], "review, then each holder signs"))
 }
 
 fn drafted(drafts: &[PathBuf], next: &str) -> Answer {

@@ -76,6 +76,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, SignerError> {
         Command::Rotate(args) => drafts::rotate(context, &args),
         Command::Renew(args) => drafts::renew(context, &args),
         Command::Product(args) => drafts::product_add(context, &args),
+        Command::Withdraw(args) => drafts::withdraw(context, &args),
         Command::Inspect(args) => show::inspect(context, &args),
         Command::Verify(args) => show::verify(context, &args),
     }

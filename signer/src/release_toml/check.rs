@@ -24,6 +24,8 @@ pub struct Known<'w> {
     pub settings: &'w Settings,
     /// Its releases, published or drafted, without the one that this file replaces.
     pub releases: &'w [Release],
+    /// All it ever had, withdrawn ones too.
+    pub ever: &'w [Release],
 }
 
 /// Notes every fault that [`ReleaseFile::read`] could not know of. Paths are relative to `folder`.
@@ -43,7 +45,7 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
         );
         document.fault(file.product.line, text);
     }
-    check_order(document, file, known.releases);
+    check_order(document, file, known);
     let mut lines = BTreeMap::new();
     for component in &file.components {
         let name = &component.name;
@@ -69,8 +71,11 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
     check_sbom(document, &file.sbom, folder);
 }
 
-fn check_order(document: &Document<'_>, file: &ReleaseFile, releases: &[Release]) {
-    let Some(last) = releases.last() else { return };
+fn check_order(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>) {
+    let all = || known.releases.iter().chain(known.ever);
+    let Some(last) = all().max_by(|a, b| a.version.cmp(&b.version)) else {
+        return;
+    };
     if file.version.value <= last.version {
         let text = format!(
             "version {} is not above the last, {}",
@@ -78,8 +83,7 @@ fn check_order(document: &Document<'_>, file: &ReleaseFile, releases: &[Release]
         );
         document.fault(file.version.line, text);
     }
-    let highest = releases
-        .iter()
+    let highest = all()
         .map(|release| release.rollback_index.0)
         .max()
         .unwrap_or(0);
