@@ -45,6 +45,7 @@ extern crate alloc;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+mod code;
 mod codec;
 mod container;
 #[cfg(feature = "diff")]

@@ -10,11 +10,13 @@ use twox_hash::XxHash3_64;
 use super::scan::Found;
 use super::unpack::Unpacked;
 use super::{DiffError, DiffOptions};
+use super::{elf, modules};
+use crate::code::{self, Mapping};
 use crate::codec::model::Model;
 use crate::codec::range::Encoder;
 use crate::codec::{frame, varint, zstd};
 use crate::header::{Caps, Header, Limits, Profile};
-use crate::plan::extents::{EXTENT, decode_cost, encode_cost};
+use crate::plan::extents::{decode_cost, encode_cost};
 use crate::plan::{Cover, Map, PIECE, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
@@ -41,15 +43,15 @@ pub(super) fn patch(
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DiffError> {
-    let maps = regions(unpacked, covers);
+    let mut maps = regions(unpacked, covers);
+    if options.caps.contains(Caps::CODE) {
+        add_modules(unpacked, &mut maps);
+    }
     let frames = frames(unpacked, &maps, options, progress);
     let header = Header {
         version: 1,
         profile: options.profile,
-        caps_needed: unpacked
-            .new_extents
-            .iter()
-            .fold(Caps::NONE, |caps, e| caps.with(e.codec.caps())),
+        caps_needed: caps_needed(&maps),
         old_len: old.len() as u64,
         new_len: new.len() as u64,
         old_digest: Sha256::digest(old).into(),
@@ -97,7 +99,7 @@ fn limits(maps: &[Map], frames: &[Vec<u8>], options: &DiffOptions) -> Limits {
             .max()
             .unwrap_or(0),
         covers_max: most(&|map| map.covers.len() as u64),
-        tables_max: most(&|map| (map.extents.old.len() + map.extents.new.len()) as u64 * EXTENT),
+        tables_max: most(&Map::tables_memory),
         encode_max,
         cache_max: 0,
     };
@@ -153,6 +155,26 @@ fn regions(unpacked: &Unpacked, covers: &[Found]) -> Vec<Map> {
     maps
 }
 
+/// Finds the executables of each region.
+fn add_modules(unpacked: &Unpacked, maps: &mut [Map]) {
+    let old_found = elf::find(&unpacked.old);
+    let mut start = 0;
+    for map in maps {
+        let region = &unpacked.new[start..start + map.len as usize];
+        map.modules = modules::find(&unpacked.old, &old_found, region, map);
+        start += region.len();
+    }
+}
+
+/// What the devices must be able to do.
+fn caps_needed(maps: &[Map]) -> Caps {
+    let extents = maps.iter().flat_map(|map| &map.extents.new);
+    let code = maps.iter().any(|map| !map.modules.is_empty());
+    extents.fold(if code { Caps::CODE } else { Caps::NONE }, |caps, e| {
+        caps.with(e.codec.caps())
+    })
+}
+
 /// Where the region that begins at `start` ends: not inside of an extent.
 fn region_end(unpacked: &Unpacked, start: usize) -> usize {
     let end = unpacked.new.len().min(start + REGION_LEN_MAX as usize);
@@ -178,10 +200,18 @@ fn frames(
         map.write(&mut bits);
         frames.push(bits.finish());
         let region = &new[start..start + map.len as usize];
+        let mapping = map.mapping();
         let mut from = 0;
         while from < map.len {
             let to = window_end(map, from);
-            frames.push(window(old, region, map, from..to, options.profile));
+            frames.push(window(
+                old,
+                region,
+                map,
+                &mapping,
+                from..to,
+                options.profile,
+            ));
             from = to;
             progress((start + from as usize) as u64);
         }
@@ -230,6 +260,7 @@ fn window(
     old: &[u8],
     region: &[u8],
     map: &Map,
+    mapping: &Mapping,
     range: core::ops::Range<u32>,
     profile: Profile,
 ) -> Vec<u8> {
@@ -238,8 +269,8 @@ fn window(
         Profile::Small => Streams::Small(Box::new(Model::new()), Encoder::new(), 0),
     };
     let mut at = range.start as usize;
-    let mut padded = Vec::new();
-    let fields = vec![0; PIECE as usize];
+    let mut guess = Vec::new();
+    let mut fields = vec![0; PIECE as usize];
     for segment in map.segments(range.start, range.end) {
         for piece in segment.pieces() {
             let size = piece.len as usize;
@@ -249,13 +280,20 @@ fn window(
             match segment {
                 Segment::Copy { cover, .. } if cover.exact => {}
                 Segment::Copy { .. } => {
-                    streams.copied(&old[from..from + size], &fields[..size], piece.old, bytes);
+                    let old = &old[from..from + size];
+                    guess.clear();
+                    guess.extend_from_slice(old);
+                    fields[..size].fill(0);
+                    let places = (piece.old, (at - size) as u64);
+                    let fields = &mut fields[..size];
+                    code::predict(&map.modules, mapping, old, places, &mut guess, fields);
+                    streams.copied(&guess, fields, piece.old, bytes);
                 }
                 Segment::Literal { .. } => {
-                    padded.clear();
-                    padded.extend(old.iter().skip(from).take(size));
-                    padded.resize(size, 0);
-                    streams.new_bytes(&padded, bytes);
+                    guess.clear();
+                    guess.extend(old.iter().skip(from).take(size));
+                    guess.resize(size, 0);
+                    streams.new_bytes(&guess, bytes);
                 }
             }
         }

@@ -6,7 +6,9 @@
 //! ```
 
 mod anchors;
+mod elf;
 mod encode;
+mod modules;
 mod scan;
 mod suffix;
 mod unpack;

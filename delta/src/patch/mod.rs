@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 
 pub use checkpoint::Checkpoint;
 
+use crate::code::Mapping;
 use crate::codec::frame;
 use crate::codec::range::Decoder;
 use crate::error::{Damage, PatchError};
@@ -57,6 +58,7 @@ pub struct Patcher {
     header: Option<Header>,
     header_bytes: Vec<u8>,
     map: Map,
+    mapping: Mapping,
     /// Where in the patch the current region's map begins.
     map_at: u64,
     /// What of the region is done.
@@ -92,6 +94,7 @@ impl Patcher {
             header: None,
             header_bytes: Vec::new(),
             map: Map::default(),
+            mapping: Mapping::default(),
             map_at: 0,
             map_done: 0,
             region_from: 0,
@@ -301,6 +304,7 @@ impl Patcher {
         if !bits.used_exactly() {
             return Err(damaged());
         }
+        self.mapping = self.map.mapping();
         self.cache.clear();
         self.map_at = frame_at;
         self.map_done = 0;
@@ -336,6 +340,7 @@ impl Patcher {
             frame_at,
             profile: header.profile,
             map: &self.map,
+            mapping: &self.mapping,
             from: self.map_done,
         };
         let len = window::apply(
@@ -355,6 +360,7 @@ impl Patcher {
             self.map_at = self.at;
             self.map_done = 0;
             self.map = Map::default();
+            self.mapping = Mapping::default();
             self.stage = if self.sink.written() == header.new_len {
                 Stage::Done
             } else {

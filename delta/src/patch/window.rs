@@ -6,6 +6,7 @@ use alloc::vec;
 use super::emit::Emitter;
 use super::old::OldView;
 use super::sink::Output;
+use crate::code::{self, Mapping};
 use crate::codec::model::Model;
 use crate::codec::range::Decoder;
 use crate::codec::varint::Reader;
@@ -19,6 +20,7 @@ pub(super) struct Place<'a> {
     pub(super) frame_at: u64,
     pub(super) profile: Profile,
     pub(super) map: &'a Map,
+    pub(super) mapping: &'a Mapping,
     /// What of the region was done before it.
     pub(super) from: u32,
 }
@@ -35,7 +37,16 @@ pub(super) fn apply(
     let mut out = Emitter::new(&place.map.extents.new, place.from, out, place.frame_at);
     let mut bytes = vec![0; PIECE as usize];
     let mut guess = vec![0; PIECE as usize];
-    let fields = vec![0; PIECE as usize];
+    let mut fields = vec![0; PIECE as usize];
+    let mut raw = vec![
+        0;
+        if place.map.modules.is_empty() {
+            0
+        } else {
+            PIECE as usize
+        }
+    ];
+    let mut at = place.from;
     for segment in place.map.segments(place.from, place.from + len) {
         for piece in segment.pieces() {
             let size = piece.len as usize;
@@ -44,8 +55,22 @@ pub(super) fn apply(
                 Segment::Copy { cover, .. } if cover.exact => old.read_at(piece.old, bytes)?,
                 Segment::Copy { .. } => {
                     old.read_at(piece.old, guess)?;
+                    let fields = &mut fields[..size];
+                    if let Some(raw) = raw.get_mut(..size) {
+                        raw.copy_from_slice(guess);
+                        fields.fill(0);
+                        let places = (piece.old, u64::from(at));
+                        code::predict(
+                            &place.map.modules,
+                            place.mapping,
+                            raw,
+                            places,
+                            guess,
+                            fields,
+                        );
+                    }
                     streams
-                        .copied(guess, &fields[..size], piece.old, bytes)
+                        .copied(guess, fields, piece.old, bytes)
                         .ok_or_else(damaged)?;
                 }
                 Segment::Literal { .. } => {
@@ -56,6 +81,7 @@ pub(super) fn apply(
                 }
             }
             out.take(bytes)?;
+            at += piece.len;
         }
     }
     if streams.at_end() && out.is_closed() {

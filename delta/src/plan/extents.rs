@@ -48,7 +48,7 @@ pub(crate) struct Extents {
 /// Different codecs in one region.
 const CODECS_MAX: u64 = 64;
 /// Bytes of memory for one extent.
-pub(crate) const EXTENT: u64 = 48;
+const EXTENT: u64 = 48;
 
 /// Memory to hold a decoded extent and to decode it.
 pub(crate) fn decode_cost(codec: Codec, len: u32, raw_len: u32) -> u64 {
@@ -68,6 +68,11 @@ pub(crate) fn encode_cost(codec: Codec, raw_len: u32) -> u64 {
 }
 
 impl Extents {
+    /// Bytes of memory they take.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.old.len() + self.new.len()) as u64 * EXTENT
+    }
+
     /// Length of the logical old image.
     pub(crate) fn logical_len(&self, old_len: u64) -> u64 {
         self.old

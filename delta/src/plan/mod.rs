@@ -13,6 +13,7 @@ mod models;
 
 use alloc::vec::Vec;
 
+use crate::code::{Mapping, Module};
 use crate::codec::range::Decoder;
 use crate::header::Limits;
 use extents::Extents;
@@ -55,6 +56,8 @@ pub(crate) struct Map {
     pub(crate) extents: Extents,
     /// In order of the new image.
     pub(crate) covers: Vec<Cover>,
+    /// Executables whose references are predicted, in order of the old image.
+    pub(crate) modules: Vec<Module>,
 }
 
 /// A piece of the new image with one origin.
@@ -153,6 +156,7 @@ impl Map {
             models.cover(bits, &previous, Some(*cover));
             previous = *cover;
         }
+        Module::write_all(&self.modules, bits);
     }
 
     /// Reads a map; `None` when it leads outside of the bounds.
@@ -182,12 +186,36 @@ impl Map {
             previous = cover;
         }
         covers.shrink_to_fit();
-        Some(Self {
+        let room = bounds.limits.tables_max.checked_sub(extents.memory())?;
+        let modules = Module::read_all(bits, room)?;
+        let map = Self {
             len,
             last,
             extents,
             covers,
-        })
+            modules,
+        };
+        (map.tables_memory() <= bounds.limits.tables_max).then_some(map)
+    }
+
+    /// Where the old image's places went: empty when nobody asks.
+    pub(crate) fn mapping(&self) -> Mapping {
+        if self.modules.is_empty() {
+            Mapping::default()
+        } else {
+            Mapping::new(&self.covers)
+        }
+    }
+
+    /// Memory of everything but the covers themselves.
+    pub(crate) fn tables_memory(&self) -> u64 {
+        let modules: u64 = self.modules.iter().map(Module::memory).sum();
+        let mapping = if self.modules.is_empty() {
+            0
+        } else {
+            self.covers.len() as u64 * Mapping::COVER
+        };
+        self.extents.memory() + modules + mapping
     }
 }
 

@@ -1,0 +1,70 @@
+//! x86-64: calls, jumps and data through the instruction pointer, all 32-bit distances.
+
+use super::{Guesses, View};
+
+/// Finds instructions by their shape alone: no decoder runs along, a wrong find costs little.
+pub(super) fn code(view: &View, guesses: &mut impl Guesses) {
+    let mut at = 0;
+    while at + 5 <= view.old.len() {
+        match operand(view, at) {
+            Some((skip, tail)) if reference(view, at + skip, tail, guesses) => at += skip + 4,
+            _ => at += 1,
+        }
+    }
+}
+
+/// Re-encodes the distance at `at`, counted from `tail` bytes after it.
+fn reference(view: &View, at: usize, tail: u64, guesses: &mut impl Guesses) -> bool {
+    let Some(distance) = view.word(at) else {
+        return false;
+    };
+    let end = at as u64 + 4 + tail;
+    let target = view
+        .from
+        .wrapping_add(end)
+        .wrapping_add_signed(i64::from(distance as i32));
+    let Some(new_target) = view.target(target) else {
+        return false;
+    };
+    let new_distance = new_target.wrapping_sub(view.to.wrapping_add(end)) as u32;
+    guesses.put(at, &new_distance.to_le_bytes(), 0);
+    true
+}
+
+/// Where the distance of an instruction at `at` stands, and what follows it.
+pub(super) fn shape(code: &[u8]) -> Option<(usize, u64)> {
+    let (first, second) = (*code.first()?, *code.get(1)?);
+    let through_ip = |modrm: u8| modrm & 0xc7 == 5;
+    match first {
+        0xe8 | 0xe9 => Some((1, 0)),
+        0x0f if second & 0xf0 == 0x80 => Some((2, 0)),
+        0x0f => {
+            let known = matches!(
+                second,
+                0x10..=0x14 | 0x16 | 0x28..=0x2a | 0x2e | 0x2f | 0x40..=0x4f | 0x54..=0x5f
+                    | 0x6e | 0x6f | 0x7e | 0x7f | 0xb0..=0xbf | 0xc6 | 0xd6 | 0xdb | 0xeb | 0xef | 0xfe
+            );
+            (known && through_ip(*code.get(2)?)).then_some((3, 0))
+        }
+        0xc5 => through_ip(*code.get(3)?).then_some((4, 0)),
+        0x03
+        | 0x0b
+        | 0x23
+        | 0x2b
+        | 0x33
+        | 0x38..=0x3b
+        | 0x63
+        | 0x84..=0x8b
+        | 0x8d
+        | 0xc1
+        | 0xf7
+        | 0xff => through_ip(second).then_some((2, 0)),
+        0x80 | 0x83 | 0xc0 | 0xc6 | 0xf6 => through_ip(second).then_some((2, 1)),
+        0x69 | 0x81 | 0xc7 => through_ip(second).then_some((2, 4)),
+        _ => None,
+    }
+}
+
+fn operand(view: &View, at: usize) -> Option<(usize, u64)> {
+    shape(&view.old[at..])
+}

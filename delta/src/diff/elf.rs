@@ -1,0 +1,251 @@
+//! Executables in an image: where they stand, their loads, and what their sections hold.
+//!
+//! Reads ELF (System V ABI, chapters 4 and 5), little-endian, executables and libraries; and plain
+//! firmware of Cortex-M controllers, which is known by its vector table. What does not hold
+//! together is passed over: a module that is missing costs bytes, nothing else.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::code::{Kind, Machine, Place, Zone};
+
+/// An executable in one image.
+#[derive(Debug, Clone)]
+pub(super) struct Executable {
+    pub(super) at: usize,
+    pub(super) len: usize,
+    pub(super) machine: Machine,
+    pub(super) loads: Vec<Place>,
+    pub(super) zones: Vec<Zone>,
+}
+
+/// Executables are looked for at multiples of this.
+const ALIGNMENT: usize = 4;
+/// More are not looked at in one image.
+const EXECUTABLES_MAX: usize = 2048;
+
+/// All executables of an image, in order.
+pub(super) fn find(image: &[u8]) -> Vec<Executable> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(next) = image[at..].iter().position(|byte| *byte == 0x7f) {
+        at += next;
+        let executable = if at % ALIGNMENT == 0 {
+            elf(&image[at..], at)
+        } else {
+            None
+        };
+        if found.len() == EXECUTABLES_MAX {
+            break;
+        }
+        at += 1;
+        if let Some(executable) = executable {
+            at = executable.at + executable.len;
+            found.push(executable);
+        }
+    }
+    if found.is_empty() {
+        found.extend(cortex_m(image));
+    }
+    found
+}
+
+/// Plain firmware: the base address is left for the caller to try.
+fn cortex_m(image: &[u8]) -> Option<Executable> {
+    let stack = word(image, 0, 4)?;
+    let reset = word(image, 4, 4)?;
+    let plausible = (0x1000_0000..0x1010_0000).contains(&stack)
+        || (0x2000_0000..0x2400_0000).contains(&stack) && stack % 4 == 0;
+    if !plausible || reset % 2 == 0 || reset >= 0x2000_0000 || image.len() > 64 << 20 {
+        return None;
+    }
+    let len = image.len() as u64;
+    Some(Executable {
+        at: 0,
+        len: image.len(),
+        machine: Machine::Thumb,
+        loads: vec![Place {
+            at: 0,
+            address: 0,
+            len,
+            memory_len: len,
+        }],
+        zones: vec![Zone {
+            at: 0,
+            len,
+            kind: Kind::Code,
+            rules: 0,
+        }],
+    })
+}
+
+/// Bases at which plain firmware may be linked, by where its reset handler stands.
+pub(super) fn cortex_m_bases(image: &[u8]) -> Vec<u64> {
+    let Some(reset) = word(image, 4, 4) else {
+        return Vec::new();
+    };
+    let mut bases: Vec<u64> = (8..=24)
+        .map(|bits| reset >> bits << bits)
+        .filter(|base| reset - base < image.len() as u64)
+        .collect();
+    bases.dedup();
+    bases
+}
+
+/// A little-endian number of `size` bytes.
+fn word(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(size)?)?;
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+    )
+}
+
+/// The table of an ELF header: where, entry size, count.
+struct Tables {
+    wide: bool,
+    segments: (usize, usize, usize),
+    sections: (usize, usize, usize),
+    names: usize,
+}
+
+fn elf(bytes: &[u8], at: usize) -> Option<Executable> {
+    let ident = bytes.get(..20)?;
+    if ident[..4] != *b"\x7fELF" || ident[5] != 1 || !matches!(word(ident, 16, 2)?, 2 | 3) {
+        return None;
+    }
+    let machine = match (word(ident, 18, 2)?, ident[4]) {
+        (62, 2) => Machine::X64,
+        (183, 2) => Machine::A64,
+        (40, 1) => Machine::A32,
+        _ => return None,
+    };
+    let tables = tables(bytes, ident[4] == 2)?;
+    let loads = loads(bytes, &tables)?;
+    let sections_end = tables.sections.0 + tables.sections.1 * tables.sections.2;
+    let loads_end = loads.iter().map(|load| load.at + load.len).max()? as usize;
+    let len = sections_end.max(loads_end).min(bytes.len());
+    let mut zones = zones(bytes, &tables, machine).unwrap_or_default();
+    zones.retain(|zone| zone.at + zone.len <= len as u64);
+    (!zones.is_empty()).then_some(Executable {
+        at,
+        len,
+        machine,
+        loads,
+        zones,
+    })
+}
+
+fn tables(bytes: &[u8], wide: bool) -> Option<Tables> {
+    let number = |at, size| word(bytes, at, size).and_then(|number| usize::try_from(number).ok());
+    let in_image = |table: (usize, usize, usize)| {
+        table.1.checked_mul(table.2)?.checked_add(table.0)?;
+        Some(table)
+    };
+    let (segments, sections, names) = if wide {
+        (
+            (number(32, 8)?, number(54, 2)?, number(56, 2)?),
+            (number(40, 8)?, number(58, 2)?, number(60, 2)?),
+            number(62, 2)?,
+        )
+    } else {
+        (
+            (number(28, 4)?, number(42, 2)?, number(44, 2)?),
+            (number(32, 4)?, number(46, 2)?, number(48, 2)?),
+            number(50, 2)?,
+        )
+    };
+    Some(Tables {
+        wide,
+        segments: in_image(segments)?,
+        sections: in_image(sections)?,
+        names,
+    })
+}
+
+fn loads(bytes: &[u8], tables: &Tables) -> Option<Vec<Place>> {
+    const LOAD: u64 = 1;
+    let (start, size, count) = tables.segments;
+    let fields = if tables.wide {
+        [8, 16, 32, 40]
+    } else {
+        [4, 8, 16, 20]
+    };
+    let width = if tables.wide { 8 } else { 4 };
+    let mut loads = Vec::new();
+    for at in (0..count).map(|index| start + index * size) {
+        if word(bytes, at, 4)? != LOAD {
+            continue;
+        }
+        let [at, address, len, memory_len] = fields.map(|field| word(bytes, at + field, width));
+        let (at, len) = (at?, len?);
+        at.checked_add(len)
+            .filter(|end| *end <= bytes.len() as u64)?;
+        loads.push(Place {
+            at,
+            address: address?,
+            len,
+            memory_len: memory_len?.max(len),
+        });
+    }
+    (!loads.is_empty() && loads.len() <= crate::code::LOADS_MAX).then_some(loads)
+}
+
+/// The sections that hold references.
+fn zones(bytes: &[u8], tables: &Tables, machine: Machine) -> Option<Vec<Zone>> {
+    const NO_BITS: u64 = 8;
+    const ALLOCATED: u64 = 2;
+    let (start, size, count) = tables.sections;
+    let section = |index: usize| {
+        let at = start + index * size;
+        let (fields, width) = if tables.wide {
+            ([8, 16, 24, 32], 8)
+        } else {
+            ([8, 12, 16, 20], 4)
+        };
+        let [flags, _, offset, len] = fields.map(|field| word(bytes, at + field, width));
+        Some((
+            word(bytes, at, 4)?,
+            word(bytes, at + 4, 4)?,
+            flags?,
+            offset?,
+            len?,
+        ))
+    };
+    let (_, _, _, names_at, _) = section(tables.names)?;
+    let mut zones = Vec::new();
+    for index in 0..count {
+        let (name_at, kind, flags, at, len) = section(index)?;
+        let name_at = usize::try_from(names_at.checked_add(name_at)?).ok()?;
+        let name = bytes.get(name_at..)?.split(|byte| *byte == 0).next()?;
+        if kind == NO_BITS || len == 0 || flags & ALLOCATED == 0 {
+            continue;
+        }
+        let executable = flags & 4 != 0;
+        let kind = match (name, machine) {
+            _ if executable => Kind::Code,
+            (b".eh_frame", _) => Kind::Relative,
+            (b".eh_frame_hdr", _) => Kind::FromStart,
+            (b".ARM.exidx", _) => Kind::Relative31,
+            (_, Machine::A32 | Machine::Thumb) => Kind::Words32,
+            (_, Machine::X64 | Machine::A64) => Kind::Words64,
+        };
+        zones.push(Zone {
+            at,
+            len,
+            kind,
+            rules: 0,
+        });
+    }
+    zones.sort_unstable_by_key(|zone| (zone.at, zone.len));
+    let mut end = 0;
+    zones.retain(|zone| {
+        let keeps = zone.at >= end && zone.at.checked_add(zone.len).is_some();
+        end = if keeps { zone.at + zone.len } else { end };
+        keeps
+    });
+    zones.truncate(crate::code::ZONES_MAX);
+    Some(zones)
+}

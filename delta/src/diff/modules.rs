@@ -1,0 +1,143 @@
+//! Which executables of the old image became which of the new one, and which rules gain in them.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::elf::{self, Executable};
+use crate::code::{self, Load, MODULES_MAX, Machine, Mapping, Module};
+use crate::plan::{Map, Segment};
+
+/// Pairs the executables of a region and keeps the rules that gain.
+///
+/// `old` is the logical old image, `region` the logical new one of `map`.
+pub(super) fn find(old: &[u8], old_found: &[Executable], region: &[u8], map: &Map) -> Vec<Module> {
+    let mut modules = paired(old_found, &elf::find(region), map);
+    if modules.is_empty() {
+        return modules;
+    }
+    let mapping = Mapping::new(&map.covers);
+    if modules[0].machine == Machine::Thumb {
+        choose_bases(old, region, map, &mapping, &mut modules[0]);
+    }
+    let gains = gains(old, region, map, &mapping, &modules);
+    for (module, gains) in modules.iter_mut().zip(gains) {
+        for (zone, gains) in module.zones.iter_mut().zip(gains) {
+            zone.rules = (0..8)
+                .filter(|rule| gains[*rule] > GAIN_MIN)
+                .fold(0, |set, rule| set | 1 << rule);
+        }
+        module.zones.retain(|zone| zone.rules != 0);
+    }
+    modules.retain(|module| !module.zones.is_empty());
+    modules
+}
+
+/// Bytes a rule must guess right more than without it: telling of it costs some.
+const GAIN_MIN: i64 = 8;
+
+/// Each new executable with the old one that most of it was copied from.
+fn paired(old: &[Executable], new: &[Executable], map: &Map) -> Vec<Module> {
+    let mut modules: Vec<Module> = Vec::new();
+    for new in new {
+        let (start, end) = (new.at as u32, (new.at + new.len) as u32);
+        let mut shares = vec![0u64; old.len()];
+        let mut changed = false;
+        for segment in map.segments(start, end) {
+            let Segment::Copy { cover, skip, len } = segment else {
+                continue;
+            };
+            changed |= !cover.exact;
+            let from = (cover.old + u64::from(skip)) as usize;
+            let first = old.partition_point(|e| e.at + e.len <= from);
+            if old
+                .get(first)
+                .is_some_and(|e| e.at <= from && e.machine == new.machine)
+            {
+                shares[first] += u64::from(len);
+            }
+        }
+        let best = (0..old.len()).max_by_key(|index| (shares[*index], usize::MAX - index));
+        let Some(best) = best.filter(|best| changed && shares[*best] * 4 > new.len as u64) else {
+            continue;
+        };
+        let old = &old[best];
+        let loads = old.loads.iter().zip(&new.loads);
+        modules.push(Module {
+            machine: new.machine,
+            old_at: old.at as u64,
+            old_len: old.len as u64,
+            new_at: new.at as u64,
+            new_len: new.len as u64,
+            loads: loads
+                .map(|(old, new)| Load {
+                    old: *old,
+                    new: *new,
+                })
+                .collect(),
+            zones: old.zones.clone(),
+        });
+    }
+    // Covers find their module by the old image: each old one counts once.
+    modules.sort_by_key(|module| (module.old_at, module.new_at));
+    modules.dedup_by_key(|module| module.old_at);
+    modules.truncate(MODULES_MAX);
+    modules
+}
+
+fn gains(
+    old: &[u8],
+    region: &[u8],
+    map: &Map,
+    mapping: &Mapping,
+    modules: &[Module],
+) -> Vec<code::Gains> {
+    let mut gains: Vec<code::Gains> = modules
+        .iter()
+        .map(|module| vec![[0; 8]; module.zones.len()])
+        .collect();
+    let mut at = 0;
+    for segment in map.segments(0, map.len) {
+        for piece in segment.pieces() {
+            let size = piece.len as usize;
+            if matches!(segment, Segment::Copy { cover, .. } if !cover.exact) {
+                let from = piece.old as usize;
+                code::learn(
+                    modules,
+                    mapping,
+                    &old[from..from + size],
+                    (piece.old, at as u64),
+                    &region[at..at + size],
+                    &mut gains,
+                );
+            }
+            at += size;
+        }
+    }
+    gains
+}
+
+/// Plain firmware does not say where it is linked: the base that gains the most is right.
+fn choose_bases(old: &[u8], region: &[u8], map: &Map, mapping: &Mapping, module: &mut Module) {
+    let (old_bases, new_bases) = (elf::cortex_m_bases(old), elf::cortex_m_bases(region));
+    let tried = old_bases
+        .into_iter()
+        .zip(new_bases)
+        .map(|(old_base, new_base)| {
+            let mut tried = module.clone();
+            tried.loads[0].old.address = old_base;
+            tried.loads[0].new.address = new_base;
+            let gains = gains(old, region, map, mapping, core::slice::from_ref(&tried));
+            (
+                gains
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .filter(|gain| **gain > 0)
+                    .sum::<i64>(),
+                tried,
+            )
+        });
+    if let Some((_, best)) = tried.max_by_key(|(gain, _)| *gain) {
+        *module = best;
+    }
+}
