@@ -11,6 +11,18 @@
 //! What it will never do: open a socket. There is no network code in its dependency tree, and
 //! `tests/no_network.rs` says so.
 //!
+//! ```
+//! use ampoule_signer::release_toml::ReleaseFile;
+//! use ampoule_signer::toml_doc::Document;
+//!
+//! let text = "product = \"infusion-pump\"\nversion = \"2.4\"\n";
+//! let document = Document::parse("release.toml", text).unwrap();
+//! assert!(ReleaseFile::read(&document).is_none());
+//! let faults = document.check().unwrap_err();
+//! assert!(faults.iter().any(|fault| fault.line == 2 && fault.text.starts_with("version")));
+//! assert!(faults.iter().any(|fault| fault.text == "[sbom] is missing"));
+//! ```
+//!
 //! How one uses it is told in `docs/guide/signing.md`. Each command is a module below
 //! [`cli`], thin; what it does is a library function with no terminal in it.
 

@@ -1,4 +1,4 @@
-//! A signing request: one file that travels to each holder and back (docs/FORMAT.md).
+//! A signing request: one file that travels to each holder and back (docs/guide/signing.md).
 //!
 //! It carries the draft with the signatures made so far, the last signed version, so that a
 //! holder sees in words what changed, and the metadata that names who must sign. Holders work on

@@ -1,4 +1,4 @@
-//! `release.toml`, as a person writes it (docs/FORMAT.md).
+//! `release.toml`, as a person writes it (docs/guide/signing.md).
 //!
 //! Reading has two halves. [`ReleaseFile::read`] knows the file alone: fields, types, bounds.
 //! [`check`] knows the workspace and the disk: products, hardware, the last signed version, the
