@@ -244,13 +244,13 @@ impl Device {
     /// Whatever the device refuses.
     pub fn install(
         &mut self,
-        source: impl Source + Clone,
+        mut source: impl Source + Copy,
         now: UtcTime,
         product: &ProductName,
     ) -> Result<Installed, Refused> {
-        let mut trusted = self.refresh(source.clone(), now)?;
+        let mut trusted = self.refresh(source, now)?;
         let mut search = Releases::new(product.clone());
-        self.converse(&mut search, &mut trusted, &mut source.clone())?;
+        self.converse(&mut search, &mut trusted, &mut source)?;
         let mut newest: Option<Release> = None;
         for target in search.found(&trusted) {
             let release = Release::of_target(&target).map_err(|error| Refused::by(&error))?;
@@ -267,8 +267,7 @@ impl Device {
         let blocks = |error: TreeError| {
             Refused::new("block-mismatch", Guilty::Repository, error.to_string())
         };
-        let mut get =
-            |file: &FileRef| self.download(&mut trusted, source.clone(), file.path.as_str());
+        let mut get = |file: &FileRef| self.download(&mut trusted, source, file.path.as_str());
         let leaves = get(&component.blocks.leaves)?;
         let shape = component.shape().map_err(blocks)?;
         let tree =

@@ -93,7 +93,7 @@ impl RepositorySimulator {
         let mut signers = BTreeMap::new();
         for role in RoleType::ALL {
             let key = make(role.as_str());
-            authorise(&mut root, role, &[key.clone()], 1);
+            authorise(&mut root, role, std::slice::from_ref(&key), 1);
             signers.insert(role, vec![key]);
         }
         let mut of = |role| signers.remove(&role).unwrap_or_default();

@@ -129,8 +129,7 @@ impl World {
     /// Where it is not.
     pub fn refusal(&mut self) -> String {
         self.refresh()
-            .err()
-            .expect("the device takes what it must refuse")
+            .expect_err("the device takes what it must refuse")
             .code
     }
 
@@ -140,8 +139,7 @@ impl World {
     /// Where it is not.
     pub fn download_refusal(&mut self, path: &str) -> String {
         self.download(path)
-            .err()
-            .expect("the device takes what it must refuse")
+            .expect_err("the device takes what it must refuse")
             .code
     }
 

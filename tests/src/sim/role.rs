@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use ampoule_protocol::hex;
 use ampoule_protocol::json::{self, Map, Value};
 use ampoule_protocol::metadata::Payload;
 use ampoule_protocol::time::UtcTime;
@@ -72,10 +73,9 @@ pub fn sign(signed: &Value, signers: &[TestKey]) -> Vec<u8> {
 
 /// One entry of `signatures`.
 pub fn signature(keyid: &str, bytes: &[u8]) -> Value {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Value::Object(Map::from([
         ("keyid".into(), keyid.into()),
-        ("sig".into(), hex.into()),
+        ("sig".into(), hex::encode(bytes).into()),
     ]))
 }
 

@@ -57,8 +57,7 @@ fn of_dots_alone() {
         let stored = world.device.store.files.keys();
         assert!(
             stored.clone().any(|file| file.contains("%2E")),
-            "{:?}",
-            stored
+            "{stored:?}"
         );
     }
 }

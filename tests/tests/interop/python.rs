@@ -142,7 +142,7 @@ fn what_python_tuf_publishes_is_trusted_here() {
         let mut trusted = device.refresh(&tree, peers::now()).expect(kind);
         let targets = answer.as_object().expect("targets by path");
         assert_eq!(targets.len(), 3);
-        for (path, digest) in targets.iter() {
+        for (path, digest) in targets {
             let bytes = device.download(&mut trusted, &tree, path).expect(path);
             assert_eq!(
                 digest.as_str(),

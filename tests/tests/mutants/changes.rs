@@ -41,7 +41,7 @@ fn needed(path: &str) -> bool {
 }
 
 fn each_byte_of_metadata(_: &Tree, tree: &Tree, judge: Judge<'_>) {
-    flip(tree, judge, |path| is_metadata(path), &[0x01, 0x20]);
+    flip(tree, judge, is_metadata, &[0x01, 0x20]);
 }
 
 fn each_byte_of_content(_: &Tree, tree: &Tree, judge: Judge<'_>) {
@@ -51,12 +51,12 @@ fn each_byte_of_content(_: &Tree, tree: &Tree, judge: Judge<'_>) {
 fn flip(tree: &Tree, judge: Judge<'_>, which: impl Fn(&str) -> bool, masks: &[u8]) {
     for (path, bytes) in tree.iter().filter(|(path, _)| which(path) && needed(path)) {
         let mut mutant = tree.clone();
-        for at in 0..bytes.len() {
+        for (at, &byte) in bytes.iter().enumerate() {
             for mask in masks {
-                set(&mut mutant, path, at, bytes[at] ^ mask);
+                set(&mut mutant, path, at, byte ^ mask);
                 judge(&format!("{path}: byte {at} ^ {mask:#04x}"), &mutant);
             }
-            set(&mut mutant, path, at, bytes[at]);
+            set(&mut mutant, path, at, byte);
         }
     }
 }
@@ -181,7 +181,7 @@ fn collect(value: &Value, here: &mut Vec<String>, places: &mut Vec<Vec<String>>)
     match value {
         Value::Int(_) => places.push(here.clone()),
         Value::Object(members) => {
-            for (name, member) in members.iter() {
+            for (name, member) in members {
                 here.push(name.clone());
                 collect(member, here, places);
                 here.pop();

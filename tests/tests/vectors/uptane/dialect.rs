@@ -202,7 +202,7 @@ fn stand_ins(files: &Map) -> StandIns {
 fn collect_keys(signed: &Value, stand_ins: &mut StandIns) {
     let delegated = signed.member("delegations").and_then(|d| d.member("keys"));
     for keys in [signed.member("keys"), delegated].into_iter().flatten() {
-        for (_, key) in keys.as_object().expect("keys are an object").iter() {
+        for (_, key) in keys.as_object().expect("keys are an object") {
             let public = text(key.member("keyval").expect("a keyval"), "public");
             let id = Digest::of(format!("\"{public}\"").as_bytes()).to_string();
             let bytes = hex::decode(&public)
@@ -265,9 +265,9 @@ fn rewrite_signed(original: &Value, stand_ins: &StandIns) -> Value {
         let Value::Array(roles) = member_mut(delegations, "roles") else {
             panic!("roles")
         };
-        roles
-            .iter_mut()
-            .for_each(|role| rewrite_ids(role, stand_ins));
+        for role in roles {
+            rewrite_ids(role, stand_ins);
+        }
     }
     signed
 }

@@ -83,12 +83,11 @@ fn code_of(fault: &str) -> &'static str {
         // Broken formats by TUF 1.0.34: one id twice in signatures, a threshold of 0, another type.
         "NonUniqueSignatures" | "IllegalThreshold" | "SecurityException" => "metadata-malformed",
         "ExpiredMetadata" => "metadata-expired",
-        "RootRotationError" => "metadata-version",
         "DelegationMissing" => "metadata-missing",
         "MetadataFetchFailure" => "metadata-too-long",
         // A role that snapshot does not list has no version to compare.
         "VersionMismatch" if fault.ends_with("skipped") => "metadata-not-in-snapshot",
-        "VersionMismatch" => "metadata-version",
+        "VersionMismatch" | "RootRotationError" => "metadata-version",
         other => panic!("the corpus has a fault that nobody mapped: {other}"),
     }
 }
