@@ -128,6 +128,7 @@ impl Keeper {
             Some(online) => {
                 if let Some(bytes) = online.tend(now)? {
                     self.shared.published.forget();
+                    self.shared.published.warm();
                     self.shared.published.set_timestamp(bytes.to_vec());
                     self.shared
                         .log
@@ -138,6 +139,7 @@ impl Keeper {
                 let bytes = std::fs::read(&self.timestamp_file)
                     .map_err(ServerError::file("read", &self.timestamp_file))?;
                 self.shared.published.forget();
+                self.shared.published.warm();
                 self.shared.published.set_timestamp(bytes);
             }
             None => {}

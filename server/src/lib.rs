@@ -11,6 +11,19 @@
 //! What this crate will never do: hold a key that can make a release, take a device's word for
 //! who it is, acknowledge a report that the disk does not have, or delete a damaged store.
 //! Whoever steals everything here can withhold updates until the timestamp lapses, and no more.
+//!
+//! The configuration is checked whole, and all its faults are told at once:
+//!
+//! ```
+//! use ampoule_server::config::Config;
+//!
+//! let text = "[devices]\nlisten = \"here\"\n[store]\npath = \"state\"\nqueue_len = 0\n";
+//! let faults = Config::parse(text, std::path::Path::new("")).unwrap_err();
+//! let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
+//! assert!(said[0].starts_with("line 2: devices.listen \"here\" is not an address"));
+//! assert!(said.contains(&"line 5: store.queue_len is 0, expected 1 to 1048576".into()));
+//! assert!(said.contains(&"tree.path is missing".into()));
+//! ```
 
 pub mod admin;
 pub mod bucket;

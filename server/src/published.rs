@@ -132,6 +132,27 @@ impl Published {
         *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 
+    /// Reads the newest version of each role into memory, so that no device waits for an encoding.
+    pub fn warm(&self) {
+        let Ok(entries) = std::fs::read_dir(self.folder.join(METADATA_DIR)) else {
+            return;
+        };
+        let mut newest: HashMap<String, u64> = HashMap::new();
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            let Some((version, role)) = name.split_once('.') else {
+                continue;
+            };
+            if let Ok(version) = version.parse::<u64>() {
+                let known = newest.entry(role.to_string()).or_default();
+                *known = version.max(*known);
+            }
+        }
+        for (role, version) in newest {
+            // A file that cannot be read now is answered for when it is asked for.
+            let _ = self.metadata(&format!("{version}.{role}"));
+        }
+    }
+
     /// What the path below `/tuf/image/` leads to; `None` where that is nothing.
     ///
     /// # Errors

@@ -128,6 +128,18 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// Whom it is about.
+    pub fn device(&self) -> &DeviceId {
+        match self {
+            Self::Enroll { device, .. }
+            | Self::Revoke { device, .. }
+            | Self::Inventory { device, .. }
+            | Self::Receipt { device, .. } => device,
+        }
+    }
+}
+
 /// What became of one [`Write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {

@@ -36,19 +36,19 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, draining: watc
     let Some((stream, identity)) = handshake.await else {
         return;
     };
-    // A device unknown now may be enrolled before its next request, so this is not asked for good.
-    let connected = match shared.fleet.find(&identity.device) {
-        Some(device) => device.connect(shared.config.limits.connections_per_device_max),
-        None => None,
-    };
-    let over_limit = connected.is_none() && shared.fleet.find(&identity.device).is_some();
+    let max = shared.config.limits.connections_per_device_max;
+    let place = shared
+        .fleet
+        .find(&identity.device)
+        .map(|device| device.connect(max));
+    let over_limit = matches!(place, Some(None));
     let peer = Arc::new(Peer {
         identity,
         pace,
         shared: shared.clone(),
     });
     Box::pin(requests(shared, peer, stream, draining, over_limit)).await;
-    drop(connected);
+    drop(place);
 }
 
 /// `None` where the peer is too slow, is nobody, or breaks off: there is nobody to tell.

@@ -110,6 +110,17 @@ pub(super) fn decode_receipt(bytes: &[u8]) -> Result<StoredReceipt, StoreError> 
     })
 }
 
+/// A row as it is kept.
+pub(super) fn json<T: serde::Serialize>(row: &T) -> Vec<u8> {
+    serde_json::to_vec(row).expect("rows are plain data with text for keys")
+}
+
+/// A row as it was kept.
+pub(super) fn read<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| StoreError::Damaged(format!("a row cannot be read: {error}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ mod certificates_change;
 mod device_is_revoked;
 mod limits_hold;
 mod serves_the_tree;
+mod speaks_http2;
 mod store_is_synced;
 mod store_survives;
 mod takes_reports;
