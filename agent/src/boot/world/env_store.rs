@@ -330,17 +330,16 @@ fn areas_of(text: &str) -> Result<Vec<Area>, String> {
             size,
         });
     }
-    match &areas[..] {
-        [] => Err("name no environment".to_owned()),
-        [_] => Ok(areas),
-        [first, second] if first.size != second.size => Err(format!(
+    let fault = match &areas[..] {
+        [first, second] if first.size != second.size => Some(format!(
             "name copies of {:#x} and {:#x} bytes",
             first.size, second.size
         )),
-        [first, second] if overlap(first, second) => Err("name copies that overlap".to_owned()),
-        [_, _] => Ok(areas),
-        _ => Err(format!("name {} copies, expected one or two", areas.len())),
-    }
+        [first, second] if overlap(first, second) => Some("name copies that overlap".to_owned()),
+        [_] | [_, _] => None,
+        _ => Some(format!("name {} copies, expected one or two", areas.len())),
+    };
+    fault.map_or(Ok(areas), Err)
 }
 
 fn overlap(first: &Area, second: &Area) -> bool {
