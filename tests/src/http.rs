@@ -4,10 +4,10 @@
 //! is chosen per request path, so that one file of a tree drips while the others flow. Ends with
 //! the value: dropping it closes the listener and joins its thread.
 //!
-//! It exists for peers that insist on a real socket (python-tuf, the agent's HTTP client); our
-//! own tests hand bytes over in memory.
+//! It exists for peers that insist on a real socket (python-tuf, the agent's HTTP client, for which
+//! each connection is wrapped in TLS); our own tests hand bytes over in memory.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,6 +39,14 @@ pub enum Fault {
 
 type Faults = dyn Fn(&str) -> Fault + Send + Sync;
 
+/// A connection, plain or wrapped.
+pub trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+/// What makes a [`Stream`] of an accepted connection.
+pub type Wrap = dyn Fn(TcpStream) -> io::Result<Box<dyn Stream>> + Send + Sync;
+
 /// A running server.
 pub struct HttpServer {
     address: SocketAddr,
@@ -50,26 +58,31 @@ pub struct HttpServer {
 impl HttpServer {
     /// Serves `source` on a free port of loopback.
     pub fn start(source: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        Self::start_with_faults(source, |_| Fault::None)
+        let wrap = |stream| Ok(Box::new(stream) as Box<dyn Stream>);
+        Self::start_with(source, |_| Fault::None, wrap)
     }
 
-    /// The same, going wrong as `faults` says for each path.
-    pub fn start_with_faults(
+    /// The same, going wrong as `faults` says for each path, over connections that `wrap` makes.
+    ///
+    /// # Panics
+    /// Where loopback has no free port.
+    pub fn start_with(
         source: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static,
         faults: impl Fn(&str) -> Fault + Send + Sync + 'static,
+        wrap: impl Fn(TcpStream) -> io::Result<Box<dyn Stream>> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener
             .local_addr()
             .expect("a bound listener has an address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let requests = Arc::new(Mutex::new(Vec::new()));
         let shared = Shared {
             source: Arc::new(source),
             faults: Arc::new(faults),
-            stop: Arc::clone(&stop),
-            requests: Arc::clone(&requests),
+            wrap: Arc::new(wrap),
+            stop: Arc::new(AtomicBool::new(false)),
+            requests: Arc::default(),
         };
+        let (stop, requests) = (Arc::clone(&shared.stop), Arc::clone(&shared.requests));
         let thread = std::thread::spawn(move || accept(&listener, &shared));
         Self {
             address,
@@ -77,6 +90,11 @@ impl HttpServer {
             requests,
             thread: Some(thread),
         }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://127.0.0.1:PORT`, without a slash at the end.
@@ -111,25 +129,34 @@ impl Drop for HttpServer {
 struct Shared {
     source: Arc<Source>,
     faults: Arc<Faults>,
+    wrap: Arc<Wrap>,
     stop: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
 fn accept(listener: &TcpListener, shared: &Shared) {
     for stream in listener.incoming() {
-        if shared.stop.load(Ordering::SeqCst) {
+        if shared.is_over() {
             return;
         }
         let (Ok(stream), shared) = (stream, shared.clone()) else {
             continue;
         };
         // A reader that goes away in the middle is the reader's business.
-        std::thread::spawn(move || drop(serve(&stream, &shared)));
+        std::thread::spawn(move || {
+            drop(stream.set_nodelay(true));
+            drop((shared.wrap)(stream).and_then(|mut stream| serve(&mut *stream, &shared)));
+        });
     }
 }
 
-fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+fn serve(stream: &mut dyn Stream, shared: &Shared) -> io::Result<()> {
     let Some(path) = read_request(stream)? else {
         return Ok(());
     };
@@ -138,41 +165,49 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         .lock()
         .expect("no serving thread panicked")
         .push(path.clone());
-    let mut out = stream;
     let Some(body) = (shared.source)(&path) else {
-        return out.write_all(&head(404, Some(0)));
+        return send(stream, &head(404, Some(0)));
     };
+    let whole = head(200, Some(body.len()));
     match (shared.faults)(&path) {
-        Fault::None => {
-            out.write_all(&head(200, Some(body.len())))?;
-            out.write_all(&body)
-        }
-        Fault::Torn => {
-            out.write_all(&head(200, Some(body.len())))?;
-            out.write_all(&body[..body.len() / 2])
-        }
-        Fault::Status(status) => out.write_all(&head(status, Some(0))),
+        Fault::None => send(stream, &[whole, body].concat()),
+        Fault::Torn => send(stream, &[&whole, &body[..body.len() / 2]].concat()),
+        Fault::Status(status) => send(stream, &head(status, Some(0))),
         Fault::Drip { pause } => {
-            out.write_all(&head(200, Some(body.len())))?;
-            drip(out, &body, pause, &shared.stop)
+            send(stream, &whole)?;
+            for byte in &body {
+                if shared.is_over() {
+                    break;
+                }
+                send(stream, &[*byte])?;
+                std::thread::sleep(pause);
+            }
+            Ok(())
         }
         Fault::Stall => {
-            out.write_all(&head(200, Some(body.len())))?;
-            out.write_all(&body[..1.min(body.len())])?;
-            wait_until_gone(stream, &shared.stop)
+            send(stream, &[&whole, &body[..1.min(body.len())]].concat())?;
+            while !shared.is_over() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(())
         }
         Fault::Endless => {
-            out.write_all(&head(200, None))?;
-            while !shared.stop.load(Ordering::SeqCst) {
-                out.write_all(&[b' '; 4096])?;
+            send(stream, &head(200, None))?;
+            while !shared.is_over() {
+                send(stream, &[b' '; 4096])?;
             }
             Ok(())
         }
     }
 }
 
+fn send(stream: &mut dyn Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
+    stream.flush()
+}
+
 /// The path of the request line, once the head is read to its end.
-fn read_request(stream: &TcpStream) -> std::io::Result<Option<String>> {
+fn read_request(stream: &mut dyn Stream) -> io::Result<Option<String>> {
     // More than any client here sends; a longer head is no request.
     let mut lines = BufReader::new(stream.take(64 * 1024)).lines();
     let Some(first) = lines.next().transpose()? else {
@@ -192,35 +227,4 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<String>> {
 fn head(status: u16, length: Option<usize>) -> Vec<u8> {
     let length = length.map_or_else(String::new, |n| format!("Content-Length: {n}\r\n"));
     format!("HTTP/1.1 {status} Test\r\n{length}Connection: close\r\n\r\n").into_bytes()
-}
-
-fn drip(
-    mut out: &TcpStream,
-    body: &[u8],
-    pause: Duration,
-    stop: &AtomicBool,
-) -> std::io::Result<()> {
-    for byte in body {
-        if stop.load(Ordering::SeqCst) {
-            break;
-        }
-        out.write_all(&[*byte])?;
-        std::thread::sleep(pause);
-    }
-    Ok(())
-}
-
-fn wait_until_gone(stream: &TcpStream, stop: &AtomicBool) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let mut byte = [0];
-    while !stop.load(Ordering::SeqCst) {
-        match (&*stream).read(&mut byte) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock) => {}
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::TimedOut) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }

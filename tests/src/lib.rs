@@ -20,4 +20,6 @@ pub mod device;
 pub mod http;
 pub mod random;
 pub mod sim;
+#[cfg(feature = "parts")]
+pub mod tls;
 pub mod world;

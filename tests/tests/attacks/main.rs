@@ -16,6 +16,8 @@ mod names;
 mod one_key_counted_twice;
 mod power_cut;
 mod rollback;
+#[cfg(feature = "parts")]
+mod slow_retrieval;
 mod two_readings;
 mod unbounded_roots;
 mod wrong_threshold;
