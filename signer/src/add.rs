@@ -46,8 +46,8 @@ pub fn add(
     progress: &dyn Progress,
 ) -> Result<Added, SignerError> {
     let bytes = durable::read(toml, TOML_LEN_MAX)?;
-    let text = std::str::from_utf8(&bytes).map_err(TreeError::malformed(toml))?;
-    let document = Document::parse(&toml.display().to_string(), text)?;
+    let name = toml.display().to_string();
+    let document = Document::parse(&name, Document::text(&name, &bytes)?)?;
     let file = ReleaseFile::read(&document);
     let mut workspace = Workspace::open_to_write(disk, dir)?;
     let folder = durable::folder_of(toml);

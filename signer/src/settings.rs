@@ -108,8 +108,8 @@ impl Settings {
     /// Reads and checks `signer.toml`, telling all faults at once.
     pub fn load(path: &Path) -> Result<Self, SignerError> {
         let bytes = durable::read(path, TOML_LEN_MAX)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let document = Document::parse(&path.display().to_string(), &text)?;
+        let name = path.display().to_string();
+        let document = Document::parse(&name, Document::text(&name, &bytes)?)?;
         let root = document.root();
         root.integer("format", FORMAT..=FORMAT);
         let expiry = Expiries::read(root.section("expiry_days"));

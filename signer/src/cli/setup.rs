@@ -10,12 +10,12 @@ use super::args::InitArgs;
 use super::{Answer, Context};
 use crate::ceremony::{self, Ceremony};
 use crate::durable::{self, RealDisk};
-use crate::error::{SignerError, TreeError};
+use crate::error::SignerError;
 use crate::init::{self, Duty};
 use crate::keys::file::{self, Kind, Protection};
 use crate::keys::{KeyError, Secrets};
 use crate::terminal::table;
-use crate::toml_doc::TOML_LEN_MAX;
+use crate::toml_doc::{Document, TOML_LEN_MAX};
 
 pub(super) fn init(context: &Context, args: &InitArgs) -> Result<Answer, SignerError> {
     let path = match &args.ceremony {
@@ -28,9 +28,10 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<Answer, SignerE
         }
     };
     let bytes = durable::read(path, TOML_LEN_MAX)?;
-    let text = std::str::from_utf8(&bytes).map_err(TreeError::malformed(path))?;
+    let name = path.display().to_string();
+    let text = Document::text(&name, &bytes)?;
     let folder = durable::folder_of(path);
-    let ceremony = Ceremony::parse(&path.display().to_string(), text, folder)?;
+    let ceremony = Ceremony::parse(&name, text, folder)?;
     let mut made = BTreeMap::new();
     if let Some(keys) = &args.generate {
         warn_of_low_work(context, args.work.work_factor);

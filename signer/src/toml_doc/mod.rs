@@ -53,6 +53,24 @@ impl<'i> Document<'i> {
         syntax.map(|()| document)
     }
 
+    /// The bytes of a file as text.
+    ///
+    /// # Errors
+    /// One fault, at the line where the text ends to be UTF-8.
+    pub fn text(name: &str, bytes: &'i [u8]) -> Result<&'i str, Faults> {
+        let error = match std::str::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => error,
+        };
+        let read = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = 1 + read.split(|&b| b == b'\n').skip(1).count();
+        let fault = Fault {
+            line,
+            text: "this is not UTF-8 text".to_owned(),
+        };
+        Faults::new(name.to_owned(), vec![fault]).map(|()| "")
+    }
+
     /// The top level of the file.
     pub fn root(&self) -> Section<'_, 'i> {
         Section::new(
