@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 
 /// Ranges below this are widened by a byte.
 const TOP: u32 = 1 << 24;
+/// The decoder makes up so many zeros after its input; more mean that the input was cut.
+const SLACK: usize = 8;
 /// Resolution of a probability.
 pub(crate) const PROB_BITS: u32 = 16;
 
@@ -70,16 +72,20 @@ impl Encoder {
         self.out.len() + self.pending as usize
     }
 
-    /// The coded bytes. Zeros at the end are left out: the decoder makes them up.
+    /// The coded bytes. A few zeros at the end are left out: the decoder makes them up.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         for _ in 0..5 {
             self.shift_low();
         }
         // The first byte is the carry of an empty cache and always zero.
         let mut out = self.out.split_off(1);
-        while out.last() == Some(&0) {
-            out.pop();
-        }
+        let zeros = out
+            .iter()
+            .rev()
+            .take(SLACK)
+            .take_while(|byte| **byte == 0)
+            .count();
+        out.truncate(out.len() - zeros);
         out
     }
 }
@@ -94,9 +100,6 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// More made-up zeros than this mean that the input was cut.
-    const SLACK: usize = 8;
-
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let mut this = Self {
             code: 0,
@@ -144,7 +147,7 @@ impl<'a> Decoder<'a> {
     /// Whether more was asked for than is there: a loop over decoded counts stops here.
     #[inline]
     pub(crate) fn ran_dry(&self) -> bool {
-        self.position > self.bytes.len() + Self::SLACK
+        self.position > self.bytes.len() + SLACK
     }
 }
 
@@ -198,5 +201,24 @@ impl Prob {
         self.zero = (i32::from(self.zero) + step) as u16;
         self.seen = (self.seen + 1).min(Self::SEEN_MAX);
         bit
+    }
+}
+
+#[cfg(all(test, feature = "diff"))]
+mod tests {
+    use super::*;
+
+    /// Catches leaving out more zeros at the end than the decoder makes up.
+    #[test]
+    fn a_long_dull_end_is_decoded() {
+        let bits: Vec<u32> = (0..100_000)
+            .map(|at| u32::from(at % 7 == 0 && at < 50))
+            .collect();
+        let mut coder = Encoder::new();
+        bits.iter().for_each(|bit| coder.bit(65_000, *bit));
+        let coded = coder.finish();
+        let mut decoder = Decoder::new(&coded);
+        assert!(bits.iter().all(|bit| decoder.bit(65_000) == *bit));
+        assert!(decoder.used_exactly());
     }
 }
