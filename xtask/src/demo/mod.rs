@@ -19,14 +19,15 @@ use crate::world::{self, Room, Telling};
 use images::Images;
 
 const HELP: &str = "\
-cargo xtask demo [--old FILE --new FILE] [--dir DIR]
+cargo xtask demo [--old FILE --new FILE] [--dir DIR] [--programs DIR]
 
 Builds the release programs, then lives through a key ceremony (root 2 of 3, product 2 of 2), a
 first install, an update by delta, a bad update that comes back by itself, and three attacks. Asks
 nothing and needs no network once cargo has its crates. The folder (demo/) is left to look at.
 
 --old FILE --new FILE   take these two images instead of ones made of this workspace
---dir DIR               another folder";
+--dir DIR               another folder
+--programs DIR          take the programs from there and build none; needs --old and --new";
 
 /// What takes part.
 const PROGRAMS: [&str; 6] = [
@@ -45,6 +46,7 @@ const DEVICE: &str = "pump-0042";
 struct Options {
     given: Option<(PathBuf, PathBuf)>,
     folder: PathBuf,
+    programs: Option<PathBuf>,
 }
 
 /// What the closing table says of one act.
@@ -61,8 +63,12 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         println!("{HELP}");
         return Ok(());
     };
-    shell::heading("build the release programs");
-    let programs = world::build(&PROGRAMS)?;
+    let programs = if let Some(folder) = &options.programs {
+        folder.clone()
+    } else {
+        shell::heading("build the release programs");
+        world::build(&PROGRAMS)?
+    };
     let room = Room::new(&options.folder, &programs, Telling::Commands)?;
     let images = match &options.given {
         Some((old, new)) => images::given(&room, old, new)?,
@@ -80,7 +86,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 impl Options {
     fn parse(arguments: &[String]) -> Outcome<Option<Self>> {
-        let (mut old, mut new, mut folder) = (None, None, workspace::root().join("demo"));
+        let (mut old, mut new, mut programs) = (None, None, None);
+        let mut folder = workspace::root().join("demo");
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut path = || {
@@ -92,6 +99,7 @@ impl Options {
                 "--old" => old = Some(path()?),
                 "--new" => new = Some(path()?),
                 "--dir" => folder = path()?,
+                "--programs" => programs = Some(path()?),
                 other => return Err(Fault::usage(format!("demo takes no \"{other}\""))),
             }
         }
@@ -100,7 +108,14 @@ impl Options {
             (Some(old), Some(new)) => Some((old, new)),
             _ => return Err(Fault::usage("--old and --new belong together")),
         };
-        Ok(Some(Self { given, folder }))
+        if programs.is_some() && given.is_none() {
+            return Err(Fault::usage("--programs needs --old and --new"));
+        }
+        Ok(Some(Self {
+            given,
+            folder,
+            programs,
+        }))
     }
 }
 

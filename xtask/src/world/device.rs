@@ -158,7 +158,10 @@ attempts_max = 3
         let told = shell::read(&mut self.room.program("ampoule-server", &show))?;
         let told: Value = serde_json::from_str(&told)
             .map_err(|error| Fault::new("the server told no JSON").because(error))?;
-        Ok(told["receipts"].as_array().cloned().unwrap_or_default())
+        Ok(told["view"]["receipts"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default())
     }
 }
 
