@@ -8,5 +8,7 @@ mod differential;
 mod peers;
 mod python;
 mod rust_tuf;
+#[cfg(feature = "parts")]
+mod signer;
 mod sigstore;
 mod tough;

@@ -18,7 +18,7 @@ use ampoule_tests::world::Versions;
 use crate::peers::{self, IMAGE, TOP};
 
 /// The interpreter; none where the tests run without a network.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("AMPOULE_PYTHON") {
         return Some(path.into());
     }
@@ -33,7 +33,7 @@ fn python() -> Option<PathBuf> {
 }
 
 /// Runs `interop/peer.py` and reads what it prints.
-fn peer(python: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn peer(python: &Path, arguments: &[&str]) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/peer.py");
     let output = Command::new(python)
         .arg(script)
@@ -59,7 +59,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// Refreshes, downloads and returns the root version that python-tuf trusts afterwards.
-fn read(python: &Path, work: &Path, tree: &Tree, targets: &[(&str, Digest)]) -> u64 {
+pub(crate) fn read(python: &Path, work: &Path, tree: &Tree, targets: &[(&str, Digest)]) -> u64 {
     let root = work.join("shipped-root.json");
     std::fs::write(&root, &tree["metadata/1.root.json"]).expect("written");
     let server = serve(tree);

@@ -1,0 +1,5 @@
+//! `ampoule-signer`, built beside the tests so that they can run it as a command.
+
+fn main() -> std::process::ExitCode {
+    ampoule_signer::cli::main()
+}
