@@ -125,7 +125,7 @@ impl Progress for Bars {
         };
         current.done = current.done.saturating_add(bytes);
         if current.bar.is_none() && current.since.elapsed() >= BAR_AFTER {
-            current.bar = Some(bar(&current.what, current.total));
+            current.bar = Some(bar(current));
         }
         if let Some(bar) = &current.bar {
             bar.set_position(current.done);
@@ -140,14 +140,24 @@ impl Progress for Bars {
 }
 
 /// Hidden by indicatif itself where standard error is no terminal.
-fn bar(what: &str, total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+fn bar(current: &Current) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(current.total), ProgressDrawTarget::stderr())
+        .with_elapsed(current.since.elapsed())
+        .with_position(current.done);
+    // What was done before the bar was there is no speed.
+    bar.reset_eta();
     let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_message(what.to_owned());
+    bar.set_message(current.what.clone());
     bar
+}
+
+/// `1 delta`, `2 deltas`.
+pub fn count(number: usize, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {one}{plural}")
 }
 
 /// A length for people, the exact bytes with it where it was rounded.

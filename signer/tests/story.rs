@@ -104,7 +104,7 @@ fn a_second_release_comes_with_a_proved_delta_and_words_that_say_what_changes() 
     }
     ground.sign_all(&["safety", "engineer"]);
     let published = ground.publish();
-    assert!(published.contains("1 deltas proved"), "{published}");
+    assert!(published.contains("1 delta proved"), "{published}");
     ground.ok(&["verify", "w/published"]);
     assert!(ground.publish().contains("nothing to publish"));
 

@@ -260,11 +260,11 @@ fn published(context: &Context, outcome: &Outcome, mirror: Option<(&Path, usize)
         format!("nothing to publish: \"{}\" is up to date\n", tree.display())
     } else {
         format!(
-            "published to \"{}\": {} target files ({}), {} deltas proved\nmetadata: {}\n",
+            "published to \"{}\": {} ({}), {} proved\nmetadata: {}\n",
             tree.display(),
-            outcome.targets,
+            terminal::count(outcome.targets, "target file"),
             terminal::bytes(outcome.targets_len),
-            outcome.deltas_proved,
+            terminal::count(outcome.deltas_proved, "delta"),
             outcome.metadata.join(", ")
         )
     };
@@ -274,8 +274,9 @@ fn published(context: &Context, outcome: &Outcome, mirror: Option<(&Path, usize)
     if let Some((to, written)) = mirror {
         let _ = writeln!(
             text,
-            "copied to \"{}\": {written} files written",
-            to.display()
+            "copied to \"{}\": {} written",
+            to.display(),
+            terminal::count(written, "file")
         );
     }
     let json = json!({
