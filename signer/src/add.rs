@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use ampoule_protocol::json::Value;
 use ampoule_protocol::limits::BLOCKS_MAX;
 use ampoule_protocol::metadata::{Payload, Targets};
 use ampoule_protocol::name::{ProductName, RoleName};
@@ -274,9 +273,4 @@ impl Stage<'_> {
         let path = releases::target_path(self.product, stem, source)?;
         blob::store_file(self.disk, self.staging, &path, source, tree, self.progress)
     }
-}
-
-/// For display: the drafted payload's expiry.
-pub fn expiry_of(signed: &Value) -> Option<&str> {
-    signed.member("expires").and_then(Value::as_str)
 }

@@ -129,34 +129,22 @@ pub fn put_from(
     let copied = disk
         .write(&part, source, access)
         .map_err(DiskError::at("write", path))?;
-    Incoming { part, len: copied }.place(disk, path)?;
+    Incoming { part }.place(disk, path)?;
     Ok(copied)
 }
 
 /// Bytes that were written under no name yet: their name depends on them.
 pub struct Incoming {
     part: PathBuf,
-    len: u64,
 }
 
 impl Incoming {
     /// Writes `source` to the part file of `path`, the first half of the sequence.
     pub fn write(disk: &dyn Disk, path: &Path, source: &mut dyn Read) -> Result<Self, DiskError> {
         let part = part_of(path);
-        let len = disk
-            .write(&part, source, Access::Shared)
+        disk.write(&part, source, Access::Shared)
             .map_err(DiskError::at("write", path))?;
-        Ok(Self { part, len })
-    }
-
-    /// Bytes written.
-    pub const fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether there were none.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        Ok(Self { part })
     }
 
     /// Gives them their name in the same folder, the second half of the sequence.

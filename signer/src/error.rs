@@ -104,12 +104,6 @@ pub enum OperatorError {
         #[source]
         source: ampoule_delta::DiffError,
     },
-    #[error("\"{}\" changed since it was added: it is {found} now and was {signed}", path.display())]
-    ArtifactChanged {
-        path: PathBuf,
-        signed: String,
-        found: String,
-    },
     #[error("a threshold of {threshold} cannot be met by {keys} different keys")]
     ImpossibleThreshold { threshold: u64, keys: usize },
     #[error("there is a product \"{name}\" already")]
@@ -298,7 +292,6 @@ impl OperatorError {
             Self::DeltasMissing { .. } => "deltas-missing",
             Self::DeltaWrong { .. } => "delta-wrong",
             Self::DeltaNotMade { .. } => "delta-not-made",
-            Self::ArtifactChanged { .. } => "artifact-changed",
             Self::ImpossibleThreshold { .. } => "impossible-threshold",
             Self::ProductExists { .. } => "product-exists",
             Self::HolderTaken { .. } => "holder-taken",
@@ -341,7 +334,6 @@ impl OperatorError {
             }
             Self::DeltasMissing { .. } => Some("build them with \"ampoule-signer delta\"".into()),
             Self::DeltaWrong { .. } => Some("build it again with \"ampoule-signer delta\"".into()),
-            Self::ArtifactChanged { .. } => Some("add the release again".into()),
             Self::NoTerminal => Some("use --passphrase-file".into()),
             Self::OtherRoot { .. } => {
                 Some("ask who sent it, and compare the digests over the telephone".into())

@@ -48,8 +48,8 @@ pub fn changes(request: &Request) -> Result<Vec<String>, SignerError> {
     if lines.is_empty() {
         lines.push("nothing changes but version and expiry".to_owned());
     }
-    if let Some(expires) = expires(new) {
-        lines.push(match old.and_then(expires_of) {
+    if let Some(expires) = expires_at(new) {
+        lines.push(match old.and_then(expires_at) {
             Some(before) => format!("it expires at {expires}, the last one at {before}"),
             None => format!("it expires at {expires}"),
         });
@@ -57,11 +57,7 @@ pub fn changes(request: &Request) -> Result<Vec<String>, SignerError> {
     Ok(lines)
 }
 
-fn expires(envelope: &Envelope) -> Option<String> {
-    expires_of(envelope)
-}
-
-fn expires_of(envelope: &Envelope) -> Option<String> {
+fn expires_at(envelope: &Envelope) -> Option<String> {
     envelope
         .unverified()
         .member("expires")

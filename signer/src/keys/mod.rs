@@ -71,14 +71,6 @@ pub enum KeyError {
     },
     #[error("{what}")]
     NoSuchToken { what: String },
-    #[error("the command \"{command}\" {what}")]
-    Command { command: String, what: String },
-    #[error("failed to run the command \"{command}\"")]
-    CommandNotRun {
-        command: String,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("{source_name} signed, but its signature does not verify with its public key")]
     WrongSignature { source_name: String },
     #[error("{source_name} failed to sign")]
@@ -103,7 +95,6 @@ impl KeyError {
             Self::TooMuchWork { .. } => "too-much-work",
             Self::Prompt { .. } => "no-passphrase",
             Self::Token { .. } | Self::NoSuchToken { .. } => "token",
-            Self::Command { .. } | Self::CommandNotRun { .. } => "key-command",
             Self::WrongSignature { .. } => "wrong-signature",
             Self::Sign { .. } => "not-signed",
             Self::NoRandomness => "no-randomness",

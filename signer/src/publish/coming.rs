@@ -177,12 +177,11 @@ impl Coming {
     pub(super) fn name_signers(&self, request: &mut Request) {
         request.chain = vec![self.root.envelope.clone()];
     }
+}
 
-    /// Whether a threshold of `ring` signed.
-    #[allow(clippy::unused_self)] // Reads as a question about what is coming.
-    pub(super) fn is_signed(&self, envelope: &Envelope, ring: &KeyRing<'_>) -> bool {
-        ring.signers(envelope).len() as u64 >= ring.threshold()
-    }
+/// Whether a threshold of `ring` signed.
+pub(super) fn is_signed(envelope: &Envelope, ring: &KeyRing<'_>) -> bool {
+    ring.signers(envelope).len() as u64 >= ring.threshold()
 }
 
 /// The draft of `role` if it goes out, its chain being what is coming.

@@ -40,7 +40,7 @@ use crate::sign::{self, OpenKey};
 use crate::workspace::{LockedWorkspace, Workspace, top_role};
 
 pub use coming::Scope;
-use coming::{Coming, File};
+use coming::{Coming, File, is_signed};
 pub use place::mirror;
 
 /// What a publication shall do.
@@ -117,7 +117,7 @@ fn snapshot(
     let meta = coming.meta();
     if let Some(published) = &workspace.published {
         let held = &published.snapshot;
-        let holds = held.payload.meta == meta && coming.is_signed(&held.envelope, &ring);
+        let holds = held.payload.meta == meta && is_signed(&held.envelope, &ring);
         if holds && !options.renew_snapshot {
             return Ok(File::published("snapshot", held));
         }
@@ -157,7 +157,7 @@ fn timestamp(
     let named = MetaFile::of(version(snapshot.version)?, &snapshot.bytes);
     if let Some(published) = &workspace.published {
         let held = &published.timestamp;
-        let holds = held.payload.snapshot == named && coming.is_signed(&held.envelope, &ring);
+        let holds = held.payload.snapshot == named && is_signed(&held.envelope, &ring);
         if holds && !options.renew_timestamp {
             return Ok(File::published("timestamp", held));
         }

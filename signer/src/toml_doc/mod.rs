@@ -10,6 +10,7 @@
 //! - Nothing read is used unless [`Document::faults`] is empty ([`Document::check`]).
 
 mod fault;
+mod near;
 mod section;
 
 use std::cell::RefCell;

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Document;
+use super::near::is_near;
 
 /// A value with the line it stands on, for faults found later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -403,26 +404,6 @@ fn words(count: &RangeInclusive<usize>) -> String {
         (0, end) => format!("at most {end}"),
         (start, end) => format!("{start} to {end}"),
     }
-}
-
-/// Whether two names differ by at most two edits (Levenshtein), or only in `-` and `_`.
-fn is_near(known: &str, found: &str) -> bool {
-    const NAME_LEN_MAX: usize = 64;
-    if found.len() > NAME_LEN_MAX {
-        return false;
-    }
-    let found: Vec<char> = found.replace('-', "_").chars().collect();
-    let mut row: Vec<usize> = (0..=found.len()).collect();
-    for (i, k) in known.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, f) in found.iter().enumerate() {
-            let change = diagonal + usize::from(k != *f);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[found.len()] <= 2
 }
 
 #[cfg(test)]
