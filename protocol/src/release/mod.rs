@@ -234,7 +234,10 @@ impl Release {
     pub fn of_target(target: &TrustedTarget) -> Result<Self, ReleaseError> {
         let release = Self::from_custom(target.file().custom.as_ref())?;
         if release.path() != *target.path() {
-            return Err(content("version", "it is the description of another release"));
+            return Err(content(
+                "version",
+                "it is the description of another release",
+            ));
         }
         Ok(release)
     }
