@@ -9,7 +9,7 @@
 //! takes the default. A good bootloader of any other make does the same.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ampoule_protocol::name::ComponentName;
@@ -174,28 +174,28 @@ pub fn load(storage: &dyn Storage, place: &Place) -> Result<Loaded, BootError> {
     })
 }
 
-fn read(storage: &dyn Storage, path: &PathBuf) -> Result<Option<Settings>, BootError> {
+fn read(storage: &dyn Storage, path: &Path) -> Result<Option<Settings>, BootError> {
     let bytes = storage
         .read(path, BOOT_FILE_LEN_MAX)
         .map_err(|source| BootError::Io {
             act: "read",
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })?;
     let Some(bytes) = bytes else {
         return Ok(None);
     };
     let settings = serde_json::from_slice(&bytes).map_err(|source| BootError::Malformed {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })?;
     Ok(Some(settings))
 }
 
-fn write(storage: &dyn Storage, path: &PathBuf, settings: &Settings) -> Result<(), BootError> {
+fn write(storage: &dyn Storage, path: &Path, settings: &Settings) -> Result<(), BootError> {
     let io = |source| BootError::Io {
         act: "write",
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
     let bytes = serde_json::to_vec(settings).map_err(|error| io(error.into()))?;

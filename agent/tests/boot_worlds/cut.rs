@@ -44,8 +44,13 @@ enum Act {
     Commit,
 }
 
-const ACTS: [Act; 5] =
-    [Act::Settle, Act::Arm, Act::DisarmBeforeBoot, Act::DisarmInTrial, Act::Commit];
+const ACTS: [Act; 5] = [
+    Act::Settle,
+    Act::Arm,
+    Act::DisarmBeforeBoot,
+    Act::DisarmInTrial,
+    Act::Commit,
+];
 
 impl Act {
     fn perform(self, control: &mut WorldBoot) -> Result<(), BootError> {
@@ -80,7 +85,9 @@ impl Case {
 
     pub fn view(&self, disk: &SimDisk) -> BootView {
         let control = self.open(disk).expect("settings that can be read");
-        control.view(&component()).expect("settings that can be read")
+        control
+            .view(&component())
+            .expect("settings that can be read")
     }
 
     /// The disk just before the act.
@@ -94,7 +101,12 @@ impl Case {
             control.arm(&image(Slot::B), 3).expect("an arming");
         }
         if matches!(act, Act::DisarmInTrial | Act::Commit) {
-            assert_eq!((self.boot)(&disk), Some(Slot::B), "{}: the trial is booted", self.name);
+            assert_eq!(
+                (self.boot)(&disk),
+                Some(Slot::B),
+                "{}: the trial is booted",
+                self.name
+            );
         }
         disk
     }
@@ -106,33 +118,70 @@ impl Case {
     /// What a whole life looks like without a cut.
     pub fn check_story(&self) {
         let (name, disk) = (self.name, self.disk.copy());
-        let rest = |running, default| BootView { running, default, armed: None };
+        let rest = |running, default| BootView {
+            running,
+            default,
+            armed: None,
+        };
         assert_eq!(self.view(&disk), rest(Slot::A, Slot::A), "{name}: factory");
         let mut control = self.open(&disk).expect("a factory state");
         control.arm(&image(Slot::B), 3).expect("an arming");
         let armed = control.view(&component()).expect("a view").armed;
         assert_eq!(armed, Some((Slot::B, self.attempts)), "{name}: armed");
         for _ in 0..self.attempts {
-            assert_eq!((self.boot)(&disk), Some(Slot::B), "{name}: the trial is booted");
+            assert_eq!(
+                (self.boot)(&disk),
+                Some(Slot::B),
+                "{name}: the trial is booted"
+            );
         }
-        assert_eq!((self.boot)(&disk), Some(Slot::A), "{name}: the trial is used up");
+        assert_eq!(
+            (self.boot)(&disk),
+            Some(Slot::A),
+            "{name}: the trial is used up"
+        );
         let view = self.view(&disk);
-        assert_eq!(view.armed, Some((Slot::B, 0)), "{name}: the machine sees that it is used up");
+        assert_eq!(
+            view.armed,
+            Some((Slot::B, 0)),
+            "{name}: the machine sees that it is used up"
+        );
         let mut control = self.open(&disk).expect("settings");
         control.disarm(&component()).expect("a disarming");
-        assert_eq!(self.view(&disk), rest(Slot::A, Slot::A), "{name}: taken back");
+        assert_eq!(
+            self.view(&disk),
+            rest(Slot::A, Slot::A),
+            "{name}: taken back"
+        );
         let mut control = self.open(&disk).expect("settings");
         control.arm(&image(Slot::B), 3).expect("an arming");
-        assert_eq!((self.boot)(&disk), Some(Slot::B), "{name}: the second trial");
+        assert_eq!(
+            (self.boot)(&disk),
+            Some(Slot::B),
+            "{name}: the second trial"
+        );
         let mut control = self.open(&disk).expect("settings");
         control.commit(&component(), Slot::B).expect("a commit");
         for _ in 0..10 {
-            assert_eq!((self.boot)(&disk), Some(Slot::B), "{name}: the default stays");
-            assert_eq!(self.view(&disk), rest(Slot::B, Slot::B), "{name}: committed");
+            assert_eq!(
+                (self.boot)(&disk),
+                Some(Slot::B),
+                "{name}: the default stays"
+            );
+            assert_eq!(
+                self.view(&disk),
+                rest(Slot::B, Slot::B),
+                "{name}: committed"
+            );
         }
         let mut control = self.open(&disk).expect("settings");
-        let error = control.arm(&image(Slot::B), 3).expect_err("the running slot");
-        assert!(matches!(error, BootError::Running { .. }), "{name}: {error}");
+        let error = control
+            .arm(&image(Slot::B), 3)
+            .expect_err("the running slot");
+        assert!(
+            matches!(error, BootError::Running { .. }),
+            "{name}: {error}"
+        );
         self.check_quiet(&disk);
     }
 
@@ -142,7 +191,12 @@ impl Case {
         let mut control = self.open(&disk).expect("settings");
         control.commit(&component(), Slot::B).expect("a commit");
         control.disarm(&component()).expect("a disarming");
-        assert_eq!(disk.operations(), 0, "{}: nothing to write, and it was written", self.name);
+        assert_eq!(
+            disk.operations(),
+            0,
+            "{}: nothing to write, and it was written",
+            self.name
+        );
     }
 
     /// Cuts everywhere, and cuts again inside the recovery.
@@ -153,10 +207,11 @@ impl Case {
         assert_eq!(found.violations, Vec::<String>::new(), "{}", self.name);
     }
 
-    /// How many syncs all acts make, and whether leaving out each one is seen.
+    /// The syncs that can be left out of an act without any cut showing it. What the start puts in
+    /// order is put in order again at the next one, so it is not asked about.
     pub fn syncs_that_nobody_would_miss(&self) -> Vec<(String, usize)> {
         let mut missed = Vec::new();
-        for act in ACTS {
+        for act in ACTS.into_iter().filter(|act| *act != Act::Settle) {
             let disk = self.before(act);
             disk.swallow_sync(None);
             self.run(&disk, act).expect("an act without a cut");
@@ -199,8 +254,10 @@ impl Case {
                     Some(slot) if !act.allows(slot) => {
                         found.violations.push(format!("{place}: slot {slot} boots"));
                     }
-                    Some(slot) if outcome.is_ok() && slot != act.goal() => {
-                        found.violations.push(format!("{place}: done, and slot {slot} boots"));
+                    Some(_) if outcome.is_ok() && !self.stays(act, &after.copy()) => {
+                        found
+                            .violations
+                            .push(format!("{place}: done, and not for good"));
                     }
                     Some(_) => self.recover(act, &after, &place, &mut found),
                 }
@@ -234,13 +291,26 @@ impl Case {
 
     fn check_recovered(&self, act: Act, disk: &SimDisk, place: &str, found: &mut Found) {
         if let Err(error) = self.repeat(act, disk) {
-            found.violations.push(format!("{place}: the recovery failed: {error}"));
+            found
+                .violations
+                .push(format!("{place}: the recovery failed: {error}"));
             return;
         }
-        let next = (self.boot)(&disk.after_cut(0));
-        if next != Some(act.goal()) {
-            found.violations.push(format!("{place}: after the recovery {next:?} boots"));
+        if !self.stays(act, &disk.after_cut(0)) {
+            found
+                .violations
+                .push(format!("{place}: recovered, and not for good"));
         }
+    }
+
+    /// Whether the next boots take what the act was for: one boot of an arming, any number of a
+    /// default, without an agent in between.
+    fn stays(&self, act: Act, disk: &SimDisk) -> bool {
+        let boots = match act {
+            Act::Settle | Act::Arm => 1,
+            Act::DisarmBeforeBoot | Act::DisarmInTrial | Act::Commit => 5,
+        };
+        (0..boots).all(|_| (self.boot)(disk) == Some(act.goal()))
     }
 
     /// What the machine does after a restart in the middle of the act.

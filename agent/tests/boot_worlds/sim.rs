@@ -68,7 +68,11 @@ impl Write {
             (_, Fate::Lost) | (Self::Len(_), Fate::Torn) => {}
             (Self::Len(len), Fate::Kept) => data.resize(*len, 0),
             (Self::Bytes { offset, bytes }, Fate::Kept | Fate::Torn) => {
-                let len = if fate == Fate::Torn { bytes.len() / 2 } else { bytes.len() };
+                let len = if fate == Fate::Torn {
+                    bytes.len() / 2
+                } else {
+                    bytes.len()
+                };
                 let end = offset + len;
                 if data.len() < end {
                     data.resize(end, 0);
@@ -140,7 +144,11 @@ impl SimDisk {
 
     fn place(&self, path: &Path, bytes: &[u8], is_device: bool) {
         let mut state = self.0.borrow_mut();
-        let inode = Inode { durable: bytes.to_vec(), now: bytes.to_vec(), is_device };
+        let inode = Inode {
+            durable: bytes.to_vec(),
+            now: bytes.to_vec(),
+            is_device,
+        };
         state.inodes.push(inode);
         let node = Node::File(state.inodes.len() - 1);
         state.now.insert(path.to_owned(), node.clone());
@@ -150,7 +158,9 @@ impl SimDisk {
     /// What stands there now; `None` for nothing.
     pub fn bytes(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let state = self.0.borrow();
-        state.inode(path.as_ref()).map(|inode| state.inodes[inode].now.clone())
+        state
+            .inode(path.as_ref())
+            .map(|inode| state.inodes[inode].now.clone())
     }
 
     /// A disk of its own with the same content, and with power.
@@ -188,7 +198,10 @@ impl SimDisk {
     pub fn outcomes(&self) -> usize {
         let state = self.0.borrow();
         let writes = u32::try_from(state.writes.len()).expect("few writes");
-        assert!(writes < 8, "{writes} writes without a sync: too many to enumerate");
+        assert!(
+            writes < 8,
+            "{writes} writes without a sync: too many to enumerate"
+        );
         3_usize.pow(writes) * if state.namings.is_empty() { 1 } else { 3 }
     }
 
@@ -241,7 +254,10 @@ impl Storage for SimDisk {
                 inode
             }
         };
-        Ok(Box::new(SimFile { disk: self.clone(), inode }))
+        Ok(Box::new(SimFile {
+            disk: self.clone(),
+            inode,
+        }))
     }
 
     fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
@@ -337,7 +353,10 @@ impl StoredFile for SimFile {
         let mut state = self.disk.0.borrow_mut();
         state.operate()?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let write = Write::Bytes { offset, bytes: bytes.to_vec() };
+        let write = Write::Bytes {
+            offset,
+            bytes: bytes.to_vec(),
+        };
         write.apply(&mut state.inodes[self.inode].now, Fate::Kept);
         state.writes.push((self.inode, write));
         Ok(())

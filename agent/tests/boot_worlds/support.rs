@@ -24,7 +24,7 @@ pub fn image(slot: Slot) -> VerifiedImage {
     let content = b"a whole image";
     let slots = ["/slot-a".into(), "/slot-b".into()];
     for path in &slots {
-        disk.put::<&PathBuf>(path, content);
+        disk.put(path, content);
     }
     let place = Place {
         component: component(),
@@ -38,7 +38,11 @@ pub fn image(slot: Slot) -> VerifiedImage {
         length: content.len() as u64,
         sha256: Digest::of(content),
     };
-    let blocks = Blocks { block_len: 65536, root: file.sha256, leaves: file.clone() };
+    let blocks = Blocks {
+        block_len: 65536,
+        root: file.sha256,
+        leaves: file.clone(),
+    };
     let part = Part {
         component: component(),
         install: Install::Slot,
@@ -52,25 +56,40 @@ pub fn image(slot: Slot) -> VerifiedImage {
 }
 
 pub fn running() -> Running {
-    let words = PerSlot { a: "rauc.slot=A".to_owned(), b: "rauc.slot=B".to_owned() };
-    Running::CommandLine { path: CMDLINE.into(), words }
+    let words = PerSlot {
+        a: "rauc.slot=A".to_owned(),
+        b: "rauc.slot=B".to_owned(),
+    };
+    Running::CommandLine {
+        path: CMDLINE.into(),
+        words,
+    }
 }
 
 pub fn names() -> PerSlot<String> {
-    PerSlot { a: "A".to_owned(), b: "B".to_owned() }
+    PerSlot {
+        a: "A".to_owned(),
+        b: "B".to_owned(),
+    }
 }
 
 /// Tells the system which slot was booted.
 pub fn start(disk: &SimDisk, slot: Slot) -> Option<Slot> {
     let name = slot.as_str().to_uppercase();
-    disk.put(CMDLINE, format!("console=ttyS0 rauc.slot={name} quiet\n").as_bytes());
+    disk.put(
+        CMDLINE,
+        format!("console=ttyS0 rauc.slot={name} quiet\n").as_bytes(),
+    );
     Some(slot)
 }
 
 /// A tool of a Debian package. Without it the test fails, unless parts were to be left out.
 pub fn tool(name: &str, package: &str) -> Option<Tool> {
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    let found = folders
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists());
     if found.is_none() {
         assert!(
             std::env::var_os("AMPOULE_TEST_OFFLINE").is_some_and(|value| value == "1"),
@@ -96,7 +115,11 @@ impl Tool {
         let output = self.output(arguments);
         let (out, err) = (&output.stdout, &output.stderr);
         let err = String::from_utf8_lossy(err);
-        assert!(output.status.success(), "{} {arguments:?}: {err}", self.0.display());
+        assert!(
+            output.status.success(),
+            "{} {arguments:?}: {err}",
+            self.0.display()
+        );
         String::from_utf8(out.clone()).expect("text")
     }
 }

@@ -108,10 +108,12 @@ impl Tryboot {
         let before = self.read()?;
         let text = self.text(before.as_deref().unwrap_or(""), choice);
         let room = FILE_LEN;
-        if text.len() > room {
+        // One more for the end of the last line.
+        let needed = text.len() + 1;
+        if needed > room {
             return Err(WorldError::Full {
                 path: path.clone(),
-                needed: text.len(),
+                needed,
                 room,
             });
         }
