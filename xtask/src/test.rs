@@ -10,7 +10,7 @@ use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
 /// Debian packages that a test drives.
-const PACKAGES: [Needed; 3] = [
+const PACKAGES: [Needed; 9] = [
     Needed {
         name: "softhsm2",
         reason: "a PKCS#11 token for the signer's tests",
@@ -22,6 +22,30 @@ const PACKAGES: [Needed; 3] = [
     Needed {
         name: "g++",
         reason: "libFuzzer is built from C++",
+    },
+    Needed {
+        name: "u-boot-tools",
+        reason: "mkenvimage makes U-Boot environments",
+    },
+    Needed {
+        name: "libubootenv-tool",
+        reason: "fw_printenv and fw_setenv read and write them",
+    },
+    Needed {
+        name: "grub-common",
+        reason: "grub-editenv reads and writes GRUB's environment block",
+    },
+    Needed {
+        name: "gdisk",
+        reason: "sgdisk verifies partition tables",
+    },
+    Needed {
+        name: "cgpt",
+        reason: "it reads and writes boot attributes of partitions",
+    },
+    Needed {
+        name: "systemd-boot",
+        reason: "bootctl lists boot entries in the loader's order",
     },
 ];
 
