@@ -13,7 +13,7 @@ use super::mix::{Mixer, Stretch, hash, unnamed};
 use super::range::{Bits, Prob};
 
 /// Memory of a model, tables and history included.
-pub(crate) const MEMORY: u64 = 11 << 20;
+pub(crate) const MEMORY: u64 = 12 << 20;
 
 /// Agreeing bytes after which runs are coded instead of bytes.
 const CALM: u32 = 32;
@@ -25,8 +25,8 @@ const RUN: usize = 32;
 pub(crate) struct Model {
     stretch: Stretch,
     runs: [Prob; 32],
-    agree: Mixer<6>,
-    by: Mixer<6>,
+    agree: Mixer<8>,
+    by: Mixer<8>,
     literal: Mixer<9>,
     /// Which of the last copied bytes agreed: the latest is the lowest bit.
     agreed: u32,
@@ -46,9 +46,9 @@ impl Model {
         Self {
             stretch: Stretch::new(),
             runs: [Prob::new(); 32],
-            agree: Mixer::new(16, 128, 20),
+            agree: Mixer::new(17, 128, 20),
             by: Mixer::new(17, 128, 20),
-            literal: Mixer::new(17, 256 * 3, 80),
+            literal: Mixer::new(16, 256 * 3, 80),
             agreed: 0,
             since: 0,
             period: 0,
@@ -93,7 +93,7 @@ impl Model {
             let lane = (at as u32).wrapping_add(done as u32);
             bytes[done] = self.copied_byte(
                 bits,
-                guess[done].into(),
+                around(guess, done),
                 fields[done].into(),
                 lane,
                 bytes[done],
@@ -108,11 +108,12 @@ impl Model {
     fn copied_byte(
         &mut self,
         bits: &mut impl Bits,
-        guess: u32,
+        around: u64,
         field: u32,
         lane: u32,
         known: u8,
     ) -> u8 {
+        let guess = around as u32 & 0xff;
         let calm = 32 - self.since.leading_zeros();
         let before = self.recent as u32 & 0xff;
         let two_before = self.recent as u32 & 0xffff;
@@ -123,6 +124,8 @@ impl Model {
             hash(3 << 28, before << 8 | guess),
             hash(4 << 28 | calm, self.last_by[0] << 8 | lane & 7),
             hash(5 << 28 | self.agreed & 3, guess << 16 | two_before),
+            hash(6 << 28, around as u32),
+            hash(7 << 28, hash(around as u32, (around >> 32) as u32)),
         ];
         let set = (field.min(4) << 4 | self.agreed & 15) as usize;
         let differs = u32::from(u32::from(known) != guess);
@@ -137,12 +140,20 @@ impl Model {
         self.period = self.since;
         self.since = 0;
         let by = u32::from(known).wrapping_sub(guess) & 0xff;
-        let by = self.code_by(bits, guess, field, lane, by);
+        let by = self.code_by(bits, around, field, lane, by);
         (guess + by) as u8
     }
 
     /// Codes by how much a byte differs.
-    fn code_by(&mut self, bits: &mut impl Bits, guess: u32, field: u32, lane: u32, by: u32) -> u32 {
+    fn code_by(
+        &mut self,
+        bits: &mut impl Bits,
+        around: u64,
+        field: u32,
+        lane: u32,
+        by: u32,
+    ) -> u32 {
+        let guess = around as u32 & 0xff;
         let before = self.recent as u32 & 0xff;
         let [last, last_but_one] = self.last_by;
         let lane_by = &mut self.by_lane[(lane & 7) as usize];
@@ -153,6 +164,8 @@ impl Model {
             hash(3 << 28, guess),
             hash(4 << 28 | field, *lane_by),
             hash(5 << 28, guess << 8 | before),
+            hash(6 << 28, around as u32),
+            hash(7 << 28, hash(around as u32, (around >> 32) as u32)),
         ];
         let set = (field.min(4) << 4 | self.agreed & 14) as usize;
         let mut node = 1;
@@ -216,6 +229,21 @@ impl Model {
         }
         node as u8
     }
+}
+
+/// The old bytes at a place and around it, that at the place lowest: the same edit made again
+/// stands between the same bytes.
+#[inline]
+fn around(guess: &[u8], at: usize) -> u64 {
+    if let Some(bytes) = guess.get(at.wrapping_sub(4)..at.wrapping_add(4)) {
+        let word = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        return word.rotate_left(32);
+    }
+    let byte = |at: usize| u64::from(guess.get(at).copied().unwrap_or(0));
+    (0..8)
+        .map(|index| byte(at.wrapping_add(index).wrapping_sub(4)) << (8 * index))
+        .sum::<u64>()
+        .rotate_left(32)
 }
 
 /// What `byte` says of the next bit, when it agrees with the bits known so far: 1 or 2, else 0.

@@ -226,7 +226,22 @@ fn zones(bytes: &[u8], tables: &Tables, machine: Machine) -> Option<Vec<Zone>> {
         let executable = flags & 4 != 0;
         let kind = match (name, machine) {
             _ if executable => Kind::Code,
-            (b".eh_frame", _) => Kind::Relative,
+            // Tables of the Linux kernel that hold distances from themselves.
+            (
+                b".eh_frame"
+                | b"__ksymtab"
+                | b"__ksymtab_gpl"
+                | b"__ex_table"
+                | b"__bug_table"
+                | b".orc_unwind_ip"
+                | b".retpoline_sites"
+                | b".return_sites"
+                | b".smp_locks"
+                | b".altinstructions"
+                | b"__jump_table"
+                | b".static_call_sites",
+                _,
+            ) => Kind::Relative,
             (b".eh_frame_hdr", _) => Kind::FromStart,
             (b".ARM.exidx", _) => Kind::Relative31,
             (_, Machine::A32 | Machine::Thumb) => Kind::Words32,

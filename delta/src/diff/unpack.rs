@@ -60,6 +60,9 @@ struct Stream {
     len: usize,
     raw_len: usize,
     codec: Codec,
+    /// Where the frame begins that it is a part of: such a one is opened whole or not at all, so
+    /// that its plain bytes stay together.
+    frame: usize,
 }
 
 /// Plain bytes of a stream, and the codec that was proven.
@@ -86,9 +89,16 @@ pub(super) fn unpack<'a>(
     };
     let (old_sums, new_sums) = (sums(old, &old_streams), sums(new, &new_streams));
     let changed = |image: &[u8], streams: Vec<Stream>, others: &BTreeSet<u64>| -> Vec<Stream> {
-        let is_new =
-            |s: &Stream| !others.contains(&XxHash3_64::oneshot(&image[s.at..s.at + s.len]));
-        streams.into_iter().filter(is_new).collect()
+        let sum = |s: &Stream| XxHash3_64::oneshot(&image[s.at..s.at + s.len]);
+        let frames: BTreeSet<usize> = streams
+            .iter()
+            .filter(|s| !others.contains(&sum(s)))
+            .map(|s| s.frame)
+            .collect();
+        streams
+            .into_iter()
+            .filter(|s| frames.contains(&s.frame))
+            .collect()
     };
     let fits = |stream: &Stream| {
         let raw_len = stream.raw_len as u32;
@@ -185,6 +195,7 @@ fn find(image: &[u8], caps: Caps) -> Vec<Stream> {
                 len: found.len,
                 raw_len: found.raw_len,
                 codec: Codec::Xz(found.xz),
+                frame: at,
             }));
         } else if caps.contains(Caps::LZ4) && rest.starts_with(lz4::LEGACY_MAGIC) {
             find_legacy_blocks(image, at + lz4::LEGACY_MAGIC.len(), &mut streams);
@@ -200,10 +211,10 @@ fn find(image: &[u8], caps: Caps) -> Vec<Stream> {
 
 /// The blocks of an LZ4 legacy frame.
 fn find_legacy_blocks(image: &[u8], mut at: usize, streams: &mut Vec<Stream>) {
+    let frame = at;
     while let Some(length) = image.get(at..at + 4) {
-        let len = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
-        at += 4;
-        let Some(encoded) = image.get(at..at + len).filter(|encoded| encoded.len() > 4) else {
+        let len = 4 + u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
+        let Some(encoded) = image.get(at..at + len).filter(|encoded| encoded.len() > 8) else {
             return;
         };
         let Some(raw) = lz4::decode(encoded, lz4::LEGACY_BLOCK) else {
@@ -215,6 +226,7 @@ fn find_legacy_blocks(image: &[u8], mut at: usize, streams: &mut Vec<Stream>) {
             len,
             raw_len: raw.len(),
             codec,
+            frame,
         });
         at += len;
         if raw.len() < lz4::LEGACY_BLOCK {
