@@ -1,8 +1,19 @@
 //! The world, simulators and scenarios.
 //!
 //! [`sim::RepositorySimulator`] is a whole TUF repository in memory, bendable in one line;
-//! [`world::World`] joins it with a device's trust store and a clock. Scenarios and attacks stand
-//! in `tests/`, grouped into few binaries.
+//! [`world::World`] joins it with a [`device::Device`] and a clock. Scenarios and attacks stand in
+//! `tests/`, grouped into few binaries, since each costs link time:
+//!
+//! | binary | what it holds |
+//! |---|---|
+//! | `attacks` | each attack by the name of the sin, and what the device trusts after it |
+//! | `mutants` | a valid release with one thing changed, twenty thousand times |
+//! | `vectors` | Uptane's and Wycheproof's vectors |
+//! | `interop` | python-tuf, sigstore-tuf, tough and tuf read us, and we read them |
+//! | `picture` | which crate uses which |
+//!
+//! `ampoule-tuf-client`, a binary of this package, puts the agent's trust core behind the command
+//! line of the field's conformance suite.
 //!
 //! ```
 //! use ampoule_tests::world::World;

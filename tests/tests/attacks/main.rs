@@ -4,6 +4,12 @@
 //! refresh, and asserts the refusal by its stable code *and* what the device trusts afterwards.
 //! Where it helps, the same bend done by the rightful holder is shown to pass, so that the refusal
 //! is for the sin and not for the bend.
+//!
+//! Mistakes planted in `protocol`'s trust rules, one at a time, each turned at least one of these
+//! tests red: a threshold that counts ids or is off by one; expiry compared with `<` or left out for
+//! targets; a clock that overrides the floor; a root that the old keys, or its own, need not sign,
+//! or of any newer version; timestamp, snapshot or targets that may fall; digests or versions of
+//! snapshot or targets unchecked; a delegated role trusted by its name alone; terminating ignored.
 
 mod arbitrary_software;
 mod clock;
