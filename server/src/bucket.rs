@@ -29,7 +29,7 @@ impl Bucket {
     /// # Errors
     /// It is empty; the seconds until it is not, at least 1.
     pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), u64> {
-        let one = Duration::from_secs(60) / rate.per_minute.max(1);
+        let one = Duration::from_mins(1) / rate.per_minute.max(1);
         let depth = one * rate.burst.max(1);
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + one;
         let empty_by = full_at - now;
@@ -61,7 +61,7 @@ mod tests {
         let later = start + Duration::from_secs(1);
         assert_eq!(bucket.take(rate, later), Ok(()));
         assert_eq!(bucket.take(rate, later), Err(1));
-        let much_later = start + Duration::from_secs(600);
+        let much_later = start + Duration::from_mins(10);
         let taken = (0..10)
             .filter(|_| bucket.take(rate, much_later).is_ok())
             .count();

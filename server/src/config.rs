@@ -323,7 +323,7 @@ path = "state"
         assert_eq!(config.enroll.ca_key, folder.path().join("ca.key"));
         assert_eq!(
             config.timestamp.unwrap().refresh_before,
-            Duration::from_secs(43_200)
+            Duration::from_hours(12)
         );
     }
 

@@ -24,8 +24,8 @@ pub struct Identity {
     pub issuer: Vec<u8>,
     /// Unix time of its last second.
     pub not_after: i64,
-    /// The device's key; absent where it is of a kind that does not sign receipts.
-    pub key: Option<PublicKey>,
+    /// Its key, DER. Read only when a receipt comes: taking a key apart costs more than a poll.
+    spki: Vec<u8>,
 }
 
 /// Why a certificate names no device.
@@ -57,8 +57,13 @@ impl Identity {
             serial: certificate.raw_serial().to_vec(),
             issuer: certificate.issuer().as_raw().to_vec(),
             not_after: certificate.validity().not_after.timestamp(),
-            key: PublicKey::from_spki_der(certificate.public_key().raw).ok(),
+            spki: certificate.public_key().raw.to_vec(),
         })
+    }
+
+    /// The device's key; absent where it is of a kind that does not sign receipts.
+    pub fn key(&self) -> Option<PublicKey> {
+        PublicKey::from_spki_der(&self.spki).ok()
     }
 }
 

@@ -23,8 +23,8 @@ use crate::file::{self, Readers};
 use crate::identity::{Identity, URN};
 
 /// Clocks of devices in the field are rarely exact.
-const BACKDATE: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+const BACKDATE: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The key of a device certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

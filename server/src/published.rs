@@ -21,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::paths::{METADATA_DIR, TARGETS_DIR, TIMESTAMP_FILE};
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 
 use crate::cell::Cell;
 
@@ -31,41 +32,54 @@ const KEPT_SUM_MAX: usize = 256 << 20;
 /// Shorter bodies gain nothing from an encoding.
 const ENCODED_LEN_MIN: usize = 256;
 
-/// A metadata file in memory.
+/// A metadata file in memory, in each form that can be sent.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// As published.
+    pub plain: Form,
+    /// Where it is smaller.
+    pub gzip: Option<Form>,
+    /// Where it is smaller.
+    pub zstd: Option<Form>,
+}
+
+/// One form of a metadata file, with what its answer says.
+#[derive(Debug, Clone)]
+pub struct Form {
+    /// What is sent.
     pub bytes: Bytes,
-    /// Its ETag, quotes included.
-    pub etag: String,
-    /// The same, where it is smaller.
-    pub gzip: Option<Bytes>,
-    /// The same, where it is smaller.
-    pub zstd: Option<Bytes>,
+    /// Each form has its own.
+    pub etag: HeaderValue,
 }
 
 impl Document {
     /// Encodes once what will be sent often.
     pub fn new(bytes: Vec<u8>) -> Self {
-        let etag = format!("\"{}\"", Digest::of(&bytes));
-        let smaller = |encoded: io::Result<Vec<u8>>| {
-            encoded
-                .ok()
-                .filter(|encoded| encoded.len() < bytes.len())
-                .map(Bytes::from)
+        let digest = Digest::of(&bytes);
+        let form = |bytes: Vec<u8>, mark: &str| Form {
+            bytes: bytes.into(),
+            etag: etag_value(&format!("\"{digest}{mark}\"")),
+        };
+        let smaller = |encoded: io::Result<Vec<u8>>, mark: &str| {
+            let encoded = encoded.ok().filter(|encoded| encoded.len() < bytes.len())?;
+            Some(form(encoded, mark))
         };
         let worth = bytes.len() >= ENCODED_LEN_MIN;
-        let gzip = worth.then(|| smaller(gzip(&bytes))).flatten();
+        let gzip = worth.then(|| smaller(gzip(&bytes), "-gzip")).flatten();
         let zstd = worth
-            .then(|| smaller(zstd::bulk::compress(&bytes, 9)))
+            .then(|| smaller(zstd::bulk::compress(&bytes, 9), "-zstd"))
             .flatten();
         Self {
-            etag,
             gzip,
             zstd,
-            bytes: bytes.into(),
+            plain: form(bytes, ""),
         }
     }
+}
+
+/// Our ETags are hex digits and dashes in quotes.
+fn etag_value(etag: &str) -> HeaderValue {
+    HeaderValue::from_str(etag).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
@@ -87,7 +101,7 @@ pub enum Found {
         /// Its length.
         len: u64,
         /// Its ETag, quotes included.
-        etag: String,
+        etag: HeaderValue,
         /// Whether its name says what it holds.
         immutable: bool,
     },
@@ -205,10 +219,10 @@ impl Published {
 
     fn keep(&self, name: &str, document: &Arc<Document>) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len + document.bytes.len() > KEPT_SUM_MAX {
+        if kept.len + document.plain.bytes.len() > KEPT_SUM_MAX {
             *kept = Kept::default();
         }
-        kept.len += document.bytes.len();
+        kept.len += document.plain.bytes.len();
         kept.documents.insert(name.to_string(), document.clone());
     }
 
@@ -228,7 +242,7 @@ impl Published {
         let hash = last.split_once('.').map_or("", |(hash, _)| hash);
         let digest = Digest::parse(hash).ok();
         let etag = match &digest {
-            Some(digest) => format!("\"{digest}\""),
+            Some(digest) => etag_value(&format!("\"{digest}\"")),
             None => weak_name_etag(&file)?,
         };
         let immutable = digest.is_some();
@@ -266,15 +280,13 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// For a file whose name does not tell its content: changes with inode, length and time.
-fn weak_name_etag(file: &File) -> io::Result<String> {
+fn weak_name_etag(file: &File) -> io::Result<HeaderValue> {
     let m = file.metadata()?;
-    Ok(format!(
-        "\"{:x}-{:x}-{:x}-{:x}\"",
-        m.ino(),
-        m.size(),
-        m.mtime(),
-        m.mtime_nsec()
-    ))
+    let (inode, len) = (m.ino(), m.size());
+    let (secs, nanos) = (m.mtime(), m.mtime_nsec());
+    Ok(etag_value(&format!(
+        "\"{inode:x}-{len:x}-{secs:x}-{nanos:x}\""
+    )))
 }
 
 /// Whether the name begins with a version: then its bytes never change.
@@ -379,6 +391,6 @@ mod tests {
         let Some(Found::Versioned(root)) = tree.find("metadata/1.root.json").unwrap() else {
             panic!()
         };
-        assert!(root.zstd.as_ref().unwrap().len() < 100 && root.gzip.is_some());
+        assert!(root.zstd.as_ref().unwrap().bytes.len() < 100 && root.gzip.is_some());
     }
 }

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, HeaderName, HeaderValue, RANGE, VARY,
@@ -17,7 +16,7 @@ use super::body::Body;
 use super::problem::Problem;
 use super::range::{self, Encoding, Wanted};
 use crate::fleet::Device;
-use crate::published::{Document, Found};
+use crate::published::{Document, Form, Found};
 use crate::serve::{Peer, Shared};
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -65,15 +64,15 @@ fn document_response<B>(
     caching: &'static str,
     request: &Request<B>,
 ) -> Response<Body> {
-    let (bytes, etag, coding) = choose(document, request.headers());
+    let (form, coding) = choose(document, request.headers());
     let head = Head {
-        etag: &etag,
+        etag: &form.etag,
         caching,
         kind: "application/json",
     };
-    let mut response = respond(&head, bytes.len() as u64, request, |from, to| {
+    let mut response = respond(&head, form.bytes.len() as u64, request, |from, to| {
         let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
-        Body::full(bytes.slice(range))
+        Body::full(form.bytes.slice(range))
     });
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
@@ -83,8 +82,8 @@ fn document_response<B>(
     response
 }
 
-/// The form to send, its ETag (each form has its own), and the name of its encoding.
-fn choose(document: &Document, headers: &HeaderMap) -> (Bytes, String, Option<&'static str>) {
+/// The form to send, and the name of its encoding.
+fn choose<'a>(document: &'a Document, headers: &HeaderMap) -> (&'a Form, Option<&'static str>) {
     let wanted = if headers.contains_key(RANGE) {
         Encoding::Identity
     } else {
@@ -92,21 +91,15 @@ fn choose(document: &Document, headers: &HeaderMap) -> (Bytes, String, Option<&'
     };
     let encoded = match wanted {
         Encoding::Identity => None,
-        Encoding::Gzip => document.gzip.as_ref().map(|bytes| (bytes, "gzip")),
-        Encoding::Zstd => document.zstd.as_ref().map(|bytes| (bytes, "zstd")),
+        Encoding::Gzip => document.gzip.as_ref().map(|form| (form, Some("gzip"))),
+        Encoding::Zstd => document.zstd.as_ref().map(|form| (form, Some("zstd"))),
     };
-    match encoded {
-        None => (document.bytes.clone(), document.etag.clone(), None),
-        Some((bytes, coding)) => {
-            let etag = format!("{}-{coding}\"", document.etag.trim_end_matches('"'));
-            (bytes.clone(), etag, Some(coding))
-        }
-    }
+    encoded.unwrap_or((&document.plain, None))
 }
 
 /// What every answer about one file says.
 struct Head<'a> {
-    etag: &'a str,
+    etag: &'a HeaderValue,
     caching: &'static str,
     kind: &'static str,
 }
@@ -118,10 +111,10 @@ fn respond<B>(
     body: impl FnOnce(u64, u64) -> Body,
 ) -> Response<Body> {
     let asked = request.headers();
-    if range::is_known(asked, head.etag) {
+    if range::is_known(asked, head.etag.as_bytes()) {
         return head.response(StatusCode::NOT_MODIFIED, Body::empty(), &[]);
     }
-    let (status, from, to) = match range::wanted(asked, len, head.etag) {
+    let (status, from, to) = match range::wanted(asked, len, head.etag.as_bytes()) {
         Wanted::Whole => (StatusCode::OK, 0, len),
         Wanted::Part { from, to } => (StatusCode::PARTIAL_CONTENT, from, to),
         Wanted::Outside => return outside(len),
@@ -155,7 +148,7 @@ impl Head<'_> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(ETAG, text(self.etag));
+        headers.insert(ETAG, self.etag.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(self.caching));
         headers.extend(more.iter().cloned());
         response
@@ -171,7 +164,7 @@ fn outside(len: u64) -> Response<Body> {
     response
 }
 
-/// Our own ETags and ranges are ASCII.
+/// Our own ranges are ASCII.
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }

@@ -58,11 +58,11 @@ pub(super) async fn receipt(
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
     let bytes = read(shared, body).await?;
-    let key = peer.identity.key.as_ref().ok_or_else(|| {
+    let key = peer.identity.key().ok_or_else(|| {
         let detail = "the key of this certificate is neither Ed25519 nor P-256";
         Problem::new(StatusCode::FORBIDDEN, "key-cannot-sign", detail)
     })?;
-    let receipt = Receipt::verify(&bytes, key)?;
+    let receipt = Receipt::verify(&bytes, &key)?;
     is_own(peer, &receipt.device)?;
     let digest = Digest::of(&bytes);
     let write = Write::Receipt {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +26,8 @@ use crate::tls::TLS_BUFFER_LEN_MAX;
 /// Requests that one HTTP/2 connection may have open.
 const STREAMS_MAX: u32 = 32;
 
-type Stream = TlsStream<Paced<TcpStream>>;
+/// Boxed: it is moved from future to future, and each would keep room for it.
+type Stream = Box<TlsStream<Paced<TcpStream>>>;
 
 /// Serves `stream` until it ends, or `draining` says that it should.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, draining: watch::Receiver<bool>) {
@@ -69,7 +70,7 @@ async fn handshake(
     tls.set_buffer_limit(Some(TLS_BUFFER_LEN_MAX));
     let certificate = tls.peer_certificates()?.first()?;
     match Identity::of(certificate) {
-        Ok(identity) => Some((stream, identity)),
+        Ok(identity) => Some((Box::new(stream), identity)),
         Err(error) => {
             shared.log.warn(format_args!(
                 "a client certificate of our authority {error}"
@@ -116,14 +117,16 @@ async fn requests(
             .max_header_list_size(u32::try_from(limits.header_len_max).unwrap_or(u32::MAX))
             .keep_alive_interval(limits.header_timeout)
             .keep_alive_timeout(limits.write_stall);
-        drive(pin!(builder.serve_connection(io, service)), watch, draining).await;
+        let connection = Box::pin(builder.serve_connection(io, service));
+        drive(connection, watch, draining).await;
     } else {
         let mut builder = conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(limits.header_len_max);
-        drive(pin!(builder.serve_connection(io, service)), watch, draining).await;
+        let connection = Box::pin(builder.serve_connection(io, service));
+        drive(connection, watch, draining).await;
     }
 }
 
@@ -159,7 +162,7 @@ where
 
 /// Runs the connection under the watch; dropping it cuts it.
 async fn drive<C: Graceful>(
-    mut connection: Pin<&mut C>,
+    mut connection: Pin<Box<C>>,
     mut watch: Watch,
     mut draining: watch::Receiver<bool>,
 ) {

@@ -91,6 +91,9 @@ fn a_revocation_list_acts_without_a_restart() {
     let stranger = World::new();
     replace(&world, &crl(&stranger, &[&device]));
     server.signal("HUP");
+    until("the bad list is noticed", || {
+        server.said().contains("the old ones stay: revocation list")
+    });
     let mut same = client.connect().unwrap();
     assert_eq!(same.ask("GET", SELF, &[], b"").unwrap().status, 200);
 
@@ -103,11 +106,7 @@ fn a_revocation_list_acts_without_a_restart() {
         "on the connection opened before"
     );
     assert_eq!(other.client(&server).get(SELF).status, 200);
-    let said = server.stop();
-    assert!(
-        said.contains("the old ones stay: revocation list"),
-        "{said}"
-    );
+    server.stop();
 }
 
 fn replace(world: &World, pem: &str) {
@@ -128,7 +127,7 @@ fn crl(world: &World, revoked: &[&Device]) -> String {
     });
     let params = CertificateRevocationListParams {
         this_update: now.into(),
-        next_update: (now + std::time::Duration::from_secs(3600)).into(),
+        next_update: (now + std::time::Duration::from_hours(1)).into(),
         crl_number: SerialNumber::from_slice(&[1]),
         issuing_distribution_point: None,
         revoked_certs: revoked_certs.collect(),

@@ -51,7 +51,7 @@ fn block_on(future: impl Future) {
         .build()
         .unwrap()
         .block_on(async {
-            tokio::time::timeout(Duration::from_secs(60), future)
+            tokio::time::timeout(Duration::from_mins(1), future)
                 .await
                 .expect("it ends");
         });

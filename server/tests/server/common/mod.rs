@@ -6,7 +6,7 @@
 pub mod client;
 pub mod tree;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -129,6 +129,7 @@ path = "state"
 pub struct Server {
     pub child: Child,
     pub address: SocketAddr,
+    log: PathBuf,
 }
 
 impl Server {
@@ -137,10 +138,11 @@ impl Server {
     }
 
     pub fn try_start(config: &Path) -> Result<Self, String> {
+        let log = config.with_extension("log");
         let mut child = Command::new(BINARY)
             .args(["run", "--config", text(config)])
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -148,19 +150,13 @@ impl Server {
             .read_line(&mut line)
             .unwrap();
         let Some(address) = line.trim().strip_prefix("listening on ") else {
-            let mut said = String::new();
-            child
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut said)
-                .unwrap();
             child.wait().unwrap();
-            return Err(said);
+            return Err(std::fs::read_to_string(log).unwrap());
         };
         Ok(Self {
             address: address.parse().unwrap(),
             child,
+            log,
         })
     }
 
@@ -175,6 +171,11 @@ impl Server {
         );
     }
 
+    /// What was said on standard error so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Waits for the end and gives what was said on standard error.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -185,13 +186,7 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not end");
             std::thread::sleep(Duration::from_millis(5));
         };
-        let mut said = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        let said = self.said();
         (status.code(), said)
     }
 

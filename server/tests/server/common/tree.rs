@@ -24,6 +24,8 @@ pub struct Tree {
     targets: Targets,
     snapshot: Snapshot,
     timestamp: Timestamp,
+    /// Publishes targets of which one byte is not what the snapshot says.
+    pub bent: bool,
 }
 
 pub fn key(seed: u8) -> Ed25519Key {
@@ -79,6 +81,7 @@ impl Tree {
             targets,
             snapshot,
             timestamp,
+            bent: false,
         };
         tree.write_root(&[1]);
         tree.write_rest();
@@ -115,7 +118,11 @@ impl Tree {
         let targets = sign(&self.targets, &[1]);
         let version = self.targets.common.version;
         let role = RoleName::targets();
-        self.write(&paths::role_file(&role, Some(version)), &targets);
+        let mut written = targets.clone();
+        if self.bent {
+            *written.last_mut().unwrap() ^= 1;
+        }
+        self.write(&paths::role_file(&role, Some(version)), &written);
         self.snapshot
             .meta
             .insert(Snapshot::meta_name(&role), MetaFile::of(version, &targets));
