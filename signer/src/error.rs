@@ -57,8 +57,6 @@ pub enum OperatorError {
     NoDraft { what: String },
     #[error("several products have drafts: {}", names.join(", "))]
     SeveralDrafts { names: Vec<String> },
-    #[error("the draft of {role} is the first version and cannot be thrown away")]
-    FirstDraft { role: String },
     #[error("a draft of {role} version {version} is being signed")]
     DraftInUse { role: String, version: u64 },
     #[error("key {key} is none of those that {role} asks for")]
@@ -283,7 +281,6 @@ impl OperatorError {
             Self::UnknownRole { .. } => "unknown-role",
             Self::NoDraft { .. } => "no-draft",
             Self::SeveralDrafts { .. } => "several-drafts",
-            Self::FirstDraft { .. } => "first-draft",
             Self::DraftInUse { .. } => "draft-in-use",
             Self::KeyNotAsked { .. } => "key-not-asked",
             Self::Threshold { .. } | Self::OldThreshold { .. } => "threshold-not-met",
@@ -342,7 +339,6 @@ impl OperatorError {
             Self::NotConfirmed => Some("use --yes to sign without the question".into()),
             Self::SeveralDrafts { .. } => Some("name one".into()),
             Self::WorkspaceExists { .. }
-            | Self::FirstDraft { .. }
             | Self::Locked { .. }
             | Self::NotTheSame { .. }
             | Self::DeltaNotMade { .. }

@@ -31,6 +31,7 @@ pub mod blob;
 pub mod ceremony;
 pub mod cli;
 pub mod deltas;
+pub mod discard;
 pub mod doubt;
 pub mod durable;
 pub mod error;

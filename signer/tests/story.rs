@@ -317,3 +317,33 @@ fn a_withdrawn_release_is_offered_no_more_and_its_numbers_are_not_used_again() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_signed_draft_is_thrown_away_and_made_anew() {
+    // Before the first publication the draft stays, empty and unsigned.
+    let ground = Ground::new();
+    ground.build(0);
+    ground.release("2.4.0", 16);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    ground.sign_all(&["alice", "bob", "engineer"]);
+    let told = ground.ok(&["-w", "w", "discard", "infusion-pump"]);
+    assert!(told.contains("as it was after the ceremony"), "{told}");
+    let words = ground.ok(&["review", "w/staging/1.infusion-pump.request"]);
+    assert!(
+        !words.contains("2.4.0") && words.contains("0 made"),
+        "{words}"
+    );
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    ground.sign_all(&["engineer", "safety"]);
+    ground.publish();
+    // After it the draft goes, and what is published stays.
+    ground.build(1);
+    ground.release("2.4.1", 17);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    ground.ok(&["-w", "w", "delta"]);
+    ground.sign_all(&["engineer"]);
+    ground.ok(&["-w", "w", "discard", "infusion-pump"]);
+    assert!(!ground.path("w/staging/2.infusion-pump.request").exists());
+    assert!(ground.publish().contains("nothing to publish"));
+    ground.ok(&["verify", "w/published"]);
+}

@@ -209,6 +209,28 @@ fn a_delta_that_makes_something_else_is_not_published_though_all_have_signed() {
 }
 
 #[test]
+fn a_published_release_that_a_draft_changes_is_checked_again() {
+    // The same paths, another artifact: the holders were told "CHANGED" and signed all the same.
+    let ground = second();
+    let path = ground.path(DRAFT);
+    let mut request = Request::load(&path).unwrap();
+    let mut targets: Targets = payload(&request.envelope).unwrap();
+    let artifact = TargetPath::parse("infusion-pump/rootfs-2.4.0.img").unwrap();
+    let file = targets.targets.get_mut(&artifact).unwrap();
+    file.hashes = ampoule_protocol::digest::Hashes::sha256(ampoule_protocol::digest::Digest::of(
+        b"something else",
+    ));
+    request.envelope = unsigned(targets.to_signed());
+    request.store(&RealDisk, &path).unwrap();
+    ground.sign_all(&["engineer", "safety"]);
+    let error = publish_error(&ground);
+    assert!(
+        matches!(error, SignerError::Tree(TreeError::Missing { .. })),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_draft_changed_after_it_was_signed_is_not_published() {
     let ground = second();
     ground.sign_all(&["engineer", "safety"]);

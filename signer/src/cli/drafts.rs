@@ -1,6 +1,6 @@
 //! `add`, `delta`, `discard`, `rotate`.
 
-use ampoule_protocol::name::{ProductName, RoleName};
+use ampoule_protocol::name::ProductName;
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use super::args::{
 use super::{Answer, Context};
 use crate::add;
 use crate::deltas;
-use crate::durable::{self, RealDisk};
+use crate::discard::{self, Discarded};
+use crate::durable::RealDisk;
 use crate::error::{OperatorError, SignerError};
-use crate::layout::Repository;
 use crate::renew;
 use crate::rotate::{self, Change};
 use crate::terminal::{bytes, table};
@@ -130,30 +130,14 @@ fn product(workspace: &Workspace, named: Option<&str>) -> Result<ProductName, Si
 }
 
 pub(super) fn discard(context: &Context, args: &DiscardArgs) -> Result<Answer, SignerError> {
-    let workspace = Workspace::open_to_write(&RealDisk, &context.global.workspace)?;
-    let (repository, name) = match args.role.strip_prefix("director.") {
-        Some(name) => (Repository::Director, name),
-        None => (Repository::Image, args.role.as_str()),
-    };
-    let nothing = || OperatorError::NoDraft {
-        what: format!("role \"{}\"", args.role),
-    };
-    let role = RoleName::parse(name).map_err(|_| nothing())?;
-    let staged = workspace
-        .staged
-        .get(&(repository, role))
-        .ok_or_else(nothing)?;
-    if workspace.published.is_none() {
-        // The first drafts hold the ceremony; without them the workspace is empty.
-        return Err(OperatorError::FirstDraft {
-            role: args.role.clone(),
+    let workspace = &context.global.workspace;
+    let text = match discard::discard(&RealDisk, workspace, &args.role, context.now)? {
+        Discarded::Removed(title) => format!("the draft of {title} is thrown away"),
+        Discarded::Reset(title) => {
+            format!("{title} is as it was after the ceremony, and nobody has signed it")
         }
-        .into());
-    }
-    durable::remove(&RealDisk, &staged.path)?;
-    let title = staged.request.title();
-    let text = format!("the draft of {title} is thrown away");
-    Ok(Answer::new(text, json!({ "discarded": staged.path })))
+    };
+    Ok(Answer::new(text, json!({ "discarded": args.role })))
 }
 
 pub(super) fn rotate(context: &Context, args: &RotateArgs) -> Result<Answer, SignerError> {

@@ -1,6 +1,9 @@
 //! Before anything is signed or published: is what the drafts name there, and is it so?
+//!
+//! What the published role says in the same words was checked before; everything else is new, also
+//! under a path that is old.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use ampoule_protocol::metadata::{TargetFile, Targets};
 use ampoule_protocol::name::{ProductName, RoleName, TargetPath};
@@ -30,15 +33,15 @@ pub(super) fn check(
             continue;
         }
         let published = workspace.published.as_ref().and_then(|p| p.roles.get(role));
-        let known: BTreeSet<&TargetPath> = published
+        let known: BTreeMap<&TargetPath, &TargetFile> = published
             .iter()
-            .flat_map(|file| file.payload.targets.keys())
+            .flat_map(|file| &file.payload.targets)
             .collect();
         let new = file
             .payload
             .targets
             .iter()
-            .filter(|(path, _)| !known.contains(path));
+            .filter(|(path, target)| known.get(path) != Some(target));
         for (path, target) in new {
             check_file(workspace, path, target, progress)?;
         }
@@ -51,7 +54,7 @@ fn check_releases(
     workspace: &Workspace,
     role: &RoleName,
     targets: &Targets,
-    known: &BTreeSet<&TargetPath>,
+    known: &BTreeMap<&TargetPath, &TargetFile>,
     progress: &dyn Progress,
 ) -> Result<usize, SignerError> {
     let Ok(product) = ProductName::parse(role.as_str()) else {
@@ -62,7 +65,7 @@ fn check_releases(
     }
     let mut proved = 0;
     for release in releases::of(&product, targets)? {
-        if known.contains(&release.path()) {
+        if known.get(&release.path()).copied() == targets.targets.get(&release.path()) {
             continue;
         }
         for file in releases::files(&release) {

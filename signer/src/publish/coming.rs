@@ -148,6 +148,17 @@ impl Coming {
                 roles.insert(role.name.clone(), file);
             }
         }
+        for ((repository, role), staged) in &workspace.staged {
+            let is_product =
+                staged.request.kind() == RoleType::Targets && role.as_str() != "targets";
+            let is_seen = roles.contains_key(role) || left.contains(&staged.request.title());
+            if *repository == Repository::Image && is_product && !is_seen {
+                left.push(format!(
+                    "{}, to which targets does not delegate",
+                    staged.request.title()
+                ));
+            }
+        }
         let director = director(workspace, &mut left)?;
         Ok(Self {
             root,
