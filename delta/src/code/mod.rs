@@ -20,6 +20,8 @@ use alloc::vec::Vec;
 pub(crate) use mapping::Mapping;
 #[cfg(feature = "diff")]
 pub(crate) use tables::{LOADS_MAX, MODULES_MAX, ZONES_MAX};
+#[cfg(feature = "diff")]
+pub(crate) use x64::shape as x64_shape;
 
 /// Instruction sets whose references are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

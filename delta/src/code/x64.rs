@@ -32,7 +32,7 @@ fn reference(view: &View, at: usize, tail: u64, guesses: &mut impl Guesses) -> b
 }
 
 /// Where the distance of an instruction at `at` stands, and what follows it.
-pub(super) fn shape(code: &[u8]) -> Option<(usize, u64)> {
+pub(crate) fn shape(code: &[u8]) -> Option<(usize, u64)> {
     let (first, second) = (*code.first()?, *code.get(1)?);
     let through_ip = |modrm: u8| modrm & 0xc7 == 5;
     match first {

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
 
+use super::elf::Executable;
+use super::modules;
 use super::scan::Found;
 use super::unpack::Unpacked;
 use super::{DiffError, DiffOptions};
-use super::{elf, modules};
 use crate::code::{self, Mapping};
 use crate::codec::model::Model;
 use crate::codec::range::Encoder;
@@ -39,13 +40,14 @@ pub(super) fn patch(
     old: &[u8],
     new: &[u8],
     unpacked: &Unpacked,
+    executables: &[Executable],
     covers: &[Found],
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DiffError> {
     let mut maps = regions(unpacked, covers);
     if options.caps.contains(Caps::CODE) {
-        add_modules(unpacked, &mut maps);
+        add_modules(unpacked, executables, &mut maps);
     }
     let frames = frames(unpacked, &maps, options, progress);
     let header = Header {
@@ -156,12 +158,11 @@ fn regions(unpacked: &Unpacked, covers: &[Found]) -> Vec<Map> {
 }
 
 /// Finds the executables of each region.
-fn add_modules(unpacked: &Unpacked, maps: &mut [Map]) {
-    let old_found = elf::find(&unpacked.old);
+fn add_modules(unpacked: &Unpacked, executables: &[Executable], maps: &mut [Map]) {
     let mut start = 0;
     for map in maps {
         let region = &unpacked.new[start..start + map.len as usize];
-        map.modules = modules::find(&unpacked.old, &old_found, region, map);
+        map.modules = modules::find(&unpacked.old, executables, region, map);
         start += region.len();
     }
 }

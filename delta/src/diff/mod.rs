@@ -6,6 +6,7 @@
 //! ```
 
 mod anchors;
+mod blank;
 mod elf;
 mod encode;
 mod modules;
@@ -144,7 +145,13 @@ pub fn diff(
         options.threads,
         &mut |done| tell(Stage::Unpacking, done, new.len()),
     );
-    let (plain_old, plain_new) = (&unpacked.old[..], &unpacked.new[..]);
+    let found = if options.caps.contains(Caps::CODE) {
+        [elf::find(&unpacked.old), elf::find(&unpacked.new)]
+    } else {
+        [Vec::new(), Vec::new()]
+    };
+    let plain_old = &blank::blanked(&unpacked.old, &found[0])[..];
+    let plain_new = &blank::blanked(&unpacked.new, &found[1])[..];
     let anchors = anchors::find(plain_old, plain_new, &mut |done| {
         tell(Stage::Indexing, done, plain_new.len());
     });
@@ -159,7 +166,15 @@ pub fn diff(
         tell(Stage::Matching, done, plain_new.len());
     });
     drop(index);
-    encode::patch(old, new, &unpacked, &covers, options, &mut |done| {
-        tell(Stage::Coding, done, plain_new.len());
-    })
+    encode::patch(
+        old,
+        new,
+        &unpacked,
+        &found[0],
+        &covers,
+        options,
+        &mut |done| {
+            tell(Stage::Coding, done, plain_new.len());
+        },
+    )
 }

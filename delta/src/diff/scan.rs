@@ -51,7 +51,34 @@ pub(super) fn covers(
         }
     }
     progress(new.len() as u64);
+    drop_dear(old, new, &mut found);
     found
+}
+
+/// A cover has to agree in this many bytes, or telling of it costs more than its bytes do.
+const AGREEING_MIN: usize = 12;
+/// One that goes on where the last left off, with a short gap, is told of for less.
+const AGREEING_MIN_ON: usize = 6;
+/// How short that gap is.
+const GAP: usize = 32;
+
+/// Drops covers that cost more than they save.
+fn drop_dear(old: &[u8], new: &[u8], found: &mut Vec<Found>) {
+    let mut last = (0, 0);
+    found.retain(|cover| {
+        let pairs = old[cover.old..]
+            .iter()
+            .zip(&new[cover.new..])
+            .take(cover.len);
+        let agreeing = pairs.filter(|(a, b)| a == b).take(AGREEING_MIN).count();
+        let diagonal = cover.old.wrapping_sub(cover.new);
+        let goes_on = diagonal == last.0 && cover.new - last.1 < GAP;
+        let keep = agreeing >= AGREEING_MIN || goes_on && agreeing >= AGREEING_MIN_ON;
+        if keep {
+            last = (diagonal, cover.new + cover.len);
+        }
+        keep
+    });
 }
 
 struct Scanner<'a> {

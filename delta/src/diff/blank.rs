@@ -1,0 +1,84 @@
+//! Images for matching only: with the operands of references blanked, so that code that moved still
+//! matches. What the operands really are is predicted later (see `code`), or coded.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use super::elf::Executable;
+use crate::code::{Kind, Machine, x64_shape};
+
+/// `image` with the operands in its executables' code set to zero.
+pub(super) fn blanked<'a>(image: &'a [u8], executables: &[Executable]) -> Cow<'a, [u8]> {
+    if executables.is_empty() {
+        return Cow::Borrowed(image);
+    }
+    let mut blank = image.to_vec();
+    for executable in executables {
+        for zone in executable
+            .zones
+            .iter()
+            .filter(|zone| zone.kind == Kind::Code)
+        {
+            let start = executable.at + zone.at as usize;
+            let code = &mut blank[start..start + zone.len as usize];
+            match executable.machine {
+                Machine::X64 => blank_x64(code, executable.len),
+                Machine::A64 => blank_words(code, |word| match word {
+                    _ if word & 0x7c00_0000 == 0x1400_0000 => word & 0xfc00_0000,
+                    _ if word & 0x9f00_0000 == 0x9000_0000 => word & 0x9f00_001f,
+                    _ => word,
+                }),
+                Machine::A32 => blank_words(code, |word| match word {
+                    _ if word & 0x0e00_0000 == 0x0a00_0000 => word & 0xff00_0000,
+                    _ => word,
+                }),
+                Machine::Thumb => blank_thumb(code),
+            }
+        }
+    }
+    Cow::Owned(blank)
+}
+
+fn blank_x64(code: &mut [u8], reach: usize) {
+    let mut at = 0;
+    while at + 5 <= code.len() {
+        at += match x64_shape(&code[at..]) {
+            Some((skip, _)) if is_near(code.get(at + skip..at + skip + 4), reach) => {
+                code[at + skip..at + skip + 4].fill(0);
+                skip + 4
+            }
+            _ => 1,
+        };
+    }
+}
+
+/// Whether a distance stays in the executable's neighbourhood, as real ones do.
+fn is_near(distance: Option<&[u8]>, reach: usize) -> bool {
+    distance
+        .and_then(|bytes| bytes.try_into().ok())
+        .is_some_and(|bytes| (i32::from_le_bytes(bytes).unsigned_abs() as usize) < reach)
+}
+
+fn blank_words(code: &mut [u8], blank: impl Fn(u32) -> u32) {
+    let (words, _) = code.as_chunks_mut::<4>();
+    for word in words {
+        *word = blank(u32::from_le_bytes(*word)).to_le_bytes();
+    }
+}
+
+fn blank_thumb(code: &mut [u8]) {
+    let mut at = 0;
+    while let Some(&[a, b, c, d]) = code.get(at..at + 4) {
+        let (first, second) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+        if first & 0xf800 == 0xf000 && second & 0xd000 == 0xd000 {
+            let halves: Vec<u8> = [first & 0xf800, second & 0xd000]
+                .iter()
+                .flat_map(|half| half.to_le_bytes())
+                .collect();
+            code[at..at + 4].copy_from_slice(&halves);
+            at += 4;
+        } else {
+            at += 2;
+        }
+    }
+}
