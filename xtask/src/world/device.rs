@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use super::{COMPONENT, HARDWARE, PRODUCT, Room, cannot, signer};
 use crate::shell::{self, Fault, Outcome};
 
 const CONFIG: &str = "device/agent.toml";
+const INSTALL: [&str; 3] = ["--config", CONFIG, "install"];
 
 /// An update takes a fill, a restart and a trial; more rounds than this mean that it does not come
 /// to rest.
@@ -79,34 +81,37 @@ attempts_max = 3
         })
     }
 
-    /// Lives until the device is at rest, and tells what its newest receipt says.
+    /// Lives until an update has ended, and tells what the device's newest receipt says.
     pub(crate) fn update(&self) -> Outcome<Ended> {
-        let before = self.receipts()?.len();
-        for _ in 0..ROUNDS_MAX {
-            self.boot()?;
-            self.room
-                .run("ampoule-agent", &["--config", CONFIG, "install"])?;
-            let receipts = self.receipts()?;
-            if receipts.len() > before {
-                return Ok(Ended::read(&receipts[0]));
-            }
-        }
-        Err(Fault::new("the device does not come to rest"))
+        self.live(|| self.room.run("ampoule-agent", &INSTALL))
     }
 
     /// As [`Device::update`], with the greatest resident size of the agent, in bytes.
     pub(crate) fn update_measured(&self) -> Outcome<(Ended, u64)> {
-        let before = self.receipts()?.len();
         let mut peak = 0;
+        let ended = self.live(|| {
+            let (told, found) = peak_of(self.room, &self.room.program("ampoule-agent", &INSTALL))?;
+            peak = peak.max(found);
+            Ok(told)
+        })?;
+        Ok((ended, peak))
+    }
+
+    /// Boots and starts the agent again and again, until there is a receipt more than before.
+    fn live(&self, mut install: impl FnMut() -> Outcome<String>) -> Outcome<Ended> {
+        let before = self.receipts()?.len();
+        self.boot()?;
         for _ in 0..ROUNDS_MAX {
-            self.boot()?;
-            let agent = self
-                .room
-                .program("ampoule-agent", &["--config", CONFIG, "install"]);
-            peak = peak.max(peak_of(self.room, &agent)?);
+            let told = install()?;
             let receipts = self.receipts()?;
             if receipts.len() > before {
-                return Ok((Ended::read(&receipts[0]), peak));
+                return Ok(Ended::read(&receipts[0]));
+            }
+            if told.starts_with("nothing-new") {
+                // The server looks at its tree once a second.
+                std::thread::sleep(Duration::from_millis(600));
+            } else {
+                self.boot()?;
             }
         }
         Err(Fault::new("the device does not come to rest"))
@@ -114,9 +119,7 @@ attempts_max = 3
 
     /// Asks for an update that must be refused; why it was.
     pub(crate) fn refuses(&self) -> Outcome<String> {
-        let finished = self
-            .room
-            .try_run("ampoule-agent", &["--config", CONFIG, "install"])?;
+        let finished = self.room.try_run("ampoule-agent", &INSTALL)?;
         if finished.code == Some(0) {
             return Err(Fault::new("the device did not refuse").because(finished.out));
         }
@@ -178,18 +181,19 @@ impl Ended {
     }
 }
 
-/// Runs the agent under GNU time and reads its greatest resident size.
-fn peak_of(room: &Room, agent: &Command) -> Outcome<u64> {
+/// Runs the agent under GNU time; what it printed, and its greatest resident size.
+fn peak_of(room: &Room, agent: &Command) -> Outcome<(String, u64)> {
     let told = room.path("peak-memory.txt");
     let mut time = Command::new("/usr/bin/time");
-    time.args(["--quiet", "--format=%M", "--output"])
-        .arg(&told)
-        .arg(agent.get_program());
-    time.args(agent.get_args()).current_dir(room.path(""));
-    shell::read(&mut time)?;
+    time.args(["--quiet", "--format=%M", "--output"]);
+    time.arg(&told)
+        .arg(agent.get_program())
+        .args(agent.get_args());
+    time.current_dir(room.path(""));
+    let out = shell::read(&mut time)?;
     let text = std::fs::read_to_string(&told).map_err(|e| cannot("read", &told, &e))?;
-    let kibibytes = text.trim().parse::<u64>();
-    kibibytes
-        .map(|count| count * 1024)
-        .map_err(|e| cannot("understand", &told, &std::io::Error::other(e)))
+    let kibibytes: u64 = text.trim().parse().map_err(|error| {
+        Fault::new(format!("\"{}\" holds no number", told.display())).because(error)
+    })?;
+    Ok((out, kibibytes * 1024))
 }

@@ -145,7 +145,7 @@ install = "slot"
 "#
     );
     if *with_delta {
-        text.push_str("[component.delta]\nbases = \"last:1\"\n");
+        text.push_str("[component.delta]\nbases = \"last:2\"\n");
     }
     text += &["\n[sbom]\nfile = \"sbom-", version, ".cdx.json\"\n"].concat();
     Ok(text)
