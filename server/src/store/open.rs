@@ -11,6 +11,9 @@
 //! gets its enrolments back from the roster. Inventories come back with the next polls; receipts
 //! that were acknowledged stay in the renamed folder.
 //!
+//! Gap: sled takes a log whose end was lost or zeroed for a shorter one and says nothing. A store
+//! that comes up empty although devices were enrolled is noticed, lost receipts at its end are not.
+//!
 //! sled may panic on a damaged folder, and our release binaries end at a panic. After a run that
 //! was not ended in order the folder is therefore first opened by a child of ours (`store-probe`,
 //! a hidden command), whose end tells.
