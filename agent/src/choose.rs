@@ -6,6 +6,7 @@ use ampoule_delta::Caps;
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{ComponentName, HardwareId};
 use ampoule_protocol::release::{Component, DeltaRef, FileRef, Release, ReleaseVersion};
+use ampoule_protocol::time::UtcTime;
 
 use crate::install::Place;
 use crate::machine::{BootViews, Facts, Installed, Part, Plan};
@@ -20,6 +21,8 @@ pub struct Policy<'a> {
     pub facts: &'a [(String, String)],
     /// Memory that a patch may take.
     pub patch_memory_max: u64,
+    /// The time of this look.
+    pub now: UtcTime,
     /// Its components.
     pub places: &'a [Place],
     /// What the boot loader says of them.
@@ -200,7 +203,7 @@ pub fn plan(
         class: release.class,
         parts,
     };
-    match facts.refuses(&plan) {
+    match facts.refuses(&plan, policy.now) {
         None => Ok(Some(plan)),
         Some(code) => Err(Passed {
             version: plan.version.clone(),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ampoule_protocol::error::{Coded, Guilty};
 
-use crate::boot::{BootError, FileBoot};
+use crate::boot::{BootError, FileBoot, WorldBoot};
 use crate::config::{Config, ConfigError};
 use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
@@ -110,6 +110,12 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, CliError> {
     }
 }
 
+/// Boot control of every component, as it stands.
+pub(super) fn boot_control(config: &Config, storage: &Rc<dyn Storage>) -> WorldBoot {
+    let files = FileBoot::new(Rc::clone(storage), config.places.iter());
+    WorldBoot::new(storage, files, config.worlds.iter().cloned())
+}
+
 /// The driver over the real ports.
 pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, CliError> {
     let server = &config.server;
@@ -126,10 +132,11 @@ pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, C
         source,
     })?;
     let storage: Rc<dyn Storage> = Rc::new(Disk);
+    let boot = boot_control(config, &storage).settle()?;
     let ports = Ports {
-        storage: storage.clone(),
+        storage,
         network: Box::new(network),
-        boot: Box::new(FileBoot::new(storage, config.places.iter())),
+        boot: Box::new(boot),
         clock: Box::new(SystemClock::default()),
         health: Box::new(HealthCommands {
             commands: config.health.commands.clone(),

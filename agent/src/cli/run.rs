@@ -8,12 +8,13 @@ use serde_json::json;
 
 use super::args::{Args, Verb};
 use super::open::{self, CliError};
-use super::watch::Terminal;
+use super::watch::Screen;
 use super::{Failure, show};
 use crate::boot::{self, Loaded};
 use crate::config::{self, Config};
 use crate::disk::Disk;
 use crate::driver::{Driver, Rest};
+use crate::install::Place;
 use crate::machine::{Fault, Outcome, Phase, Report};
 
 /// A name for "install came to an end before it came to rest" in scripts.
@@ -52,7 +53,13 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
 
 fn boot(config: &Config, json: bool) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let loaded = config.places.iter().map(|place| boot::load(&Disk, place));
+    // Where a board has a boot loader, that one counted and chose already.
+    let has_file = |place: &&Place| {
+        let is_same = |(component, _): &(_, _)| *component == place.component;
+        !config.worlds.iter().any(is_same)
+    };
+    let places = config.places.iter().filter(has_file);
+    let loaded = places.map(|place| boot::load(&Disk, place));
     let loaded: Vec<Loaded> = loaded.collect::<Result<_, _>>()?;
     if json {
         return Ok(show::document(&json!({ "components": loaded }))?);
@@ -75,7 +82,7 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
 
 fn check(config: &Config, json: bool) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, Box::new(Terminal::new()))?;
+    let mut driver = open::driver(config, Box::new(Screen::new()))?;
     let found = driver.look()?;
     if json {
         let passed = found.passed.iter().map(|passed| {
@@ -99,7 +106,7 @@ fn check(config: &Config, json: bool) -> Result<(), CliError> {
 /// Finishes what is under way, or looks for an update once and sees it to its end.
 fn install(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, Box::new(Terminal::new()))?;
+    let mut driver = open::driver(config, Box::new(Screen::new()))?;
     let last_seq = driver.state().facts.report_seq;
     let was_idle = matches!(driver.state().phase, Phase::Idle | Phase::Checking);
     let mut rest = driver.start()?;
@@ -188,7 +195,7 @@ fn fetched(driver: &Driver, ended: Option<&Report>) -> u64 {
 /// Looks for updates and installs them until a restart is due.
 fn daemon(config: &Config) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, Box::new(Terminal::new()))?;
+    let mut driver = open::driver(config, Box::new(Screen::new()))?;
     let mut rest = driver.start()?;
     let mut next_check = Duration::ZERO;
     loop {

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::open::CliError;
-use crate::boot::FileBoot;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::history::History;
@@ -86,7 +85,7 @@ fn state_of(config: &Config) -> Result<State, CliError> {
 pub(super) fn status(config: &Config, json: bool) -> Result<(), CliError> {
     let State { facts, phase } = state_of(config)?;
     let storage: Rc<dyn Storage> = Rc::new(Disk);
-    let boot = FileBoot::new(storage, config.places.iter());
+    let boot = super::open::boot_control(config, &storage);
     let mut components = Vec::new();
     for place in &config.places {
         let view = boot.view(&place.component)?;

@@ -12,13 +12,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const BAR_LEN: u64 = 30;
 
 /// Writes to stderr.
-pub(super) struct Terminal {
+pub(super) struct Screen {
     is_terminal: bool,
     last: Instant,
     is_open: bool,
 }
 
-impl Terminal {
+impl Screen {
     pub(super) fn new() -> Self {
         Self {
             is_terminal: std::io::stderr().is_terminal(),
@@ -34,7 +34,7 @@ impl Terminal {
     }
 }
 
-impl Watch for Terminal {
+impl Watch for Screen {
     fn phase(&mut self, state: &State) {
         self.close();
         let version = state.phase.plan().map(|plan| format!(" {}", plan.version));

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, checked whole, with all faults named by line.
 
+mod boot;
 mod read;
 mod table;
 
@@ -7,8 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ampoule_protocol::error::{Coded, Guilty};
-use ampoule_protocol::name::{HardwareId, ProductName};
+use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 
+use crate::boot::World;
 use crate::install::Place;
 use crate::net::{Backoff, Pace};
 use crate::system::CommandLine;
@@ -40,6 +42,8 @@ pub struct Config {
     pub patch_memory_max: u64,
     /// The components, by name.
     pub places: Vec<Place>,
+    /// The boot loaders of those that have no boot file.
+    pub worlds: Vec<(ComponentName, World)>,
     /// The verdict on a trial.
     pub health: HealthConfig,
     /// The gates.

@@ -7,8 +7,10 @@ use ampoule_protocol::name::{ComponentName, NameError};
 use ampoule_protocol::release::Install;
 use toml::de::DeTable;
 
+use super::boot::{Folders, world};
 use super::table::{Faults, Table};
 use super::{Config, ConfigError, GatesConfig, HealthConfig, Server};
+use crate::boot::World;
 use crate::install::Place;
 use crate::net::{Backoff, Pace};
 
@@ -59,7 +61,8 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     limits.finish(faults);
     top.need("component", faults);
     let components = top.tables("component", faults);
-    let places = places(components, folder, &data_dir, faults);
+    let components = places(components, folder, &data_dir, faults);
+    let (places, worlds) = split(components);
     let health = health(top.table("health", faults), faults);
     let gates = gates(top.table("gates", faults), faults);
     let mut restart_table = top.table("restart", faults);
@@ -78,6 +81,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
         backoff,
         patch_memory_max,
         places,
+        worlds,
         health,
         gates,
         restart,
@@ -162,23 +166,34 @@ fn places(
     folder: &Path,
     data_dir: &Path,
     faults: &mut Faults<'_>,
-) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::new();
+) -> Vec<(Place, Option<World>)> {
+    let mut places: Vec<(Place, Option<World>)> = Vec::new();
     for table in tables {
         let at = table.at();
-        let Some(place) = place(table, folder, data_dir, faults) else {
+        let Some((place, world)) = place(table, folder, data_dir, faults) else {
             continue;
         };
-        let twice = |other: &&Place| other.component == place.component;
-        if let Some(other) = places.iter().find(twice) {
+        let twice = |(other, _): &&(Place, _)| other.component == place.component;
+        if let Some((other, _)) = places.iter().find(twice) {
             faults.add(
                 at,
                 format!("component \"{}\" stands twice", other.component),
             );
         }
-        places.push(place);
+        places.push((place, world));
     }
     places
+}
+
+/// The components, and the boot loaders of those that have one.
+fn split(components: Vec<(Place, Option<World>)>) -> (Vec<Place>, Vec<(ComponentName, World)>) {
+    let mut worlds = Vec::new();
+    let mut places = Vec::new();
+    for (place, world) in components {
+        worlds.extend(world.map(|world| (place.component.clone(), world)));
+        places.push(place);
+    }
+    (places, worlds)
 }
 
 fn place(
@@ -186,7 +201,7 @@ fn place(
     folder: &Path,
     data_dir: &Path,
     faults: &mut Faults<'_>,
-) -> Option<Place> {
+) -> Option<(Place, Option<World>)> {
     let component: Option<ComponentName> = name(table.needed_text("name", faults), faults);
     let install = match table.needed_text("install", faults) {
         None => None,
@@ -217,28 +232,31 @@ fn place(
         }
         Some(Install::Module(_)) | None => return None,
     };
-    if let Some((at, boot)) = table.text("boot", faults)
-        && boot != "file"
-        && boot != "symlink"
-    {
-        faults.add(
-            at,
-            format!("\"component.boot\" is \"{boot}\", expected \"file\" or \"symlink\""),
-        );
-    }
     let boot_file = table
         .path("boot_file", faults)
         .map(|path| folder.join(path));
+    let folders = Folders {
+        own: folder,
+        data: data_dir,
+    };
+    let world = component
+        .as_ref()
+        .and_then(|name| world(&mut table, name, &folders, faults));
+    if world.is_some() && install != Some(Install::Slot) {
+        let what = "only slots are chosen by a boot loader, expected \"file\" or \"symlink\"";
+        faults.add(table.at(), format!("\"component.boot\": {what}"));
+    }
     table.finish(faults);
     let component = component?;
     let boot_file = boot_file.unwrap_or_else(|| data_dir.join(format!("boot-{component}.json")));
-    Some(Place {
+    let place = Place {
         component,
         install: install?,
         slots,
         visible,
         boot_file,
-    })
+    };
+    Some((place, world))
 }
 
 fn slots(table: &mut Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> [PathBuf; 2] {

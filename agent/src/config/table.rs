@@ -46,16 +46,16 @@ impl<'a> Faults<'a> {
 pub(super) struct Table<'t, 'a> {
     name: String,
     at: usize,
-    table: Option<&'t DeTable<'a>>,
+    members: Option<&'t DeTable<'a>>,
     asked: BTreeSet<&'static str>,
 }
 
 impl<'t, 'a> Table<'t, 'a> {
-    pub(super) fn new(name: &str, at: usize, table: Option<&'t DeTable<'a>>) -> Self {
+    pub(super) fn new(name: &str, at: usize, members: Option<&'t DeTable<'a>>) -> Self {
         Self {
             name: name.to_owned(),
             at,
-            table,
+            members,
             asked: BTreeSet::new(),
         }
     }
@@ -66,7 +66,13 @@ impl<'t, 'a> Table<'t, 'a> {
 
     fn member(&mut self, name: &'static str) -> Option<&'t Spanned<DeValue<'a>>> {
         self.asked.insert(name);
-        self.table?.get(name)
+        self.members?.get(name)
+    }
+
+    /// Whether a member is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members
+            .is_some_and(|members| members.contains_key(name))
     }
 
     fn full(&self, name: &str) -> String {
@@ -79,7 +85,7 @@ impl<'t, 'a> Table<'t, 'a> {
 
     /// Names the members that nobody asked for.
     pub(super) fn finish(self, faults: &mut Faults<'_>) {
-        for key in self.table.into_iter().flat_map(|table| table.keys()) {
+        for key in self.members.into_iter().flat_map(|table| table.keys()) {
             if !self.asked.contains(key.get_ref().as_ref()) {
                 let name = self.full(key.get_ref());
                 faults.add(key.span().start, format!("\"{name}\" is not known"));
@@ -118,7 +124,7 @@ impl<'t, 'a> Table<'t, 'a> {
             return Vec::new();
         };
         let mut tables = Vec::new();
-        for item in array.iter() {
+        for item in array {
             match item.get_ref().as_table() {
                 Some(table) => tables.push(Table::new(&full, item.span().start, Some(table))),
                 None => faults.add(
@@ -253,13 +259,12 @@ impl<'t, 'a> Table<'t, 'a> {
     /// All members as texts.
     pub(super) fn all_texts(self, faults: &mut Faults<'_>) -> Vec<(String, String)> {
         let mut texts = Vec::new();
-        for (key, value) in self.table.into_iter().flatten() {
-            match value.get_ref().as_str() {
-                Some(text) => texts.push((key.get_ref().to_string(), text.to_owned())),
-                None => {
-                    let full = self.full(key.get_ref());
-                    faults.add(value.span().start, format!("\"{full}\" is not a text"));
-                }
+        for (key, value) in self.members.into_iter().flatten() {
+            if let Some(text) = value.get_ref().as_str() {
+                texts.push((key.get_ref().to_string(), text.to_owned()));
+            } else {
+                let full = self.full(key.get_ref());
+                faults.add(value.span().start, format!("\"{full}\" is not a text"));
             }
         }
         texts

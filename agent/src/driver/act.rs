@@ -3,13 +3,13 @@
 use super::{Driver, DriverError};
 use crate::boot::BootError;
 use crate::install::{self, Fill, InstallError, Place, Source};
-use crate::machine::{self, Action, Event, Fault, Filling, Mark, Part, Phase, Plan};
+use crate::machine::{self, Action, Event, Fault, Mark, Part, Phase, Plan};
 
 impl Driver {
     /// Performs one action; every one may be performed again.
     pub(super) fn perform(&mut self, action: Action) -> Result<Option<Event>, DriverError> {
         Ok(match action {
-            Action::Check => Some(self.perform_check()?),
+            Action::Check => Some(self.perform_check()),
             Action::Fill => Some(self.perform_fill()?),
             Action::Verify => Some(self.perform_verify()),
             Action::Prepare => Some(self.perform_prepare()),
@@ -40,7 +40,6 @@ impl Driver {
             return Ok(Event::Failed(out_of_phase()));
         };
         self.proofs.clear();
-        let view_of = |driver: &Self, part: &Part| driver.ports.boot.view(&part.component);
         let Some(part) = filling.pending.plan.parts.get(filling.part) else {
             return Ok(Event::Failed(out_of_phase()));
         };
@@ -48,7 +47,7 @@ impl Driver {
             Ok(place) => place.clone(),
             Err(error) => return Ok(Event::Failed(fault_of_install(&error))),
         };
-        let view = view_of(self, part)?;
+        let view = self.ports.boot.view(&part.component)?;
         let fill = Fill {
             part,
             method: filling.method,
@@ -57,10 +56,10 @@ impl Driver {
             view,
             patch_memory_max: self.device.patch_memory_max,
         };
-        Ok(self.run_fill(&fill, &filling))
+        Ok(self.run_fill(&fill))
     }
 
-    fn run_fill(&mut self, fill: &Fill<'_>, filling: &Filling) -> Event {
+    fn run_fill(&mut self, fill: &Fill<'_>) -> Event {
         let now = self.now();
         let Self {
             ports,
@@ -87,10 +86,7 @@ impl Driver {
         };
         match install::fill(fill, &mut source) {
             Ok(fetched) => Event::Filled { fetched },
-            Err(error) => {
-                let _ = filling;
-                Event::Failed(fault_of_install(&error))
-            }
+            Err(error) => Event::Failed(fault_of_install(&error)),
         }
     }
 

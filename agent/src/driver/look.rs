@@ -6,7 +6,7 @@ use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::release::{Component, FileRef, Release, ReleaseError};
 use ampoule_protocol::trust::TrustedTarget;
 
-use super::{Driver, DriverError};
+use super::Driver;
 use crate::boot::BootError;
 use crate::choose::{self, Candidate, Passed, Policy, RunningImages};
 use crate::install::digest_of;
@@ -66,12 +66,12 @@ impl Coded for LookError {
 const RECOGNISE_MAX: usize = 8;
 
 impl Driver {
-    pub(super) fn perform_check(&mut self) -> Result<Event, DriverError> {
+    pub(super) fn perform_check(&mut self) -> Event {
         if let Err(error) = self.send_inventory() {
             self.watch
                 .note(&format!("the inventory was not taken: {error}"));
         }
-        Ok(match self.look() {
+        match self.look() {
             Ok(Found {
                 plan: Some(plan), ..
             }) => Event::Offered(Box::new(plan)),
@@ -98,7 +98,7 @@ impl Driver {
                     ..Fault::of(&error)
                 })
             }
-        })
+        }
     }
 
     /// Refreshes the metadata and says what this device would take; installs nothing.
@@ -117,7 +117,7 @@ impl Driver {
         }
         let views = self.views()?;
         let running = self.running(&views);
-        self.choose(&views, running, candidates)
+        Ok(self.choose(&views, running, candidates))
     }
 
     fn candidate(&self, target: &TrustedTarget) -> Result<Candidate, LookError> {
@@ -153,13 +153,14 @@ impl Driver {
         views: &BootViews,
         mut running: RunningImages,
         candidates: Vec<Candidate>,
-    ) -> Result<Found, LookError> {
+    ) -> Found {
         let device = &self.device;
         let policy = Policy {
             hardware: &device.hardware,
             region: device.region.as_deref(),
             facts: &device.facts,
             patch_memory_max: device.patch_memory_max,
+            now: self.now(),
             places: &device.places,
             views,
         };
@@ -178,20 +179,20 @@ impl Driver {
             }
             match choose::plan(&policy, facts, &running, &candidate) {
                 Ok(plan) => {
-                    return Ok(Found {
+                    return Found {
                         plan,
                         passed,
                         recognised,
-                    });
+                    };
                 }
                 Err(refused) => passed.push(refused),
             }
         }
-        Ok(Found {
+        Found {
             plan: None,
             passed,
             recognised,
-        })
+        }
     }
 
     /// What runs, where the journal knows it.

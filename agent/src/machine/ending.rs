@@ -16,7 +16,7 @@ pub(super) fn committing(facts: &mut Facts, pending: Pending, event: Event, now:
             match pending.plan.running(&views) {
                 // Cut after the verdict and before any write, and the last boot was used up: the
                 // old image runs, and the update is tried again another time.
-                Running::Old | Running::Mixed if !any_new_default => fell_back(facts, pending),
+                Running::Old | Running::Mixed if !any_new_default => fell_back(facts, pending, now),
                 Running::New | Running::Old | Running::Mixed => {
                     (Phase::Committing(pending), vec![Action::Commit])
                 }

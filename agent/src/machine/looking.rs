@@ -36,7 +36,7 @@ pub(super) fn checking(facts: &mut Facts, event: Event, now: UtcTime) -> Turn {
         }
         Event::Offered(plan) => {
             succeeded(facts);
-            if facts.refuses(&plan).is_some() || plan.parts.is_empty() {
+            if facts.refuses(&plan, now).is_some() || plan.parts.is_empty() {
                 return (Phase::Idle, vec![Action::SendReports]);
             }
             remember_running(facts, &plan);

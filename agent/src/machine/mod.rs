@@ -18,7 +18,7 @@
 //!   first byte is written.
 //! - Only what was verified since this process started is armed: proofs are not stored, so a
 //!   restart leads back to Verifying.
-//! - A bad verdict refuses an update at once; a fall-back without a verdict is counted.
+//! - A bad verdict refuses an update for ever; falling back without one is counted, and then rests it.
 //! - Whatever fails, the machine comes to rest in Idle.
 //!
 //! A file per state family: `looking` (Idle, Checking), `filling` (Filling, Verifying, Staged),
@@ -49,6 +49,9 @@ pub const FILL_TRIES_MAX: u32 = 20;
 pub const FILLS_MAX: u32 = 3;
 /// Trials of one update that may fall back without a verdict (power cuts look the same).
 pub const FALLBACKS_MAX: u32 = 3;
+/// For how long an update rests that fell back so often. Not for ever: it may have been the power,
+/// and a good image must not be lost to it; not at once: a device must not restart all day.
+pub const FALLBACK_REST_SECS: i64 = 86_400;
 /// Refused updates that are remembered; the oldest go.
 pub const REFUSED_MAX: usize = 64;
 /// Reports kept for a server that does not answer; the oldest go.
@@ -151,8 +154,8 @@ pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
         Phase::Verifying(pending) => filling::verifying(&mut facts, pending, event),
         Phase::Staged(pending) => filling::staged(&mut facts, pending, event),
         Phase::Waiting(pending) => starting::waiting(pending, &event),
-        Phase::Arming(arming) => starting::arming(&mut facts, arming, event),
-        Phase::Trial(pending) => starting::trial(&mut facts, pending, event),
+        Phase::Arming(arming) => starting::arming(&mut facts, arming, event, now),
+        Phase::Trial(pending) => starting::trial(&mut facts, pending, event, now),
         Phase::Committing(pending) => ending::committing(&mut facts, pending, event, now),
         Phase::Reverting(reverting) => ending::reverting(&mut facts, reverting, event, now),
     };
@@ -197,22 +200,25 @@ impl Plan {
 
 impl Facts {
     /// Whether an update is not to be tried.
-    pub fn refuses(&self, plan: &Plan) -> Option<&str> {
+    pub fn refuses(&self, plan: &Plan, now: UtcTime) -> Option<&str> {
         if plan.rollback_index < self.floor {
             return Some("rollback-index");
         }
         let digest = plan.digest();
-        let refused = self.refused.iter().find(|refused| refused.digest == digest);
+        let refused = self.refused.iter().find(|refused| {
+            refused.digest == digest && refused.until.is_none_or(|until| now < until)
+        });
         refused.map(|refused| refused.code.as_str())
     }
 
-    fn refuse(&mut self, plan: &Plan, code: &str) {
+    fn refuse(&mut self, plan: &Plan, code: &str, until: Option<UtcTime>) {
         let digest = plan.digest();
         self.refused.retain(|refused| refused.digest != digest);
         self.refused.push(Refused {
             digest,
             version: plan.version.clone(),
             code: code.to_owned(),
+            until,
         });
         let excess = self.refused.len().saturating_sub(REFUSED_MAX);
         self.refused.drain(..excess);

@@ -1,8 +1,10 @@
 //! Waiting, Arming and Trial: the device is asked, restarted and watched.
 
+use ampoule_protocol::time::UtcTime;
+
 use super::{
-    Action, Arming, BootViews, Event, FALLBACKS_MAX, Facts, Fault, Health, Outcome, Pending, Phase,
-    Running, Turn, give_up,
+    Action, Arming, BootViews, Event, FALLBACK_REST_SECS, FALLBACKS_MAX, Facts, Fault, Health,
+    Outcome, Pending, Phase, Running, Turn, give_up,
 };
 
 pub(super) fn waiting(pending: Pending, event: &Event) -> Turn {
@@ -20,10 +22,10 @@ pub(super) fn waiting(pending: Pending, event: &Event) -> Turn {
     }
 }
 
-pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event) -> Turn {
+pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTime) -> Turn {
     let Arming { pending, armed } = arming;
     match event {
-        Event::Started(views) => arming_started(facts, pending, &views),
+        Event::Started(views) => arming_started(facts, pending, &views, now),
         Event::Armed => {
             // The point of no return: the gates are asked once more.
             let arming = Arming {
@@ -46,26 +48,26 @@ pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event) -> Turn {
     }
 }
 
-fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews) -> Turn {
+fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: UtcTime) -> Turn {
     match pending.plan.running(views) {
         Running::New => (Phase::Trial(pending), vec![Action::AskHealth]),
-        Running::Old if pending.plan.is_exhausted(views) => fell_back(facts, pending),
+        Running::Old if pending.plan.is_exhausted(views) => fell_back(facts, pending, now),
         // A cut before the restart, perhaps before the arming: the proof is gone.
         Running::Old => (Phase::Verifying(pending), vec![Action::Verify]),
-        Running::Mixed => fell_back(facts, pending),
+        Running::Mixed => fell_back(facts, pending, now),
     }
 }
 
-pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event) -> Turn {
+pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event, now: UtcTime) -> Turn {
     match event {
         Event::Started(views) => match pending.plan.running(&views) {
             Running::New => (Phase::Trial(pending), vec![Action::AskHealth]),
-            Running::Old | Running::Mixed => fell_back(facts, pending),
+            Running::Old | Running::Mixed => fell_back(facts, pending, now),
         },
         Event::Tick => (Phase::Trial(pending), vec![Action::AskHealth]),
         Event::Verdict(Health::Good) => (Phase::Committing(pending), vec![Action::Commit]),
         Event::Verdict(Health::Bad(fault)) => {
-            facts.refuse(&pending.plan, &fault.code);
+            facts.refuse(&pending.plan, &fault.code, None);
             give_up(pending, Outcome::Reverted, fault)
         }
         _ => (Phase::Trial(pending), Vec::new()),
@@ -73,15 +75,16 @@ pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event) -> Turn {
 }
 
 /// The loader went back without a verdict. A power cut looks the same, so this is counted and
-/// refuses only when it happens again and again.
-pub(super) fn fell_back(facts: &mut Facts, pending: Pending) -> Turn {
+/// rests the update only when it happens again and again.
+pub(super) fn fell_back(facts: &mut Facts, pending: Pending, now: UtcTime) -> Turn {
     let digest = pending.plan.digest();
     let count = facts.fallbacks.entry(digest).or_default();
     *count += 1;
     let count = *count;
     if count >= FALLBACKS_MAX {
         facts.fallbacks.remove(&digest);
-        facts.refuse(&pending.plan, "fell-back");
+        let until = now.plus_secs(FALLBACK_REST_SECS);
+        facts.refuse(&pending.plan, "fell-back", Some(until));
     }
     let text = format!(
         "the new image used up its boots without a verdict (time {count} of {FALLBACKS_MAX})"

@@ -52,6 +52,9 @@ pub struct Refused {
     pub version: ReleaseVersion,
     /// Why.
     pub code: String,
+    /// Until when; for ever where it was a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UtcTime>,
 }
 
 /// One of the two places of a component.

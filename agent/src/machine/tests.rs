@@ -7,8 +7,9 @@ use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
 
 use super::{
-    Action, BootView, BootViews, Event, FALLBACKS_MAX, FILL_TRIES_MAX, FILLS_MAX, Fault, Health,
-    Mark, Method, OUTBOX_MAX, Outcome, Part, Party, Phase, Plan, Slot, State, step,
+    Action, BootView, BootViews, Event, FALLBACK_REST_SECS, FALLBACKS_MAX, FILL_TRIES_MAX,
+    FILLS_MAX, Fault, Health, Mark, Method, OUTBOX_MAX, Outcome, Part, Party, Phase, Plan, Slot,
+    State, step,
 };
 
 const NOW: UtcTime = UtcTime::from_unix(1_800_000_000);
@@ -294,7 +295,7 @@ fn a_bad_verdict_refuses_at_once_and_goes_back() {
         (state.phase.as_str(), actions),
         ("reverting", vec![Action::Disarm])
     );
-    assert_eq!(state.facts.refuses(&plan("1.0.0", 7)), Some("test"));
+    assert_eq!(state.facts.refuses(&plan("1.0.0", 7), NOW), Some("test"));
     let (state, actions) = step(state, Event::Disarmed(views(Slot::B, None)), NOW);
     assert_eq!(actions, [Action::Restart]);
     let (state, _) = run(
@@ -325,9 +326,11 @@ fn falling_back_is_counted_and_is_no_verdict() {
             [Event::Started(back), Event::Disarmed(views(Slot::A, None))],
         );
         assert_eq!(state.phase, Phase::Idle);
-        let is_refused = state.facts.refuses(&plan("1.0.0", 7)).is_some();
+        let is_refused = state.facts.refuses(&plan("1.0.0", 7), NOW).is_some();
         assert_eq!(is_refused, count == FALLBACKS_MAX, "after {count}");
     }
+    let tomorrow = NOW.plus_secs(FALLBACK_REST_SECS);
+    assert_eq!(state.facts.refuses(&plan("1.0.0", 7), tomorrow), None);
 }
 
 #[test]

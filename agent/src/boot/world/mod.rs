@@ -123,23 +123,26 @@ pub struct WorldBoot {
 }
 
 impl WorldBoot {
-    /// Opens the settings of each world and puts them in order: to be called once, at the start
-    /// of the agent.
-    ///
-    /// # Errors
-    /// Settings that cannot be read or put in order.
-    pub fn open(
+    /// Of these settings, which are not touched yet: enough to look at them.
+    pub fn new(
         storage: &Rc<dyn Storage>,
         files: FileBoot,
         worlds: impl IntoIterator<Item = (ComponentName, World)>,
-    ) -> Result<Self, BootError> {
-        let mut loaders = BTreeMap::new();
-        for (component, world) in worlds {
-            let mut loader = world.loader(storage);
+    ) -> Self {
+        let loader = |(component, world): (_, World)| (component, world.loader(storage));
+        let loaders = worlds.into_iter().map(loader).collect();
+        Self { files, loaders }
+    }
+
+    /// Puts the settings of each world in order: to be called once, at the start of the agent.
+    ///
+    /// # Errors
+    /// Settings that cannot be read or put in order.
+    pub fn settle(mut self) -> Result<Self, BootError> {
+        for loader in self.loaders.values_mut() {
             loader.settle()?;
-            loaders.insert(component, loader);
         }
-        Ok(Self { files, loaders })
+        Ok(self)
     }
 }
 

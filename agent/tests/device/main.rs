@@ -1,0 +1,12 @@
+//! The device against a server over real mutual TLS: downloads that go wrong, the real binary
+//! killed at random moments, and what the command line says to every mistake.
+//!
+//! The server here is a few lines over rustls that can be told to misbehave; the real one is
+//! tested against this agent by the whole story.
+
+mod bad_input;
+mod download;
+mod kill;
+mod repo;
+mod server;
+mod tree;

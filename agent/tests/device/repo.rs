@@ -1,0 +1,170 @@
+//! A small repository: one key signs every role, one product, one component.
+
+use std::collections::BTreeMap;
+
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::metadata::{
+    DelegatedRole, Delegations, Listing, MetaFile, RoleKeys, RoleType, Root, Snapshot, TargetFile,
+    Targets, Timestamp, Trusts,
+};
+use ampoule_protocol::name::{RoleName, TargetPath};
+use ampoule_protocol::paths;
+use ampoule_protocol::release::{
+    Blocks, Class, Component, FORMAT, FileRef, Install, Release, ReleaseVersion,
+};
+use ampoule_protocol::repo::Draft;
+use ampoule_protocol::sign::{Ed25519Key, Sign};
+use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::tree::BlockTree;
+use ampoule_protocol::version::{MetaVersion, RollbackIndex};
+
+/// Files by path below `tuf/image/`.
+pub(crate) type Tree = BTreeMap<String, Vec<u8>>;
+
+/// Releases so far, and the tree they make.
+pub(crate) struct Repo {
+    key: Ed25519Key,
+    version: u64,
+    product: Targets,
+    pub(crate) tree: Tree,
+}
+
+fn expires() -> UtcTime {
+    UtcTime::parse("2099-01-01T00:00:00Z").expect("a time")
+}
+
+fn name(text: &str) -> RoleName {
+    RoleName::parse(text).expect("a role")
+}
+
+impl Repo {
+    pub(crate) fn new() -> Self {
+        let key = Ed25519Key::from_seed(&[9; 32]).expect("a seed");
+        let public = key.public_key().to_key();
+        let mut root = Root::new(expires());
+        root.keys.insert(public.id(), public.clone());
+        for role in RoleType::ALL {
+            root.roles.insert(role, RoleKeys::new(vec![public.id()], 1));
+        }
+        let mut repo = Self {
+            key,
+            version: 0,
+            product: Targets::new(expires()),
+            tree: Tree::new(),
+        };
+        let mut draft = Draft::new(&root);
+        draft.sign(&repo.key).expect("a key in memory");
+        repo.tree
+            .insert("metadata/1.root.json".into(), draft.to_bytes());
+        repo.publish();
+        repo
+    }
+
+    /// The root that devices are made with.
+    pub(crate) fn root(&self) -> &[u8] {
+        &self.tree["metadata/1.root.json"]
+    }
+
+    /// A release of one component, published.
+    pub(crate) fn release(&mut self, version: &str, index: u64, install: Install, image: &[u8]) {
+        let mut builder = BlockTree::builder(4096).expect("a block length");
+        builder.push(image);
+        let tree = builder.finish().expect("a small image");
+        let artifact = self.add(&format!("infusion-pump/rootfs-{version}.img"), image);
+        let leaves = self.add(
+            &format!("infusion-pump/rootfs-{version}.leaves"),
+            &tree.leaves_bytes(),
+        );
+        let release = Release {
+            format: FORMAT,
+            product: "infusion-pump".parse().expect("a name"),
+            version: ReleaseVersion::parse(version).expect("a version"),
+            rollback_index: RollbackIndex(index),
+            class: Class::Both,
+            purpose: "To be tested.".into(),
+            risk_if_not_applied: String::new(),
+            downtime_secs: 0,
+            functions_unavailable: Vec::new(),
+            regions: Vec::new(),
+            components: vec![Component {
+                name: "rootfs".parse().expect("a name"),
+                hardware: vec!["pump-mk3".parse().expect("a name")],
+                install,
+                requires: BTreeMap::new(),
+                artifact,
+                blocks: Blocks {
+                    block_len: 4096,
+                    root: tree.root(),
+                    leaves,
+                },
+                deltas: Vec::new(),
+            }],
+            sbom: None,
+        };
+        let path = release.path();
+        self.add(path.as_str(), version.as_bytes());
+        let target = self.product.targets.get_mut(&path).expect("just added");
+        *target = target
+            .clone()
+            .with_custom(release.to_custom().expect("a good description"));
+        self.publish();
+    }
+
+    fn add(&mut self, path: &str, content: &[u8]) -> FileRef {
+        let path = TargetPath::parse(path).expect("a path");
+        let (length, sha256) = (content.len() as u64, Digest::of(content));
+        let target = TargetFile::new(length, sha256);
+        let file = format!(
+            "targets/{}",
+            paths::target_file(&path, Some(&target.hashes))
+        );
+        self.tree.insert(file, content.to_vec());
+        self.product.targets.insert(path.clone(), target);
+        FileRef {
+            path,
+            length,
+            sha256,
+        }
+    }
+
+    fn publish(&mut self) {
+        self.version += 1;
+        let version = MetaVersion::new(self.version).expect("from 1");
+        let public = self.key.public_key().to_key();
+        let mut targets = Targets::new(expires());
+        let mut delegations = Delegations::new();
+        delegations.keys.insert(public.id(), public.clone());
+        delegations.roles = Listing::Roles(vec![DelegatedRole {
+            name: name("infusion-pump"),
+            keys: RoleKeys::new(vec![public.id()], 1),
+            trusts: Trusts::Paths(vec!["infusion-pump/*".into()]),
+            terminating: true,
+        }]);
+        targets.delegations = Some(delegations);
+        targets.common.version = version;
+        self.product.common.version = version;
+        let mut snapshot = Snapshot::new(expires());
+        snapshot.common.version = version;
+        for (role, payload) in [("targets", &targets), ("infusion-pump", &self.product)] {
+            let mut draft = Draft::new(payload);
+            draft.sign(&self.key).expect("a key in memory");
+            let bytes = draft.to_bytes();
+            snapshot
+                .meta
+                .insert(format!("{role}.json"), MetaFile::of(version, &bytes));
+            self.tree
+                .insert(format!("metadata/{version}.{role}.json"), bytes);
+        }
+        let mut draft = Draft::new(&snapshot);
+        draft.sign(&self.key).expect("a key in memory");
+        let bytes = draft.to_bytes();
+        let mut timestamp = Timestamp::new(expires(), MetaFile::of(version, &bytes));
+        timestamp.common.version = version;
+        self.tree
+            .insert(format!("metadata/{version}.snapshot.json"), bytes);
+        let mut draft = Draft::new(&timestamp);
+        draft.sign(&self.key).expect("a key in memory");
+        self.tree
+            .insert("metadata/timestamp.json".into(), draft.to_bytes());
+    }
+}
