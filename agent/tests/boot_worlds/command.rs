@@ -95,7 +95,7 @@ impl Board {
         let _ = self;
         let storage: Rc<dyn Storage> = Rc::new(Disk);
         let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
-        WorldBoot::open(&storage, files, [(component(), World::Command(settings))])
+        WorldBoot::new(&storage, files, [(component(), World::Command(settings))]).settle()
     }
 
     /// A loader of one try: the primary while it is good, then the other.

@@ -15,23 +15,23 @@ use crate::sim::SimDisk;
 use crate::support::{component, image};
 
 /// A world under test.
-pub struct Case {
-    pub name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     /// A device as it left the factory, running slot a.
-    pub disk: SimDisk,
-    pub world: World,
+    pub(crate) disk: SimDisk,
+    pub(crate) world: World,
     /// What the loader does at power-on: which slot it starts. It counts, and tells the system
     /// which slot it is.
-    pub boot: fn(&SimDisk) -> Option<Slot>,
+    pub(crate) boot: fn(&SimDisk) -> Option<Slot>,
     /// How many boots an arming for three has here.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
 }
 
 /// What a cut test found.
 #[derive(Debug, Default)]
-pub struct Found {
-    pub states: usize,
-    pub violations: Vec<String>,
+pub(crate) struct Found {
+    pub(crate) states: usize,
+    pub(crate) violations: Vec<String>,
 }
 
 /// One call of the port, from a state that it makes sense in.
@@ -77,13 +77,13 @@ impl Act {
 }
 
 impl Case {
-    pub fn open(&self, disk: &SimDisk) -> Result<WorldBoot, BootError> {
+    pub(crate) fn open(&self, disk: &SimDisk) -> Result<WorldBoot, BootError> {
         let storage: Rc<dyn Storage> = Rc::new(disk.clone());
         let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
-        WorldBoot::open(&storage, files, [(component(), self.world.clone())])
+        WorldBoot::new(&storage, files, [(component(), self.world.clone())]).settle()
     }
 
-    pub fn view(&self, disk: &SimDisk) -> BootView {
+    pub(crate) fn view(&self, disk: &SimDisk) -> BootView {
         let control = self.open(disk).expect("settings that can be read");
         control
             .view(&component())
@@ -116,7 +116,7 @@ impl Case {
     }
 
     /// What a whole life looks like without a cut.
-    pub fn check_story(&self) {
+    pub(crate) fn check_story(&self) {
         let (name, disk) = (self.name, self.disk.copy());
         let rest = |running, default| BootView {
             running,
@@ -200,7 +200,7 @@ impl Case {
     }
 
     /// Cuts everywhere, and cuts again inside the recovery.
-    pub fn check_cuts(&self) {
+    pub(crate) fn check_cuts(&self) {
         let found = self.cuts(None);
         println!("{}: {} states after power cuts", self.name, found.states);
         assert!(found.states > 10, "{}: nothing was cut", self.name);
@@ -209,7 +209,7 @@ impl Case {
 
     /// The syncs that can be left out of an act without any cut showing it. What the start puts in
     /// order is put in order again at the next one, so it is not asked about.
-    pub fn syncs_that_nobody_would_miss(&self) -> Vec<(String, usize)> {
+    pub(crate) fn syncs_that_nobody_would_miss(&self) -> Vec<(String, usize)> {
         let mut missed = Vec::new();
         for act in ACTS.into_iter().filter(|act| *act != Act::Settle) {
             let disk = self.before(act);

@@ -257,7 +257,9 @@ fn cgpt_and_sgdisk_read_what_we_write() {
     let storage: Rc<dyn Storage> = Rc::new(Disk);
     let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
     let worlds = [(component(), World::Gpt(settings))];
-    let mut control = WorldBoot::open(&storage, files, worlds).expect("an image of cgpt");
+    let mut control = WorldBoot::new(&storage, files, worlds)
+        .settle()
+        .expect("an image of cgpt");
     assert_eq!(
         (shown("2"), shown("3")),
         (

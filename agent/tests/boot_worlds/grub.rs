@@ -231,7 +231,9 @@ fn control(block: &Path, cmdline: PathBuf) -> WorldBoot {
     });
     let storage: Rc<dyn Storage> = Rc::new(Disk);
     let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
-    WorldBoot::open(&storage, files, [(component(), world)]).expect("a block")
+    WorldBoot::new(&storage, files, [(component(), world)])
+        .settle()
+        .expect("a block")
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! `grub-editenv`, `grub-script-check`, `bootctl`, `cgpt` and `sgdisk`.
 
 mod command;
+mod config;
 mod cut;
 mod gpt;
 mod grub;

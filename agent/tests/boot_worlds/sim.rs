@@ -13,7 +13,7 @@ use ampoule_agent::ports::{Access, Kind, Storage, StoredFile};
 
 /// What becomes of one write that was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Lost,
     Kept,
     Torn,
@@ -60,7 +60,7 @@ struct State {
 
 /// The disk; clones share it, [`SimDisk::copy`] does not.
 #[derive(Clone, Default)]
-pub struct SimDisk(Rc<RefCell<State>>);
+pub(crate) struct SimDisk(Rc<RefCell<State>>);
 
 impl Write {
     fn apply(&self, data: &mut Vec<u8>, fate: Fate) {
@@ -133,12 +133,12 @@ impl State {
 
 impl SimDisk {
     /// Puts a file there, durable, as a factory does.
-    pub fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
+    pub(crate) fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.place(path.as_ref(), bytes, false);
     }
 
     /// Puts a block device there.
-    pub fn put_device(&self, path: impl AsRef<Path>, bytes: &[u8]) {
+    pub(crate) fn put_device(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.place(path.as_ref(), bytes, true);
     }
 
@@ -156,7 +156,7 @@ impl SimDisk {
     }
 
     /// What stands there now; `None` for nothing.
-    pub fn bytes(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let state = self.0.borrow();
         state
             .inode(path.as_ref())
@@ -164,7 +164,7 @@ impl SimDisk {
     }
 
     /// A disk of its own with the same content, and with power.
-    pub fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let mut state = self.0.borrow().clone();
         state.cut_after = None;
         state.swallowed_sync = None;
@@ -174,28 +174,28 @@ impl SimDisk {
     }
 
     /// Cuts the power after so many operations from now.
-    pub fn cut_after(&self, operations: usize) {
+    pub(crate) fn cut_after(&self, operations: usize) {
         let mut state = self.0.borrow_mut();
         state.cut_after = Some(state.operations + operations);
     }
 
     /// Plants a mistake: from now on, does nothing at this sync, and says that it did.
-    pub fn swallow_sync(&self, sync: Option<usize>) {
+    pub(crate) fn swallow_sync(&self, sync: Option<usize>) {
         let mut state = self.0.borrow_mut();
         state.syncs = 0;
         state.swallowed_sync = sync;
     }
 
-    pub fn operations(&self) -> usize {
+    pub(crate) fn operations(&self) -> usize {
         self.0.borrow().operations
     }
 
-    pub fn syncs(&self) -> usize {
+    pub(crate) fn syncs(&self) -> usize {
         self.0.borrow().syncs
     }
 
     /// How many outcomes a power cut has now.
-    pub fn outcomes(&self) -> usize {
+    pub(crate) fn outcomes(&self) -> usize {
         let state = self.0.borrow();
         let writes = u32::try_from(state.writes.len()).expect("few writes");
         assert!(
@@ -206,7 +206,7 @@ impl SimDisk {
     }
 
     /// The disk after the cut, in one of its outcomes.
-    pub fn after_cut(&self, outcome: usize) -> Self {
+    pub(crate) fn after_cut(&self, outcome: usize) -> Self {
         let disk = self.copy();
         let mut state = disk.0.borrow_mut();
         let mut rest = outcome;

@@ -12,14 +12,14 @@ use ampoule_protocol::release::{Blocks, FileRef, Install};
 
 use crate::sim::SimDisk;
 
-pub const CMDLINE: &str = "/proc/cmdline";
+pub(crate) const CMDLINE: &str = "/proc/cmdline";
 
-pub fn component() -> ComponentName {
+pub(crate) fn component() -> ComponentName {
     ComponentName::parse("rootfs").expect("a name")
 }
 
 /// A slot that was read back: the only thing that can be armed.
-pub fn image(slot: Slot) -> VerifiedImage {
+pub(crate) fn image(slot: Slot) -> VerifiedImage {
     let disk = SimDisk::default();
     let content = b"a whole image";
     let slots = ["/slot-a".into(), "/slot-b".into()];
@@ -55,7 +55,7 @@ pub fn image(slot: Slot) -> VerifiedImage {
     verify(&disk, &place, &part, &mut |_, _| {}).expect("an image that is there")
 }
 
-pub fn running() -> Running {
+pub(crate) fn running() -> Running {
     let words = PerSlot {
         a: "rauc.slot=A".to_owned(),
         b: "rauc.slot=B".to_owned(),
@@ -66,7 +66,7 @@ pub fn running() -> Running {
     }
 }
 
-pub fn names() -> PerSlot<String> {
+pub(crate) fn names() -> PerSlot<String> {
     PerSlot {
         a: "A".to_owned(),
         b: "B".to_owned(),
@@ -74,7 +74,7 @@ pub fn names() -> PerSlot<String> {
 }
 
 /// Tells the system which slot was booted.
-pub fn start(disk: &SimDisk, slot: Slot) -> Option<Slot> {
+pub(crate) fn start(disk: &SimDisk, slot: Slot) -> Option<Slot> {
     let name = slot.as_str().to_uppercase();
     disk.put(
         CMDLINE,
@@ -84,7 +84,7 @@ pub fn start(disk: &SimDisk, slot: Slot) -> Option<Slot> {
 }
 
 /// A tool of a Debian package. Without it the test fails, unless parts were to be left out.
-pub fn tool(name: &str, package: &str) -> Option<Tool> {
+pub(crate) fn tool(name: &str, package: &str) -> Option<Tool> {
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
     let found = folders
         .iter()
@@ -101,17 +101,17 @@ pub fn tool(name: &str, package: &str) -> Option<Tool> {
     found.map(Tool)
 }
 
-pub struct Tool(PathBuf);
+pub(crate) struct Tool(PathBuf);
 
 impl Tool {
-    pub fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.0);
         command.args(arguments).env("SYSTEMD_RELAX_ESP_CHECKS", "1");
         command.output().expect("the tool runs")
     }
 
     /// What it prints; it has to succeed.
-    pub fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let (out, err) = (&output.stdout, &output.stderr);
         let err = String::from_utf8_lossy(err);
@@ -125,6 +125,6 @@ impl Tool {
 }
 
 /// A path as an argument.
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a path of text")
 }

@@ -281,7 +281,9 @@ fn bootctl_sees_the_entry_that_we_mean_first() {
     let storage: Rc<dyn Storage> = Rc::new(Disk);
     let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
     let worlds = [(component(), World::SystemdBoot(settings))];
-    let mut control = WorldBoot::open(&storage, files, worlds).expect("entries");
+    let mut control = WorldBoot::new(&storage, files, worlds)
+        .settle()
+        .expect("entries");
     assert_eq!(listed(), ["pump-a.conf"], "what is not armed is not there");
     control.arm(&image(Slot::B), 3).expect("an arming");
     assert_eq!(listed(), ["pump-b+3.conf", "pump-a.conf"]);

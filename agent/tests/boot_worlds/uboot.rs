@@ -382,7 +382,7 @@ impl Bench {
         };
         let storage: Rc<dyn Storage> = Rc::new(Disk);
         let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
-        WorldBoot::open(&storage, files, [(component(), world)])
+        WorldBoot::new(&storage, files, [(component(), world)]).settle()
     }
 
     fn printed(&self) -> Option<Vars> {
