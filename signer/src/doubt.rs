@@ -8,10 +8,12 @@
 //! brings their own root ([`against`]) the chain must begin there.
 
 use ampoule_protocol::metadata::{Envelope, Payload, RoleType, Root, Targets};
+use ampoule_protocol::name::ProductName;
 use ampoule_protocol::trust::KeyRing;
 
 use crate::error::SignerError;
 use crate::layout::Repository;
+use crate::releases;
 use crate::request::{Request, payload};
 
 /// Sentences of doubt; empty where everything in the request holds together.
@@ -32,6 +34,22 @@ pub fn doubts(request: &Request) -> Result<Vec<String>, SignerError> {
                     "targets version {version} is a draft that lacks signatures"
                 ));
             }
+        }
+    }
+    if let (RoleType::Targets, Ok(product)) =
+        (request.kind(), ProductName::parse(request.role.as_str()))
+    {
+        let targets: Targets = payload(&request.envelope)?;
+        for release in releases::of(&product, &targets)? {
+            let wrong = releases::files(&release)
+                .into_iter()
+                .filter(|file| !releases::is_listed(&targets, file));
+            doubts.extend(wrong.map(|file| {
+                format!(
+                    "\"{}\" is not what release {} says of it",
+                    file.path, release.version
+                )
+            }));
         }
     }
     if let Some(previous) = &request.previous

@@ -77,6 +77,13 @@ pub fn files(release: &Release) -> Vec<&FileRef> {
     components.chain(&release.sbom).collect()
 }
 
+/// Whether a file that a release names is the target of that path.
+pub fn is_listed(targets: &Targets, file: &FileRef) -> bool {
+    targets.targets.get(&file.path).is_some_and(|target| {
+        target.length == file.length && target.hashes.sha256 == Some(file.sha256)
+    })
+}
+
 /// The `custom` of an artifact's target: enough to see what it is for without the release.
 pub fn artifact_custom(release: &Release, at: usize) -> Option<Value> {
     let component = release.components.get(at)?;

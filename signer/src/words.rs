@@ -149,40 +149,41 @@ fn targets(
                 "release {} of {product} is withdrawn",
                 gone.version
             ));
+            tell(gone, &mut told);
         }
         let highest = before.iter().map(|release| release.rollback_index.0).max();
         for release in &now {
-            told.extend(
-                releases::files(release)
-                    .into_iter()
-                    .map(|file| file.path.clone()),
-            );
-            told.insert(release.path());
-            match before.iter().find(|other| other.version == release.version) {
-                None => lines.extend(self::release(release, highest)),
-                Some(other) if other != release => {
-                    lines.push(format!(
-                        "release {} of {product} is CHANGED after it was signed",
-                        release.version
-                    ));
-                    lines.extend(self::release(release, highest));
-                }
-                Some(_) => {}
+            let other = before.iter().find(|other| other.version == release.version);
+            if other == Some(release) {
+                // Its files are compared one by one below.
+                continue;
             }
+            if let Some(other) = other {
+                let version = &release.version;
+                lines.push(format!(
+                    "release {version} of {product} is CHANGED after it was signed"
+                ));
+                tell(other, &mut told);
+            }
+            tell(release, &mut told);
+            lines.extend(self::release(release, highest));
         }
-        told.extend(
-            before
-                .iter()
-                .flat_map(releases::files)
-                .map(|file| file.path.clone()),
-        );
-        told.extend(before.iter().map(Release::path));
     }
     other_targets(new, old, &told, &mut lines);
     Ok(lines)
 }
 
-/// Files that belong to no release.
+/// The files of a release that is told in its own words.
+fn tell(release: &Release, told: &mut BTreeSet<TargetPath>) {
+    told.insert(release.path());
+    told.extend(
+        releases::files(release)
+            .into_iter()
+            .map(|file| file.path.clone()),
+    );
+}
+
+/// Files that belong to no release, or that changed under a release that did not.
 fn other_targets(
     new: &Targets,
     old: Option<&Targets>,
@@ -200,7 +201,7 @@ fn other_targets(
             )),
             Some(before) if before != file => {
                 lines.push(format!(
-                    "file \"{}\" is changed, {}",
+                    "file \"{}\" is CHANGED, {}",
                     plain(path.as_str()),
                     size(file)
                 ));

@@ -210,7 +210,7 @@ fn a_delta_that_makes_something_else_is_not_published_though_all_have_signed() {
 
 #[test]
 fn a_published_release_that_a_draft_changes_is_checked_again() {
-    // The same paths, another artifact: the holders were told "CHANGED" and signed all the same.
+    // The same path, another artifact: the holders are told, and sign all the same.
     let ground = second();
     let path = ground.path(DRAFT);
     let mut request = Request::load(&path).unwrap();
@@ -222,6 +222,13 @@ fn a_published_release_that_a_draft_changes_is_checked_again() {
     ));
     request.envelope = unsigned(targets.to_signed());
     request.store(&RealDisk, &path).unwrap();
+    let words = ground.ok(&["-w", "w", "review"]);
+    for told in [
+        "file \"infusion-pump/rootfs-2.4.0.img\" is CHANGED",
+        "caution: \"infusion-pump/rootfs-2.4.0.img\" is not what release 2.4.0 says of it",
+    ] {
+        assert!(words.contains(told), "{told}\n{words}");
+    }
     ground.sign_all(&["engineer", "safety"]);
     let error = publish_error(&ground);
     assert!(

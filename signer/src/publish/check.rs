@@ -65,11 +65,11 @@ fn check_releases(
     }
     let mut proved = 0;
     for release in releases::of(&product, targets)? {
-        if known.get(&release.path()).copied() == targets.targets.get(&release.path()) {
-            continue;
-        }
         for file in releases::files(&release) {
             check_listed(&release, targets, file)?;
+        }
+        if known.get(&release.path()).copied() == targets.targets.get(&release.path()) {
+            continue;
         }
         for component in &release.components {
             check_leaves(workspace, component)?;
@@ -84,10 +84,7 @@ fn check_releases(
 
 /// A file that the description names must be the target of that path.
 fn check_listed(release: &Release, targets: &Targets, file: &FileRef) -> Result<(), SignerError> {
-    let listed = targets.targets.get(&file.path);
-    let same =
-        listed.is_some_and(|t| t.length == file.length && t.hashes.sha256 == Some(file.sha256));
-    if same {
+    if releases::is_listed(targets, file) {
         return Ok(());
     }
     Err(TreeError::WrongTarget {
