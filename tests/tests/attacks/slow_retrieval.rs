@@ -111,7 +111,7 @@ impl Device {
 
 fn tree() -> Tree {
     let mut repo = RepositorySimulator::new();
-    repo.add_target("file", &[7; 100_000]);
+    repo.add_target("file", &vec![7; 100_000]);
     repo.release();
     repo.tree
 }

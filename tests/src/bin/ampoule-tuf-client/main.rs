@@ -111,9 +111,8 @@ impl Arguments {
                 "--target-base-url" => arguments.target_url = value()?,
                 "--target-name" => arguments.targets.push(value()?),
                 "init" => {
-                    command = Some(Command::Init {
-                        root: value()?.into(),
-                    })
+                    let root = value()?.into();
+                    command = Some(Command::Init { root });
                 }
                 "refresh" => command = Some(Command::Refresh),
                 "download" => command = Some(Command::Download),
