@@ -102,8 +102,11 @@ impl Module {
                 ));
             }
             let zones_count = usize::try_from(numbers.code(bits, 0, 0)).ok()?;
+            if zones_count > ZONES_MAX {
+                return None;
+            }
             memory = memory.checked_add(Self::memory_of(loads_count, zones_count))?;
-            if zones_count > ZONES_MAX || memory > memory_max || bits.ran_dry() {
+            if memory > memory_max || bits.ran_dry() {
                 return None;
             }
             let (mut zones, mut zone_end) = (Vec::new(), 0u64);

@@ -56,7 +56,7 @@ pub(super) fn covers(
 }
 
 /// A cover has to agree in this many bytes, or telling of it costs more than its bytes do.
-const AGREEING_MIN: usize = 12;
+const AGREEING_MIN: usize = 15;
 /// One that goes on where the last left off, with a short gap, is told of for less.
 const AGREEING_MIN_ON: usize = 6;
 /// How short that gap is.

@@ -17,6 +17,8 @@ mod checkpoint;
 mod emit;
 mod old;
 mod sink;
+#[cfg(all(test, feature = "diff"))]
+mod tampering;
 mod window;
 
 use alloc::vec::Vec;
