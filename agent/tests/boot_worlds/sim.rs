@@ -379,7 +379,8 @@ impl StoredFile for SimFile {
         }
         let inode = self.inode;
         state.writes.retain(|(other, _)| *other != inode);
-        state.inodes[inode].durable = state.inodes[inode].now.clone();
+        let Inode { durable, now, .. } = &mut state.inodes[inode];
+        durable.clone_from(now);
         Ok(())
     }
 

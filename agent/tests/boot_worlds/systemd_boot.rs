@@ -28,7 +28,7 @@ fn boot(disk: &SimDisk) -> Option<Slot> {
     let mut entries = Vec::new();
     for file in names(disk)
         .into_iter()
-        .filter(|file| file.ends_with(".conf"))
+        .filter(|file| file.strip_suffix(".conf").is_some())
     {
         let bytes = disk
             .bytes(Path::new(ENTRIES).join(&file))
