@@ -61,7 +61,7 @@ impl Reporter {
             floor: report.floor,
             via: report.via,
             bytes_fetched: report.fetched,
-            attempts: 0,
+            attempts: report.boots,
             gates: Vec::new(),
             health: health(report),
             code: fault.map(|fault| fault.code.clone()),

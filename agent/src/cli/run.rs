@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::disk::Disk;
 use crate::driver::{Driver, Rest};
 use crate::install::Place;
-use crate::machine::{Fault, Outcome, Phase, Report};
+use crate::machine::{Fault, Outcome, Pending, Phase, Report};
 
 /// A name for "install came to an end before it came to rest" in scripts.
 const RESTART_DUE: &str = "restart-due";
@@ -151,6 +151,11 @@ fn conclude(
         None if result == "failed" => state.facts.last_fault.clone(),
         None => None,
     };
+    let (fetched, via) = match (ended, pending(driver)) {
+        (Some(report), _) => (report.fetched, report.via),
+        (None, Some(pending)) => (pending.fetched, pending.via),
+        (None, None) => (0, None),
+    };
     if json {
         show::document(&json!({
             "result": result,
@@ -158,8 +163,8 @@ fn conclude(
             "version": version.as_ref().map(ToString::to_string),
             "floor": state.facts.floor.0,
             "fault": fault,
-            "bytes_fetched": fetched(driver, ended),
-            "via": ended.and_then(|report| report.via),
+            "bytes_fetched": fetched,
+            "via": via,
         }))?;
     } else {
         let version = version
@@ -183,13 +188,13 @@ fn fail(fault: Fault, json: bool) -> Result<ExitCode, CliError> {
     Err(CliError::Fault(fault))
 }
 
-fn fetched(driver: &Driver, ended: Option<&Report>) -> u64 {
-    let pending = match &driver.state().phase {
-        Phase::Arming(arming) => arming.pending.fetched,
-        Phase::Reverting(reverting) => reverting.pending.fetched,
-        _ => 0,
-    };
-    ended.map_or(pending, |report| report.fetched)
+/// The update that waits for its restart.
+fn pending(driver: &Driver) -> Option<&Pending> {
+    match &driver.state().phase {
+        Phase::Arming(arming) => Some(&arming.pending),
+        Phase::Reverting(reverting) => Some(&reverting.pending),
+        _ => None,
+    }
 }
 
 /// Looks for updates and installs them until a restart is due.

@@ -84,6 +84,8 @@ fn begin(facts: &mut Facts, plan: Plan, now: UtcTime) -> Turn {
         fetched: 0,
         fills: 0,
         via: None,
+        boots: 0,
+        attempts_left: None,
     };
     super::filling::fill_part(facts, pending, 0, None)
 }

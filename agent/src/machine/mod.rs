@@ -189,6 +189,12 @@ impl Plan {
         }
     }
 
+    /// The attempts that the loader has left.
+    fn attempts_left(&self, views: &BootViews) -> Option<u32> {
+        let armed = |part: &Part| views.get(&part.component)?.armed.map(|(_, left)| left);
+        self.parts.iter().find_map(armed)
+    }
+
     /// Whether the loader tried the update for all its boots and went back.
     fn is_exhausted(&self, views: &BootViews) -> bool {
         self.parts.iter().any(|part| {
@@ -246,6 +252,7 @@ impl Facts {
             started: pending.since,
             ended: now,
             fetched: pending.fetched,
+            boots: pending.boots,
         });
     }
 
@@ -270,6 +277,7 @@ impl Facts {
             started: now,
             ended: now,
             fetched: 0,
+            boots: 0,
         });
     }
 

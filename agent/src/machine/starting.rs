@@ -50,7 +50,7 @@ pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTi
 
 fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: UtcTime) -> Turn {
     match pending.plan.running(views) {
-        Running::New => (Phase::Trial(pending), vec![Action::AskHealth]),
+        Running::New => on_trial(pending, views),
         Running::Old if pending.plan.is_exhausted(views) => fell_back(facts, pending, now),
         // A cut before the restart, perhaps before the arming: the proof is gone.
         Running::Old => (Phase::Verifying(pending), vec![Action::Verify]),
@@ -58,10 +58,20 @@ fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: U
     }
 }
 
+/// The new image runs. A boot is told from a mere restart of the agent by the loader's count.
+fn on_trial(mut pending: Pending, views: &BootViews) -> Turn {
+    let left = pending.plan.attempts_left(views);
+    if pending.boots == 0 || left != pending.attempts_left {
+        pending.boots += 1;
+        pending.attempts_left = left;
+    }
+    (Phase::Trial(pending), vec![Action::AskHealth])
+}
+
 pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event, now: UtcTime) -> Turn {
     match event {
         Event::Started(views) => match pending.plan.running(&views) {
-            Running::New => (Phase::Trial(pending), vec![Action::AskHealth]),
+            Running::New => on_trial(pending, &views),
             Running::Old | Running::Mixed => fell_back(facts, pending, now),
         },
         Event::Tick => (Phase::Trial(pending), vec![Action::AskHealth]),

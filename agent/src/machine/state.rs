@@ -246,6 +246,10 @@ pub struct Pending {
     pub fills: u32,
     /// How its last part was filled.
     pub via: Option<Via>,
+    /// Boots into the trial, as far as this agent saw them.
+    pub boots: u32,
+    /// The attempts that were left at the last of them.
+    pub attempts_left: Option<u32>,
 }
 
 /// How a slot is filled.
@@ -426,6 +430,8 @@ pub struct Report {
     pub ended: UtcTime,
     /// Bytes that came over the wire for it.
     pub fetched: u64,
+    /// Boots into the trial, as far as this agent saw them.
+    pub boots: u32,
 }
 
 /// A verdict on a trial.

@@ -144,6 +144,7 @@ fn a_clean_life_goes_through_every_phase() {
     assert_eq!(state.facts.outbox.len(), 1);
     assert_eq!(state.facts.outbox[0].outcome, Outcome::Committed);
     assert_eq!(state.facts.outbox[0].seq, 1);
+    assert_eq!(state.facts.outbox[0].boots, 1);
     let image = &state.facts.slots[&component()][&Slot::B];
     assert_eq!(image.rollback_index.0, 7);
 }
