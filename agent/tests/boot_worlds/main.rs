@@ -15,3 +15,4 @@ mod support;
 mod systemd_boot;
 mod tryboot;
 mod uboot;
+mod uboot_tools;
