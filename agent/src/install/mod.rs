@@ -17,6 +17,8 @@ mod error;
 mod fill;
 mod place;
 mod prepare;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod verify;
 
