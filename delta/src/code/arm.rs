@@ -157,7 +157,9 @@ pub(super) fn thumb(view: &View, guesses: &mut impl Guesses) {
     let mut at = (view.from as usize) & 1;
     while let Some(word) = view.word(at) {
         let here = view.from.wrapping_add(at as u64);
-        if branch(view, at, word, guesses) || (here % 4 == 0 && word32(view, at, guesses, 1)) {
+        if branch(view, at, word, guesses)
+            || (here.is_multiple_of(4) && word32(view, at, guesses, 1))
+        {
             at += 4;
         } else {
             at += 2;

@@ -144,37 +144,41 @@ impl Module {
 const CONTEXTS: usize = 18;
 
 impl Load {
+    /// The old side, and by how much each number of the new side moved.
     #[cfg(feature = "diff")]
     fn numbers(&self) -> [u64; 8] {
         use crate::codec::numbers::zigzag;
-        let side = |p: &Place| [p.at, p.address, p.len, p.memory_len - p.len];
-        let ([a, b, c, d], [e, f, g, h]) = (side(&self.old), side(&self.new));
-        let moved = |new: u64, old: u64| zigzag(new.wrapping_sub(old) as i64);
-        [
-            a,
-            b,
-            c,
-            d,
-            moved(e, a),
-            moved(f, b),
-            moved(g, c),
-            moved(h, d),
-        ]
+        let (old, new) = (self.old.numbers(), self.new.numbers());
+        core::array::from_fn(|index| match index.checked_sub(4) {
+            None => old[index],
+            Some(index) => zigzag(new[index].wrapping_sub(old[index]) as i64),
+        })
     }
 
     fn from_numbers(numbers: [u64; 8]) -> Self {
-        let [a, b, c, d, e, f, g, h] = numbers;
-        let side = |at, address, len: u64, more| Place {
+        let old = core::array::from_fn(|index| numbers[index]);
+        let new = core::array::from_fn(|index| {
+            numbers[index].wrapping_add_signed(unzigzag(numbers[index + 4]))
+        });
+        Self {
+            old: Place::from_numbers(old),
+            new: Place::from_numbers(new),
+        }
+    }
+}
+
+impl Place {
+    #[cfg(feature = "diff")]
+    fn numbers(&self) -> [u64; 4] {
+        [self.at, self.address, self.len, self.memory_len - self.len]
+    }
+
+    fn from_numbers([at, address, len, more]: [u64; 4]) -> Self {
+        Self {
             at,
             address,
             len,
             memory_len: len.saturating_add(more),
-        };
-        let moved = |old: u64, by| old.wrapping_add_signed(unzigzag(by));
-        let new = [moved(a, e), moved(b, f), moved(c, g), moved(d, h)];
-        Self {
-            old: side(a, b, c, d),
-            new: side(new[0], new[1], new[2], new[3]),
         }
     }
 }

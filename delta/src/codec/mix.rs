@@ -30,7 +30,7 @@ fn squash(x: i32) -> u32 {
     let x = (x.clamp(-STRETCH_MAX, STRETCH_MAX) + 2048) as u32;
     let (knot, part) = ((x >> 6) as usize, x & 63);
     let (low, high) = (u32::from(SQUASH[knot]), u32::from(SQUASH[knot + 1]));
-    low + ((high - low) * part >> 6)
+    low + (((high - low) * part) >> 6)
 }
 
 /// The inverse of [`squash`], of probabilities in 4096ths.

@@ -75,7 +75,7 @@ impl Model {
             if self.since >= CALM && done >= careful_until {
                 let end = (done + RUN).min(bytes.len());
                 let (same, known) = (&guess[done..end], &mut bytes[done..end]);
-                let level = (31 - self.since.leading_zeros()).min(31) as usize;
+                let level = self.since.ilog2() as usize;
                 let differs = self.runs[level].code(bits, u32::from(same != known));
                 if differs == 0 {
                     known.copy_from_slice(same);
@@ -167,7 +167,7 @@ impl Model {
             hash(6 << 28, around as u32),
             hash(7 << 28, hash(around as u32, (around >> 32) as u32)),
         ];
-        let set = (field.min(4) << 4 | self.agreed & 14) as usize;
+        let set = (field.min(4) << 4 | self.agreed & 0b1110) as usize;
         let mut node = 1;
         for shift in (0..8).rev() {
             let bit = self

@@ -215,7 +215,9 @@ mod tests {
             .map(|at| u32::from(at % 7 == 0 && at < 50))
             .collect();
         let mut coder = Encoder::new();
-        bits.iter().for_each(|bit| coder.bit(65_000, *bit));
+        for bit in &bits {
+            coder.bit(65_000, *bit);
+        }
         let coded = coder.finish();
         let mut decoder = Decoder::new(&coded);
         assert!(bits.iter().all(|bit| decoder.bit(65_000) == *bit));

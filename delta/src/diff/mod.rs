@@ -135,7 +135,7 @@ pub fn diff(
             stage,
             done,
             total: total as u64,
-        })
+        });
     };
     let unpacked = unpack::unpack(
         old,

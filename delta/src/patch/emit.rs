@@ -46,7 +46,7 @@ impl<'a, 'b> Emitter<'a, 'b> {
             let (part, rest) = bytes.split_at(len);
             self.at += len as u32;
             bytes = rest;
-            match self.extents.first() {
+            match self.extents.first().copied() {
                 Some(open) if self.at > open.at => {
                     self.raw
                         .reserve_exact((open.raw_len as usize).saturating_sub(self.raw.len()));
@@ -61,7 +61,7 @@ impl<'a, 'b> Emitter<'a, 'b> {
         Ok(())
     }
 
-    fn encode(&mut self, extent: &NewExtent) -> Result<(), PatchError> {
+    fn encode(&mut self, extent: NewExtent) -> Result<(), PatchError> {
         let encoded = extent
             .codec
             .encode(&self.raw)

@@ -62,7 +62,7 @@ fn executables(machine: u16) -> (Vec<u8>, Vec<u8>) {
         let names_at = data_at + data.len();
         let table_at = (names_at + names.len()).next_multiple_of(8);
         let put = |elf: &mut Vec<u8>, at: usize, bytes: &[u8]| {
-            elf[at..at + bytes.len()].copy_from_slice(bytes)
+            elf[at..at + bytes.len()].copy_from_slice(bytes);
         };
         put(&mut elf, 32, &64u64.to_le_bytes());
         put(&mut elf, 40, &(table_at as u64).to_le_bytes());
@@ -113,7 +113,7 @@ fn executables(machine: u16) -> (Vec<u8>, Vec<u8>) {
 fn tampered_frames_never_panic() {
     let xz = |seed: u8| {
         let raw: Vec<u8> = (0..20_000u32)
-            .map(|n| (n / 3 * u32::from(seed) >> 4) as u8)
+            .map(|n| ((n / 3 * u32::from(seed)) >> 4) as u8)
             .collect();
         let mut stream =
             liblzma::stream::Stream::new_easy_encoder(6, liblzma::stream::Check::Crc32)

@@ -33,7 +33,7 @@ pub(crate) struct NewExtent {
 }
 
 impl NewExtent {
-    pub(crate) fn end(&self) -> u32 {
+    pub(crate) fn end(self) -> u32 {
         self.at + self.raw_len
     }
 }
