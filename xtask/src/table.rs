@@ -22,7 +22,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// The table as text, numbers to the right.
+    /// The table as text, numbers to the right but in the last column.
     pub(crate) fn to_text(&self) -> String {
         let cell = |row: &'_ [String], at: usize| row.get(at).cloned().unwrap_or_default();
         let width = |at: usize| {
@@ -35,7 +35,8 @@ impl Table {
         let line = |row: &[String]| {
             let cells = widths.iter().enumerate().map(|(at, width)| {
                 let text = cell(row, at);
-                if is_number(&text) {
+                let is_last = at + 1 == widths.len();
+                if is_number(&text) && !is_last {
                     format!("{text:>width$}")
                 } else {
                     format!("{text:<width$}")
@@ -97,11 +98,11 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_longest_word() {
-        let mut table = Table::new(&["what", "size"]);
-        table.row(["a long name", "8 B"]);
-        table.row(["b", "1024 B"]);
-        let expected =
-            "what         size\n-----------  ------\na long name     8 B\nb            1024 B";
+        let mut table = Table::new(&["what", "size", "why"]);
+        table.row(["a long name", "8 B", "1 of 2"]);
+        table.row(["b", "10 B", "new"]);
+        let expected = "what         size  why\n-----------  ----  ------\n\
+                        a long name   8 B  1 of 2\nb            10 B  new";
         assert_eq!(table.to_text(), expected);
     }
 

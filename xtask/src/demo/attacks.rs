@@ -57,15 +57,15 @@ impl Attack {
 
     /// Plays it against the device; why the device refused.
     pub(crate) fn play(self, room: &Room, device: &Device<'_>, port: u16) -> Outcome<String> {
-        let tree = match self {
-            Self::FlippedByte => flip(room)?,
-            Self::OldTimestamp => OLD_TREE.to_owned(),
-            Self::StolenKey => forge(room)?,
+        // Where the server does not sign, it serves the timestamp that lies in the tree.
+        let (tree, timestamp_key) = match self {
+            Self::FlippedByte => (flip(room)?, Some(signer::TIMESTAMP_KEY)),
+            Self::OldTimestamp => (OLD_TREE.to_owned(), None),
+            Self::StolenKey => (forge(room)?, None),
         };
-        // Without the timestamp key, the server serves what lies in the tree.
         let settings = Settings {
             tree: &tree,
-            timestamp_key: None,
+            timestamp_key,
             port,
             more: "",
         };
@@ -100,11 +100,17 @@ fn flip(room: &Room) -> Outcome<String> {
 }
 
 fn forge(room: &Room) -> Outcome<String> {
-    let tree = "attack/forged";
-    copy_tree(room, signer::TREE, tree)?;
+    let (found, tree) = ("attack/found", "attack/forged");
+    copy_tree(room, signer::TREE, found)?;
+    // The newest timestamp is the one that the server signed itself: it lies on the same disk.
+    let (from, to) = (
+        room.path("server/store/timestamp.json"),
+        room.path(found).join("metadata/timestamp.json"),
+    );
+    fs::copy(&from, &to).map_err(|e| cannot("copy", &from, &e))?;
     room.write("attack/evil.img", "anything at all\n".repeat(4096))?;
     let words = [
-        signer::TREE,
+        found,
         signer::TIMESTAMP_KEY,
         PRODUCT,
         "attack/evil.img",

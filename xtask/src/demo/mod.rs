@@ -235,8 +235,16 @@ impl<'r> Story<'r> {
     }
 
     fn go_on(&mut self, device: &Device<'_>, port: u16) -> Outcome {
-        self.act("the honest server is back", |room| {
-            server::configure(room, &honest(port))?;
+        self.act("two root holders replace the stolen key", |room| {
+            signer::replace_timestamp_key(room)?;
+            Ok(("root 2 names another timestamp key".into(), None))
+        })?;
+        self.act("a clean server, and the update after all", |room| {
+            let clean = Settings {
+                timestamp_key: Some(signer::NEXT_TIMESTAMP_KEY),
+                ..honest(port)
+            };
+            server::configure(room, &clean)?;
             let server = Server::start(room, &[])?;
             let told = expect(&device.update()?, "committed", "2.4.3");
             let show = ["device", "show", "--config", "server/server.toml", DEVICE];

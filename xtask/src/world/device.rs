@@ -69,6 +69,7 @@ boot_file = "boot.json"
 [health]
 commands = [["{}"]]
 timeout_secs = 20
+interval_secs = 1
 bake_secs = 1
 attempts_max = 3
 "#,

@@ -14,6 +14,9 @@ pub(crate) const TREE: &str = "release/published";
 /// The key that goes to the server, in the room.
 pub(crate) const TIMESTAMP_KEY: &str = "keys/timestamp.key";
 
+/// The key that takes its place when it was stolen.
+pub(crate) const NEXT_TIMESTAMP_KEY: &str = "keys/timestamp-2.key";
+
 /// A release to be made.
 pub(crate) struct Plan<'a> {
     /// Its version, for people.
@@ -91,6 +94,33 @@ pub(crate) fn release(room: &Room, plan: &Plan<'_>) -> Outcome {
         "ampoule-signer",
         &[&["-w", WORKSPACE, "publish"][..], &keys].concat(),
     )?;
+    Ok(())
+}
+
+/// Ends the power of whoever stole the timestamp key: root, signed by two of its holders, names
+/// another one.
+pub(crate) fn replace_timestamp_key(room: &Room) -> Outcome {
+    let signer = |words: &[&str]| room.run("ampoule-signer", &[&["-w", WORKSPACE], words].concat());
+    signer(&["key", "generate", NEXT_TIMESTAMP_KEY, "--unencrypted"])?;
+    let public = NEXT_TIMESTAMP_KEY.replace(".key", ".pub");
+    signer(&[
+        "rotate",
+        "timestamp",
+        "--remove",
+        "timestamp",
+        "--add",
+        &public,
+    ])?;
+    for holder in ["alice", "bob"] {
+        sign_all(room, holder)?;
+    }
+    signer(&[
+        "publish",
+        "-k",
+        "keys/snapshot.key",
+        "-k",
+        NEXT_TIMESTAMP_KEY,
+    ])?;
     Ok(())
 }
 
