@@ -197,6 +197,13 @@ fn between_the_settings_the_old_or_the_new_boots() {
             );
             let mut control = board.open().expect("a program");
             if booted == "B" && !is_in_trial {
+                let view = control.view(&component()).expect("a view");
+                let armed = Some((Slot::B, 1));
+                assert_eq!(
+                    (view.default, view.armed),
+                    (Slot::A, armed),
+                    "a trial is seen"
+                );
                 control.commit(&component(), Slot::B).expect("a commit");
             } else {
                 act(&mut control).expect("the act again");
@@ -212,6 +219,17 @@ fn between_the_settings_the_old_or_the_new_boots() {
             }
         }
     }
+}
+
+/// Catches a record that is written after the primary: a trial that nobody knows of.
+#[test]
+fn without_its_record_nothing_is_armed() {
+    let board = Board::new(PROGRAM);
+    let mut control = board.open().expect("a program");
+    std::fs::create_dir(board.path("record.json.new")).expect("what is in the record's way");
+    let error = control.arm(&image(Slot::B), 3).expect_err("no record");
+    assert_eq!(error.code(), "boot-control-io");
+    assert_eq!(board.read("primary"), "A");
 }
 
 #[test]
