@@ -141,8 +141,8 @@ fn elf(bytes: &[u8], at: usize) -> Option<Executable> {
 fn tables(bytes: &[u8], wide: bool) -> Option<Tables> {
     let number = |at, size| word(bytes, at, size).and_then(|number| usize::try_from(number).ok());
     let in_image = |table: (usize, usize, usize)| {
-        table.1.checked_mul(table.2)?.checked_add(table.0)?;
-        Some(table)
+        let end = table.1.checked_mul(table.2)?.checked_add(table.0)?;
+        (end <= bytes.len()).then_some(table)
     };
     let (segments, sections, names) = if wide {
         (

@@ -109,8 +109,8 @@ fn executables(machine: u16) -> (Vec<u8>, Vec<u8>) {
     (image(0, 1), image(256, 2))
 }
 
-#[test]
-fn tampered_frames_never_panic() {
+/// An image and its successor with executables and a compressed stretch in them.
+fn images() -> (Vec<u8>, Vec<u8>) {
     let xz = |seed: u8| {
         let raw: Vec<u8> = (0..20_000u32)
             .map(|n| ((n / 3 * u32::from(seed)) >> 4) as u8)
@@ -126,8 +126,42 @@ fn tampered_frames_never_panic() {
     };
     let (x64_old, x64_new) = executables(62);
     let (a64_old, a64_new) = executables(183);
-    let old = [x64_old, a64_old, xz(7)].concat();
-    let new = [x64_new, a64_new, xz(9)].concat();
+    (
+        [x64_old, a64_old, xz(7)].concat(),
+        [x64_new, a64_new, xz(9)].concat(),
+    )
+}
+
+/// What looks like an executable or a stream may be anything: the signer's readers pass it over.
+#[test]
+fn odd_executables_and_streams_make_a_good_patch() {
+    let (old, new) = images();
+    let mut state = 11u32;
+    for round in 0..60 {
+        let (mut old, mut new) = (old.clone(), new.clone());
+        for image in [&mut old, &mut new] {
+            for _ in 0..8 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Headers stand at the start; what follows them is hit now and then.
+                let reach = if state & 1 == 0 { 64 } else { image.len() };
+                let place = (state >> 8) as usize % reach;
+                image[place] = (state >> 3) as u8;
+            }
+        }
+        let options = DiffOptions {
+            memory_max: 256 << 20,
+            ..DiffOptions::default()
+        };
+        let patch = diff(&old, &new, &options, &mut |_| {}).expect("a patch");
+        let mut whole = Vec::new();
+        apply(&mut &old[..], &patch, &mut whole, &Accept::default()).expect("it applies");
+        assert!(whole == new, "round {round}");
+    }
+}
+
+#[test]
+fn tampered_frames_never_panic() {
+    let (old, new) = images();
     for profile in [Profile::Fast, Profile::Small] {
         let options = DiffOptions {
             profile,
