@@ -1,3 +1,5 @@
+//! A release description comes back as it was, and every bound of it holds.
+
 use super::*;
 
 fn digest(byte: u8) -> Digest {
