@@ -11,43 +11,23 @@ use crate::workspace;
 
 /// Debian packages that a test drives.
 const PACKAGES: [Needed; 9] = [
-    Needed {
-        name: "softhsm2",
-        reason: "a PKCS#11 token for the signer's tests",
-    },
-    Needed {
-        name: "python3-venv",
-        reason: "a private place for python-tuf",
-    },
-    Needed {
-        name: "g++",
-        reason: "libFuzzer is built from C++",
-    },
-    Needed {
-        name: "u-boot-tools",
-        reason: "mkenvimage makes U-Boot environments",
-    },
-    Needed {
-        name: "libubootenv-tool",
-        reason: "fw_printenv and fw_setenv read and write them",
-    },
-    Needed {
-        name: "grub-common",
-        reason: "grub-editenv reads and writes GRUB's environment block",
-    },
-    Needed {
-        name: "gdisk",
-        reason: "sgdisk verifies partition tables",
-    },
-    Needed {
-        name: "cgpt",
-        reason: "it reads and writes boot attributes of partitions",
-    },
-    Needed {
-        name: "systemd-boot",
-        reason: "bootctl lists boot entries in the loader's order",
-    },
+    needed("softhsm2", "a PKCS#11 token for the signer's tests"),
+    needed("python3-venv", "a private place for python-tuf"),
+    needed("g++", "libFuzzer is built from C++"),
+    needed(
+        "libubootenv-tool",
+        "fw_setenv and fw_printenv read what boot control writes",
+    ),
+    needed("u-boot-tools", "mkenvimage makes a U-Boot environment"),
+    needed("grub-common", "grub-editenv reads what boot control writes"),
+    needed("gdisk", "sgdisk makes and checks partition tables"),
+    needed("cgpt", "reads the attributes of partitions"),
+    needed("systemd-boot", "bootctl reads what boot control writes"),
 ];
+
+const fn needed(name: &'static str, reason: &'static str) -> Needed {
+    Needed { name, reason }
+}
 
 const HELP: &str = "\
 cargo xtask test [--offline]
@@ -60,7 +40,7 @@ toolchain. --offline installs nothing and leaves out what needs it, saying what.
 const OFFLINE: &str = "AMPOULE_TEST_OFFLINE";
 
 /// Where the tests find a Python that imports python-tuf.
-const PYTHON: &str = "AMPOULE_TEST_PYTHON";
+const PYTHON: &str = "AMPOULE_PYTHON";
 
 /// Runs the task.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
