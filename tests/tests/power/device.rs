@@ -136,7 +136,7 @@ fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
         data_dir: PathBuf::from("/data"),
         root: world.tree["metadata/1.root.json"].clone(),
         waits: Waits {
-            poll_interval: Duration::from_secs(300),
+            poll_interval: Duration::from_mins(5),
             backoff: Backoff {
                 first: Duration::ZERO,
                 longest: Duration::ZERO,
