@@ -1,6 +1,6 @@
 //! Where secret keys are, and how they come to sign.
 //!
-//! A [`KeySource`] is a place: an encrypted file ([`file`]), a token behind PKCS#11 ([`pkcs11`]),
+//! A [`KeySource`] is a place: an encrypted file ([`mod@file`]), a token behind PKCS#11 ([`pkcs11`]),
 //! a command ([`command`]). Opening it, with a passphrase or PIN where it asks for one, gives a
 //! [`Sign`], and whatever that signs is verified with the public key before anyone sees it
 //! ([`sign_checked`]): a token or a command may answer nonsense.
