@@ -35,7 +35,6 @@ pub mod discard;
 pub mod doubt;
 pub mod durable;
 pub mod error;
-pub mod hex;
 pub mod init;
 pub mod keys;
 pub mod layout;

@@ -175,7 +175,7 @@ fn a_signature_made_elsewhere_comes_in_and_a_wrong_one_does_not() {
     let ground = Ground::new();
     ground.ok(&["payload", REQUEST, "payload.bin"]);
     let signature = key("bob").sign(&ground.read("payload.bin")).unwrap();
-    let hex = ampoule_signer::hex::encode(&signature);
+    let hex = ampoule_protocol::hex::encode(&signature);
     ground.write("bob.sig", &signature);
     ground.ok(&[
         "attach",

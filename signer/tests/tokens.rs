@@ -221,7 +221,7 @@ fn a_command_signs_and_what_it_answers_is_verified() {
     let request = "w/staging/1.root.request";
     ground.ok(&["payload", request, "payload.bin"]);
     let signature = ampoule_protocol::sign::Sign::sign(&key("bob"), &ground.read("payload.bin"));
-    let hex = ampoule_signer::hex::encode(&signature.unwrap());
+    let hex = ampoule_protocol::hex::encode(&signature.unwrap());
     let describe = |answer: &str, timeout_secs: u32| {
         format!(
             "kind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{answer}\"]\n\

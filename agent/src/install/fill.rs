@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ampoule_delta::{Accept, Caps, ImageError, NewImage, OldImage, PatchError, Patcher};
 use ampoule_protocol::digest::Hashes;
+use ampoule_protocol::hex;
 use ampoule_protocol::paths;
 use ampoule_protocol::release::FileRef;
 use ampoule_protocol::tree::{BlockTree, TreeShape};
@@ -148,7 +149,7 @@ fn delta(
         caps: Caps::all(),
         block_len: fill.part.blocks.block_len,
     };
-    let mut patcher = match fill.mark.patcher.as_deref().and_then(from_hex) {
+    let mut patcher = match fill.mark.patcher.as_deref().and_then(hex::decode) {
         Some(bytes) => Patcher::resume(accept, &bytes).map_err(patch_error)?,
         None => Patcher::new(accept),
     };
@@ -192,7 +193,7 @@ fn delta(
                 new.writer.sync()?;
                 let patcher = patcher
                     .checkpoint()
-                    .map(|checkpoint| to_hex(&checkpoint.to_bytes()));
+                    .map(|checkpoint| hex::encode(&checkpoint.to_bytes()));
                 let mark = Mark {
                     done: safe,
                     patcher,
@@ -392,19 +393,4 @@ fn patch_failed(file: &FileRef, source: PatchError) -> InstallError {
         path: file.path.to_string(),
         source,
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
-    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
-    bytes.iter().flat_map(digits).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(byte).collect()
 }

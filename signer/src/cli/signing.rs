@@ -11,7 +11,6 @@ use super::{Answer, Context, keys};
 use crate::doubt;
 use crate::durable::{self, Access, RealDisk};
 use crate::error::{OperatorError, SignerError};
-use crate::hex;
 use crate::keys::{KEY_FILE_LEN_MAX, public};
 use crate::layout::Layout;
 use crate::publish::{self, Options, Outcome, Scope};
@@ -20,6 +19,7 @@ use crate::sign::{self, OpenKey};
 use crate::terminal;
 use crate::verify;
 use crate::workspace::Workspace;
+use ampoule_protocol::hex;
 
 pub(super) fn sign(context: &Context, args: &SignArgs) -> Result<Answer, SignerError> {
     let opened = keys::open(context, &args.keys)?;

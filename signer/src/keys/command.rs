@@ -20,8 +20,8 @@ use ampoule_protocol::key::PublicKey;
 use ampoule_protocol::sign::{Sign, SignError};
 
 use super::{KeyError, KeySource, Secrets, public};
-use crate::hex;
 use crate::toml_doc::Section;
+use ampoule_protocol::hex;
 
 /// A person may have to touch a card; nobody needs longer than ten minutes.
 const TIMEOUT_SECS: std::ops::RangeInclusive<u64> = 1..=600;
