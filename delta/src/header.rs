@@ -11,7 +11,7 @@ use crate::error::{Damage, PatchError};
 
 const MAGIC: &[u8; 4] = b"AMPD";
 /// The format version this build writes and reads.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 /// No header is longer; enough first bytes to hand to [`header`].
 pub const HEADER_LEN_MAX: usize = 192;
 
@@ -173,11 +173,13 @@ pub struct Limits {
     pub cache_max: u64,
     /// Working memory of the largest re-encoding, its input and output included.
     pub encode_max: u64,
+    /// Bytes of the largest model of a window (profile `small`).
+    pub model_max: u64,
 }
 
 impl Limits {
-    /// Buffers, model and decoder state that every patch needs.
-    const FIXED: u64 = 1 << 20;
+    /// Buffers and decoder state that every patch needs.
+    const FIXED: u64 = (256 << 10) + 2 * crate::code::Guess::memory(crate::plan::PIECE as u64);
     /// Bytes held for one cover.
     pub(crate) const COVER: u64 = 24;
 
@@ -185,7 +187,7 @@ impl Limits {
     pub fn memory(&self, profile: Profile) -> u64 {
         let model = match profile {
             Profile::Fast => 2 << 20,
-            Profile::Small => crate::codec::model::MEMORY,
+            Profile::Small => self.model_max,
         };
         (Self::FIXED + model)
             .saturating_add(self.frame_max)
@@ -262,6 +264,7 @@ impl Header {
             limits.tables_max,
             limits.cache_max,
             limits.encode_max,
+            limits.model_max,
         ] {
             varint::write(&mut body, number);
         }
@@ -322,6 +325,7 @@ impl Header {
             tables_max: reader.number()?,
             cache_max: reader.number()?,
             encode_max: reader.number()?,
+            model_max: reader.number()?,
         };
         let old_digest = reader.array()?;
         let new_digest = reader.array()?;

@@ -1,7 +1,7 @@
 //! Arm: AArch64, A32 and Thumb-2 (Arm ARM, DDI 0487 and DDI 0406; the encodings are named there).
 
 use super::words::word32;
-use super::{Guesses, View};
+use super::{Form, Guesses, View};
 
 /// How many instructions after ADRP its user is looked for.
 const ADRP_REACH: usize = 8;
@@ -19,20 +19,22 @@ pub(super) fn a64(view: &View, guesses: &mut impl Guesses) {
         );
         if word & 0x7c00_0000 == 0x1400_0000 {
             let distance = i64::from((word << 6) as i32 >> 6) * 4;
-            if let Some(target) = view.target(here.wrapping_add_signed(distance)) {
-                let distance = target.wrapping_sub(there) >> 2;
+            let target = here.wrapping_add_signed(distance);
+            if let Some(new_target) = view.target(target) {
+                let distance = new_target.wrapping_sub(there) >> 2;
                 let guess = word & 0xfc00_0000 | distance as u32 & 0x03ff_ffff;
-                guesses.put(at, &guess.to_le_bytes(), 0);
+                guesses.put(at, &guess.to_le_bytes(), 0, target, Form::Low26);
             }
         } else if word & 0xff00_0010 == 0x5400_0000
             || word & 0x7e00_0000 == 0x3400_0000
             || word & 0x3b00_0000 == 0x1800_0000
         {
             let distance = i64::from((word << 8) as i32 >> 13) * 4;
-            if let Some(target) = view.target(here.wrapping_add_signed(distance)) {
-                let distance = target.wrapping_sub(there) >> 2;
+            let target = here.wrapping_add_signed(distance);
+            if let Some(new_target) = view.target(target) {
+                let distance = new_target.wrapping_sub(there) >> 2;
                 let guess = word & 0xff00_001f | (distance as u32 & 0x7_ffff) << 5;
-                guesses.put(at, &guess.to_le_bytes(), 1);
+                guesses.put(at, &guess.to_le_bytes(), 1, target, Form::Middle19);
             }
         } else if word & 0x9f00_0000 == 0x9000_0000 {
             adrp(view, at, word, (here, there), guesses);
@@ -63,13 +65,13 @@ fn adrp(view: &View, at: usize, word: u32, (here, there): (u64, u64), guesses: &
             _ => continue,
         };
         let target = page.wrapping_add(u64::from(user >> 10 & 0xfff) << shift);
-        if let Some(target) = view.target(target) {
+        if let Some(new_target) = view.target(target) {
             if !found {
-                guesses.put(at, &encode(target).to_le_bytes(), 2);
+                guesses.put(at, &encode(new_target).to_le_bytes(), 2, target, Form::Page);
             }
-            let low = ((target & 0xfff) >> shift) as u32 & 0xfff;
+            let low = ((new_target & 0xfff) >> shift) as u32 & 0xfff;
             let guess = user & !(0xfff << 10) | low << 10;
-            guesses.put(user_at, &guess.to_le_bytes(), 3);
+            guesses.put(user_at, &guess.to_le_bytes(), 3, target, Form::Middle12);
             found = true;
         }
         if user & 31 == register {
@@ -77,7 +79,7 @@ fn adrp(view: &View, at: usize, word: u32, (here, there): (u64, u64), guesses: &
         }
     }
     if !found && let Some(target) = view.target(page) {
-        guesses.put(at, &encode(target).to_le_bytes(), 4);
+        guesses.put(at, &encode(target).to_le_bytes(), 4, page, Form::Page);
     }
 }
 
@@ -92,10 +94,11 @@ pub(super) fn a32(view: &View, guesses: &mut impl Guesses) {
         );
         if word & 0x0e00_0000 == 0x0a00_0000 {
             let distance = i64::from((word << 8) as i32 >> 8) * 4;
-            if let Some(target) = view.target(here.wrapping_add(8).wrapping_add_signed(distance)) {
-                let distance = target.wrapping_sub(there.wrapping_add(8)) >> 2;
+            let target = here.wrapping_add(8).wrapping_add_signed(distance);
+            if let Some(new_target) = view.target(target) {
+                let distance = new_target.wrapping_sub(there.wrapping_add(8)) >> 2;
                 let guess = word & 0xff00_0000 | distance as u32 & 0x00ff_ffff;
-                guesses.put(at, &guess.to_le_bytes(), 0);
+                guesses.put(at, &guess.to_le_bytes(), 0, target, Form::Low24);
             }
         } else if word & 0x0ff0_0000 == 0x0300_0000 {
             movw(view, at, word, guesses);
@@ -144,11 +147,16 @@ fn movw(view: &View, at: usize, word: u32, guesses: &mut impl Guesses) {
     if target <= 0x1000 {
         return;
     }
-    if let Some(target) = view.target(target.into()) {
-        let value = (target as u32).wrapping_sub(new_base as u32);
+    let target = u64::from(target);
+    if let Some(new_target) = view.target(target) {
+        let value = (new_target as u32).wrapping_sub(new_base as u32);
         let rule = if add.is_some() { 1 } else { 2 };
-        guesses.put(at, &with_half(word, value & 0xffff), rule);
-        guesses.put(movt_at, &with_half(movt, value >> 16), rule);
+        let (low, high) = (
+            with_half(word, value & 0xffff),
+            with_half(movt, value >> 16),
+        );
+        guesses.put(at, &low, rule, target, Form::LowHalf);
+        guesses.put(movt_at, &high, rule, target, Form::HighHalf);
     }
 }
 
@@ -179,7 +187,8 @@ fn branch(view: &View, at: usize, word: u32, guesses: &mut impl Guesses) -> bool
     let bits = sign << 24 | i1 << 23 | i2 << 22 | (first & 0x3ff) << 12 | (second & 0x7ff) << 1;
     let distance = i64::from((bits << 7) as i32 >> 7);
     let here = view.from.wrapping_add(at as u64 + 4);
-    let Some(target) = view.target(here.wrapping_add_signed(distance)) else {
+    let old_target = here.wrapping_add_signed(distance);
+    let Some(target) = view.target(old_target) else {
         return false;
     };
     let distance = target.wrapping_sub(view.to.wrapping_add(at as u64 + 4)) as u32;
@@ -187,6 +196,7 @@ fn branch(view: &View, at: usize, word: u32, guesses: &mut impl Guesses) -> bool
     let (j1, j2) = (1 ^ distance >> 23 & 1 ^ sign, 1 ^ distance >> 22 & 1 ^ sign);
     let first = 0xf000 | sign << 10 | distance >> 12 & 0x3ff;
     let second = second & 0xd000 | j1 << 13 | j2 << 11 | distance >> 1 & 0x7ff;
-    guesses.put(at, &(first | second << 16).to_le_bytes(), 0);
+    let guess = first | second << 16;
+    guesses.put(at, &guess.to_le_bytes(), 0, old_target, Form::Thumb);
     true
 }

@@ -10,14 +10,18 @@
 //! wrong guess costs bytes, never correctness: differences are coded against it.
 
 mod arm;
+mod guess;
 mod mapping;
+mod reference;
 mod tables;
 mod words;
 mod x64;
 
 use alloc::vec::Vec;
 
+pub(crate) use guess::Guess;
 pub(crate) use mapping::Mapping;
+pub(crate) use reference::{Form, Reference};
 #[cfg(feature = "diff")]
 pub(crate) use tables::{LOADS_MAX, MODULES_MAX, ZONES_MAX};
 #[cfg(feature = "diff")]
@@ -138,43 +142,15 @@ impl View<'_> {
     }
 }
 
-/// Takes what a rule says: where in the view, the bytes, the number of the rule (0..8).
+/// Takes what a rule says: where in the view, the bytes, the number of the rule (0..8), the old
+/// address that is referred to, and how it stands in the bytes.
 trait Guesses {
-    fn put(&mut self, at: usize, bytes: &[u8], rule: u32);
+    fn put(&mut self, at: usize, bytes: &[u8], rule: u32, address: u64, form: Form);
 }
 
 /// What a module's rules would have won or lost, by zone and rule.
 #[cfg(feature = "diff")]
 pub(crate) type Gains = Vec<[i64; 8]>;
-
-/// Rewrites `guess`, the old bytes of a piece, with what the rules say, and marks the bytes of
-/// references in `fields`. `old_at` and `new_at` are where the piece stands.
-pub(crate) fn predict(
-    modules: &[Module],
-    mapping: &Mapping,
-    old: &[u8],
-    (old_at, new_at): (u64, u64),
-    guess: &mut [u8],
-    fields: &mut [u8],
-) {
-    for_each_view(
-        modules,
-        mapping,
-        old,
-        (old_at, new_at),
-        |_, zone, from, view| {
-            let end = from + view.old.len();
-            let mut writer = Writer {
-                rules: zone.rules,
-                guess: &mut guess[from..end],
-                fields: &mut fields[from..end],
-            };
-            if zone.rules != 0 {
-                run(zone.kind, view, &mut writer);
-            }
-        },
-    );
-}
 
 /// Counts for each zone and rule how many bytes it would guess right that are wrong without it.
 #[cfg(feature = "diff")]
@@ -264,24 +240,6 @@ fn run(kind: Kind, view: &View, guesses: &mut impl Guesses) {
     }
 }
 
-struct Writer<'a> {
-    rules: u8,
-    guess: &'a mut [u8],
-    fields: &'a mut [u8],
-}
-
-impl Guesses for Writer<'_> {
-    #[inline]
-    fn put(&mut self, at: usize, bytes: &[u8], rule: u32) {
-        if self.rules >> rule & 1 == 1 {
-            self.guess[at..at + bytes.len()].copy_from_slice(bytes);
-            for (index, field) in self.fields[at..at + bytes.len()].iter_mut().enumerate() {
-                *field = 1 + (index as u8 & 3);
-            }
-        }
-    }
-}
-
 #[cfg(feature = "diff")]
 struct Learner<'a> {
     truth: &'a [u8],
@@ -292,7 +250,7 @@ struct Learner<'a> {
 #[cfg(feature = "diff")]
 impl Guesses for Learner<'_> {
     #[inline]
-    fn put(&mut self, at: usize, bytes: &[u8], rule: u32) {
+    fn put(&mut self, at: usize, bytes: &[u8], rule: u32, _: u64, _: Form) {
         for (index, byte) in bytes.iter().enumerate() {
             let truth = self.truth[at + index];
             let gain = i64::from(truth == *byte) - i64::from(truth == self.old[at + index]);

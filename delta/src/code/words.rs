@@ -1,6 +1,6 @@
 //! Addresses and distances in data.
 
-use super::{Guesses, View};
+use super::{Form, Guesses, View};
 
 /// Small numbers are rarely addresses.
 const ADDRESS_MIN: u64 = 0x1000;
@@ -18,7 +18,7 @@ pub(super) fn words64(view: &View, guesses: &mut impl Guesses) {
         if word > ADDRESS_MIN << 4
             && let Some(target) = view.target(word)
         {
-            guesses.put(at, &target.to_le_bytes(), 0);
+            guesses.put(at, &target.to_le_bytes(), 0, word, Form::Word);
         }
     }
 }
@@ -41,7 +41,8 @@ pub(super) fn word32(view: &View, at: usize, guesses: &mut impl Guesses, rule: u
         None
     };
     let Some(target) = target else { return false };
-    guesses.put(at, &(target as u32 | (word & 1) as u32).to_le_bytes(), rule);
+    let guess = target as u32 | (word & 1) as u32;
+    guesses.put(at, &guess.to_le_bytes(), rule, word & !1, Form::Word);
     true
 }
 
@@ -59,9 +60,9 @@ pub(super) fn relative(view: &View, guesses: &mut impl Guesses) {
             .from
             .wrapping_add(at as u64)
             .wrapping_add_signed(distance);
-        if let Some(target) = view.target(target) {
-            let distance = target.wrapping_sub(view.to.wrapping_add(at as u64)) as u32;
-            guesses.put(at, &distance.to_le_bytes(), 0);
+        if let Some(new_target) = view.target(target) {
+            let distance = new_target.wrapping_sub(view.to.wrapping_add(at as u64)) as u32;
+            guesses.put(at, &distance.to_le_bytes(), 0, target, Form::Word);
         }
     }
 }
@@ -73,8 +74,10 @@ pub(super) fn from_start(view: &View, guesses: &mut impl Guesses) {
         let Some(distance) = view.word(at).map(|word| i64::from(word as i32)) else {
             return;
         };
-        if let Some(target) = view.target(view.zone_address.wrapping_add_signed(distance)) {
-            guesses.put(at, &(target.wrapping_sub(base) as u32).to_le_bytes(), 0);
+        let target = view.zone_address.wrapping_add_signed(distance);
+        if let Some(new_target) = view.target(target) {
+            let distance = new_target.wrapping_sub(base) as u32;
+            guesses.put(at, &distance.to_le_bytes(), 0, target, Form::Word);
         }
     }
 }
@@ -90,9 +93,11 @@ pub(super) fn relative31(view: &View, guesses: &mut impl Guesses) {
             continue;
         }
         let distance = i64::from((word << 1) as i32 >> 1);
-        if let Some(target) = view.target(here.wrapping_add_signed(distance)) {
-            let distance = target.wrapping_sub(view.to.wrapping_add(at as u64)) as u32;
-            guesses.put(at, &(distance & 0x7fff_ffff).to_le_bytes(), 0);
+        let target = here.wrapping_add_signed(distance);
+        if let Some(new_target) = view.target(target) {
+            let distance = new_target.wrapping_sub(view.to.wrapping_add(at as u64)) as u32;
+            let guess = distance & 0x7fff_ffff;
+            guesses.put(at, &guess.to_le_bytes(), 0, target, Form::Word);
         }
     }
 }

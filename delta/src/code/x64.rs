@@ -1,6 +1,6 @@
 //! x86-64: calls, jumps and data through the instruction pointer, all 32-bit distances.
 
-use super::{Guesses, View};
+use super::{Form, Guesses, View};
 
 /// Finds instructions by their shape alone: no decoder runs along, a wrong find costs little.
 pub(super) fn code(view: &View, guesses: &mut impl Guesses) {
@@ -27,7 +27,7 @@ fn reference(view: &View, at: usize, tail: u64, guesses: &mut impl Guesses) -> b
         return false;
     };
     let new_distance = new_target.wrapping_sub(view.to.wrapping_add(end)) as u32;
-    guesses.put(at, &new_distance.to_le_bytes(), 0);
+    guesses.put(at, &new_distance.to_le_bytes(), 0, target, Form::Word);
     true
 }
 

@@ -1,10 +1,12 @@
 //! How numbers and streams are written down: nothing in here knows what a patch is.
 
 pub(crate) mod frame;
+mod history;
 pub(crate) mod mix;
 pub(crate) mod model;
 pub(crate) mod numbers;
 pub(crate) mod range;
+mod shifts;
 pub(crate) mod varint;
 pub(crate) mod zstd;
 

@@ -1,33 +1,83 @@
 //! The `small` profile: what is added to a copied stretch, and what is new, under one adaptive
 //! model. The same steps write and read it.
 //!
-//! Copied bytes are predicted by the old image. As long as they agree, whole runs cost one bit;
-//! near a difference each byte says whether it agrees, and a differing one tells by how much.
-//! New bytes are predicted by the bytes before them, by an earlier place that looked alike, and by
-//! what stands in the old image where the last copy ended.
+//! Copied bytes are predicted by the old image, as the code rules and what was learned in this
+//! window ([`Shifts`]) correct it. As long as they agree, whole runs cost one bit; near a
+//! difference each byte says whether it agrees, and a differing one tells by how much. New bytes
+//! are predicted by the bytes before them, by an earlier place that looked alike, and by what
+//! stands in the old image where the last copy ended.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
-use super::mix::{Mixer, Stretch, hash, unnamed};
+use super::history::History;
+use super::mix::{Mixer, Stretch, hash};
 use super::range::{Bits, Prob};
-
-/// Memory of a model, tables and history included.
-pub(crate) const MEMORY: u64 = 12 << 20;
+use super::shifts::{BELIEFS, Belief, Shifts};
+use crate::code::Guess;
 
 /// Agreeing bytes after which runs are coded instead of bytes.
 const CALM: u32 = 32;
 /// Length of such a run.
 const RUN: usize = 32;
 
+/// Sets of weights of copied bytes, and of new ones.
+const COPY_SETS: usize = 8 * 16;
+const NEW_SETS: usize = 3 * 256;
+
+/// How much memory a model has: small payloads do not fill large tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Size(u8);
+
+impl Size {
+    const MAX: u8 = 3;
+
+    /// The size for a payload of about `len` bytes.
+    #[cfg(feature = "diff")]
+    pub(crate) fn of_payload(len: u64) -> Self {
+        Self(match len {
+            0..0x4000 => 0,
+            0x4000..0x1_0000 => 1,
+            0x1_0000..0x4_0000 => 2,
+            _ => 3,
+        })
+    }
+
+    /// As a byte of the format.
+    #[cfg(feature = "diff")]
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        (byte <= Self::MAX).then_some(Self(byte))
+    }
+
+    /// Bytes of memory of a model.
+    pub(crate) fn memory(self) -> u64 {
+        let [copied, by, new, history] = self.bits();
+        Stretch::MEMORY
+            + Shifts::MEMORY
+            + Mixer::memory(copied, COPY_SETS)
+            + Mixer::memory(by, COPY_SETS)
+            + Mixer::memory(new, NEW_SETS)
+            + History::memory(history)
+    }
+
+    /// Of the tables of agreement, differences, new bytes, and of the history.
+    fn bits(self) -> [u32; 4] {
+        let less = 2 * u32::from(Self::MAX - self.0);
+        [18 - less, 18 - less, 20 - less, 19 - less]
+    }
+}
+
 /// The state of one window's coding.
 #[derive(Debug)]
 pub(crate) struct Model {
     stretch: Stretch,
-    runs: [Prob; 32],
-    agree: Mixer<8>,
-    by: Mixer<8>,
-    literal: Mixer<9>,
+    runs: [[Prob; 32]; 4],
+    agree: Mixer,
+    by: Mixer,
+    new: Mixer,
+    shifts: Shifts,
+    history: History,
     /// Which of the last copied bytes agreed: the latest is the lowest bit.
     agreed: u32,
     /// Bytes since the last that did not.
@@ -38,70 +88,117 @@ pub(crate) struct Model {
     by_lane: [u32; 8],
     /// The last eight bytes of the new image, the latest lowest.
     recent: u64,
-    history: History,
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(size: Size) -> Self {
+        let [copied, by, new, history] = size.bits();
         Self {
             stretch: Stretch::new(),
-            runs: [Prob::new(); 32],
-            agree: Mixer::new(17, 128, 20),
-            by: Mixer::new(17, 128, 20),
-            literal: Mixer::new(16, 256 * 3, 80),
+            runs: [[Prob::new(); 32]; 4],
+            agree: Mixer::new(copied, COPY_SETS, 20),
+            by: Mixer::new(by, COPY_SETS, 20),
+            new: Mixer::new(new, NEW_SETS, 30),
+            shifts: Shifts::new(),
+            history: History::new(history),
             agreed: 0,
             since: 0,
             period: 0,
             last_by: [0; 2],
             by_lane: [0; 8],
             recent: 0,
-            history: History::new(),
         }
     }
 
-    /// Codes the bytes of a copied stretch. `guess` is what the old image says, `fields` marks
-    /// bytes that are part of a mapped reference, `at` is where the stretch stands in the old
-    /// image; `bytes` is read (encoder) or filled (decoder).
+    /// Codes the bytes of a copied stretch. `guess` is what is expected, `at` is where the stretch
+    /// stands in the old image; `bytes` is read (encoder) or filled (decoder).
     pub(crate) fn copied(
         &mut self,
         bits: &mut impl Bits,
-        guess: &[u8],
-        fields: &[u8],
+        guess: &mut Guess,
         at: u64,
         bytes: &mut [u8],
     ) {
-        let (mut done, mut careful_until) = (0, 0);
+        let (mut done, mut corrected, mut learned) = (0, 0, 0);
         while done < bytes.len() {
-            if self.since >= CALM && done >= careful_until {
-                let end = (done + RUN).min(bytes.len());
-                let (same, known) = (&guess[done..end], &mut bytes[done..end]);
-                let level = self.since.ilog2() as usize;
-                let differs = self.runs[level].code(bits, u32::from(same != known));
-                if differs == 0 {
-                    known.copy_from_slice(same);
-                    self.since = self.since.saturating_add((end - done) as u32);
-                    self.agreed = u32::MAX;
-                    for byte in &*known {
-                        self.recent = self.recent << 8 | u64::from(*byte);
-                        self.history.push(*byte, self.recent);
-                    }
-                    done = end;
-                    continue;
+            let end = (done + RUN).min(bytes.len());
+            corrected = self.correct(guess, corrected, end);
+            if self.since < CALM || !self.run(bits, guess, done..end, bytes) {
+                for (place, byte) in bytes.iter_mut().enumerate().take(end).skip(done) {
+                    let lane = (at as u32).wrapping_add(place as u32);
+                    let field = guess.fields[place].into();
+                    let around = around(&guess.bytes, place);
+                    *byte = self.copied_byte(bits, around, field, lane, *byte);
+                    self.recent = self.recent << 8 | u64::from(*byte);
                 }
-                careful_until = end;
             }
-            let lane = (at as u32).wrapping_add(done as u32);
-            bytes[done] = self.copied_byte(
-                bits,
-                around(guess, done),
-                fields[done].into(),
-                lane,
-                bytes[done],
-            );
-            self.recent = self.recent << 8 | u64::from(bytes[done]);
-            self.history.push(bytes[done], self.recent);
-            done += 1;
+            learned = self.learn(guess, learned, &bytes[..end]);
+            done = end;
         }
+    }
+
+    /// Corrects the words that begin before `end`; returns how many words are.
+    #[inline]
+    fn correct(&mut self, guess: &mut Guess, mut next: usize, end: usize) -> usize {
+        while let Some(word) = guess
+            .words
+            .get(next)
+            .filter(|word| (word.at as usize) < end)
+        {
+            next += 1;
+            if let Some((by, belief)) = self.shifts.correction(word) {
+                let at = word.at as usize;
+                guess.bytes[at..at + 4].copy_from_slice(&word.moved(by).to_le_bytes());
+                for (index, field) in guess.fields[at..at + 4].iter_mut().enumerate() {
+                    *field = field_of(index, belief);
+                }
+            }
+        }
+        next
+    }
+
+    /// Learns from the words that are whole; returns how many are.
+    #[inline]
+    fn learn(&mut self, guess: &Guess, mut next: usize, bytes: &[u8]) -> usize {
+        while let Some(word) = guess.words.get(next) {
+            let at = word.at as usize;
+            let Some(known) = bytes.get(at..at + 4) else {
+                break;
+            };
+            next += 1;
+            let known = u32::from_le_bytes(known.try_into().expect("four bytes"));
+            if let Some(by) = word.moved_by(known) {
+                self.shifts.learn(word, by);
+            }
+        }
+        next
+    }
+
+    /// Codes whether all of a run agrees, and takes it if so.
+    #[inline]
+    fn run(
+        &mut self,
+        bits: &mut impl Bits,
+        guess: &Guess,
+        range: core::ops::Range<usize>,
+        bytes: &mut [u8],
+    ) -> bool {
+        let len = range.len() as u32;
+        let (same, known) = (&guess.bytes[range.clone()], &mut bytes[range.clone()]);
+        let fields = &guess.fields[range];
+        let most = fields.iter().fold(0, |all, field| all | field);
+        let kind = usize::from(most & 7 != 0) + 2 * usize::from(most >> 3 != 0);
+        let level = self.since.ilog2() as usize;
+        let differs = self.runs[kind][level].code(bits, u32::from(same != known));
+        if differs == 0 {
+            known.copy_from_slice(same);
+            self.since = self.since.saturating_add(len);
+            self.agreed = u32::MAX;
+            for byte in &known[known.len().saturating_sub(8)..] {
+                self.recent = self.recent << 8 | u64::from(*byte);
+            }
+        }
+        differs == 0
     }
 
     #[inline]
@@ -127,11 +224,12 @@ impl Model {
             hash(6 << 28, around as u32),
             hash(7 << 28, hash(around as u32, (around >> 32) as u32)),
         ];
-        let set = (field.min(4) << 4 | self.agreed & 15) as usize;
+        let set = (set_of(field) << 4 | self.agreed & 15) as usize;
         let differs = u32::from(u32::from(known) != guess);
+        let places = self.agree.places(&contexts);
         let differs = self
             .agree
-            .code(bits, &self.stretch, &contexts, 1, set, differs);
+            .code(bits, &self.stretch, &places, 0, set, differs);
         self.agreed = self.agreed << 1 | (1 - differs);
         if differs == 0 {
             self.since += 1;
@@ -167,13 +265,18 @@ impl Model {
             hash(6 << 28, around as u32),
             hash(7 << 28, hash(around as u32, (around >> 32) as u32)),
         ];
-        let set = (field.min(4) << 4 | self.agreed & 0b1110) as usize;
-        let mut node = 1;
-        for shift in (0..8).rev() {
-            let bit = self
-                .by
-                .code(bits, &self.stretch, &contexts, node, set, by >> shift & 1);
-            node = node << 1 | bit;
+        let set = (set_of(field) << 4 | self.agreed & 0b1110) as usize;
+        let mut node = 1u32;
+        for half in 0..2 {
+            let salt = (node * half).wrapping_mul(NODE);
+            let places = self.by.places(&contexts.map(|context| context ^ salt));
+            let mut within = 1;
+            for shift in (0..4).rev() {
+                let bit = by >> (4 * (1 - half) + shift) & 1;
+                let bit = self.by.code(bits, &self.stretch, &places, within, set, bit);
+                within = within << 1 | bit;
+            }
+            node = node << 4 | within & 15;
         }
         let by = node & 0xff;
         *lane_by = by;
@@ -185,6 +288,7 @@ impl Model {
     /// (encoder) or filled (decoder).
     pub(crate) fn new_bytes(&mut self, bits: &mut impl Bits, hint: &[u8], bytes: &mut [u8]) {
         let mut hint_hits = 0u32;
+        self.history.begin(self.recent);
         for (hint, byte) in hint.iter().zip(bytes) {
             let hint = u32::from(*hint);
             *byte = self.new_byte(bits, hint, hint_hits, *byte);
@@ -198,40 +302,57 @@ impl Model {
 
     #[inline]
     fn new_byte(&mut self, bits: &mut impl Bits, hint: u32, hint_hits: u32, known: u8) -> u8 {
-        let (recent, high) = (self.recent as u32, (self.recent >> 32) as u32);
+        let recent = self.recent as u32;
         let expected = self.history.expected();
-        let mut contexts = [
+        let (byte, len) = expected.map_or((0x100, 0), |(byte, len)| (u32::from(byte), len));
+        let contexts = [
             hash(0, 0),
             hash(1 << 28, recent & 0xff),
             hash(2 << 28, recent & 0xffff),
             hash(3 << 28, recent & 0xff_ffff),
             hash(4 << 28, recent),
-            hash(hash(5 << 28, recent), high & 0xffff),
+            hash(5 << 28, recent & 0xff_ff00),
             hash(6 << 28 | hint_hits, hint << 8 | recent & 0xff),
-            0,
-            0,
+            hash(7 << 28 | len.min(15), byte),
         ];
         let mut node = 1u32;
-        for shift in (0..8).rev() {
-            // Whether the earlier place, and the hint, still agree with what is known of this byte.
-            let (agrees, len) = expected.map_or((0, 0), |(byte, len)| {
-                (likely(byte.into(), node, shift), len)
-            });
-            let hinted = likely(hint, node, shift);
-            contexts[7] = unnamed(hash(7 << 28, agrees << 5 | len), node);
-            contexts[8] = unnamed(hash(8 << 28, hinted << 3 | hint_hits), node);
-            let set = (agrees * 256 + node) as usize;
-            let bit = u32::from(known) >> shift & 1;
-            let bit = self
-                .literal
-                .code(bits, &self.stretch, &contexts, node, set, bit);
-            node = node << 1 | bit;
+        for half in 0..2 {
+            let salt = (node * half).wrapping_mul(NODE);
+            let places = self.new.places(&contexts.map(|context| context ^ salt));
+            let mut within = 1;
+            for shift in (0..4).rev().map(|shift| 4 * (1 - half) + shift) {
+                // Whether the earlier place still agrees with what is known of this byte.
+                let agrees = likely(byte, node, shift);
+                let set = (agrees * 256 + node) as usize;
+                let bit = u32::from(known) >> shift & 1;
+                let bit = self
+                    .new
+                    .code(bits, &self.stretch, &places, within, set, bit);
+                within = within << 1 | bit;
+                node = node << 1 | bit;
+            }
         }
         node as u8
     }
 }
 
-/// The old bytes at a place and around it, that at the place lowest: the same edit made again
+/// Spreads the first half of a symbol over the places of the second.
+const NODE: u32 = 0x9e37_79b1;
+
+/// Marks a byte of a word: which one it is, and how far the word's correction is believed.
+#[inline]
+pub(crate) fn field_of(index: usize, belief: Belief) -> u8 {
+    (1 + (index as u8 & 3)) | (belief << 3)
+}
+
+/// The weights for a byte of a word.
+#[inline]
+fn set_of(field: u32) -> u32 {
+    const _: () = assert!(BELIEFS <= 4);
+    (field & 7).min(3) + 4 * u32::from(field >> 3 != 0)
+}
+
+/// The guessed bytes at a place and around it, that at the place lowest: the same edit made again
 /// stands between the same bytes.
 #[inline]
 fn around(guess: &[u8], at: usize) -> u64 {
@@ -249,81 +370,9 @@ fn around(guess: &[u8], at: usize) -> u64 {
 /// What `byte` says of the next bit, when it agrees with the bits known so far: 1 or 2, else 0.
 #[inline]
 fn likely(byte: u32, node: u32, shift: u32) -> u32 {
-    if (byte | 256) >> (shift + 1) == node {
+    if byte < 256 && (byte | 256) >> (shift + 1) == node {
         1 + (byte >> shift & 1)
     } else {
         0
-    }
-}
-
-/// New bytes so far, and where the last ones stood before.
-#[derive(Debug)]
-struct History {
-    bytes: Vec<u8>,
-    /// Where the byte after a hashed context stands, plus one.
-    after: Vec<u32>,
-    /// Bytes pushed so far.
-    pushed: usize,
-    /// Where the earlier place goes on.
-    at: usize,
-    /// How many bytes it has been right for.
-    len: u32,
-}
-
-impl History {
-    const LEN: usize = 1 << 20;
-    const HASH_BITS: u32 = 17;
-    /// Bytes that are hashed.
-    const CONTEXT: usize = 5;
-    const LEN_MAX: u32 = 31;
-
-    fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            after: vec![0; 1 << Self::HASH_BITS],
-            pushed: 0,
-            at: 0,
-            len: 0,
-        }
-    }
-
-    /// The byte that followed last time, and how sure that is.
-    #[inline]
-    fn expected(&self) -> Option<(u8, u32)> {
-        (self.len > 0).then(|| (self.bytes[self.at & (Self::LEN - 1)], self.len))
-    }
-
-    /// How many bytes before the earlier place are those before this one.
-    fn agreement(&self) -> u32 {
-        let byte = |at: usize| self.bytes[at & (Self::LEN - 1)];
-        let same =
-            |back: &usize| *back <= self.at && byte(self.at - back) == byte(self.pushed - back);
-        (1..=Self::LEN_MAX as usize).take_while(same).count() as u32
-    }
-
-    #[inline]
-    fn push(&mut self, byte: u8, recent: u64) {
-        if self.len > 0 && self.bytes[self.at & (Self::LEN - 1)] == byte {
-            self.len = (self.len + 1).min(Self::LEN_MAX);
-            self.at += 1;
-        } else {
-            self.len = 0;
-        }
-        match self.bytes.get_mut(self.pushed & (Self::LEN - 1)) {
-            Some(oldest) => *oldest = byte,
-            None => self.bytes.push(byte),
-        }
-        self.pushed += 1;
-        let hashed = recent & ((1 << (8 * Self::CONTEXT)) - 1);
-        let slot = (hashed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::HASH_BITS)) as usize;
-        if self.len == 0 {
-            let place = self.after[slot] as usize;
-            // A place that the ring has passed over since is gone.
-            if place > 0 && self.pushed - (place - 1) < Self::LEN - Self::LEN_MAX as usize {
-                self.at = place - 1;
-                self.len = self.agreement();
-            }
-        }
-        self.after[slot] = self.pushed as u32 + 1;
     }
 }

@@ -173,6 +173,17 @@ impl Bits for Decoder<'_> {
     }
 }
 
+/// How far a probability moves, in 32768ths, by how often it was seen.
+const RATES: [i32; Prob::SEEN_MAX as usize + 1] = {
+    let mut rates = [0; Prob::SEEN_MAX as usize + 1];
+    let mut seen = 0;
+    while seen < rates.len() {
+        rates[seen] = 65536 / (2 * seen as i32 + 3);
+        seen += 1;
+    }
+    rates
+};
+
 /// An adaptive probability: quick at first, steady later.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prob {
@@ -197,7 +208,7 @@ impl Prob {
         let zero_chance = u32::from(self.zero).clamp(32, 65535 - 32);
         let bit = bits.code(zero_chance, bit);
         let target = if bit == 0 { 65535 } else { 0 };
-        let step = (target - i32::from(self.zero)) * 2 / (2 * i32::from(self.seen) + 3);
+        let step = ((target - i32::from(self.zero)) * RATES[usize::from(self.seen)]) >> 15;
         self.zero = (i32::from(self.zero) + step) as u16;
         self.seen = (self.seen + 1).min(Self::SEEN_MAX);
         bit

@@ -1,8 +1,8 @@
 //! Writing the patch: covers become regions, regions become windows.
 
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
@@ -10,15 +10,15 @@ use twox_hash::XxHash3_64;
 use super::elf::Executable;
 use super::modules;
 use super::scan::Found;
-use super::unpack::Unpacked;
+use super::unpack::{Unpacked, on_threads};
 use super::{DiffError, DiffOptions};
-use crate::code::{self, Mapping};
-use crate::codec::model::Model;
+use crate::code::{Guess, Mapping};
+use crate::codec::model::{Model, Size};
 use crate::codec::range::Encoder;
 use crate::codec::{frame, varint, zstd};
-use crate::header::{Caps, Header, Limits, Profile};
+use crate::header::{Caps, Header, Limits, Profile, VERSION};
 use crate::plan::extents::{decode_cost, encode_cost};
-use crate::plan::{Cover, Map, PIECE, REGION_LEN_MAX, Segment};
+use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
 const WINDOW_OUTPUT: u32 = 32 << 20;
@@ -49,9 +49,9 @@ pub(super) fn patch(
     if options.caps.contains(Caps::CODE) {
         add_modules(unpacked, executables, &mut maps);
     }
-    let frames = frames(unpacked, &maps, options, progress);
+    let (frames, model_max) = frames(unpacked, &maps, options, progress);
     let header = Header {
-        version: 1,
+        version: VERSION,
         profile: options.profile,
         caps_needed: caps_needed(&maps),
         old_len: old.len() as u64,
@@ -59,7 +59,7 @@ pub(super) fn patch(
         old_digest: Sha256::digest(old).into(),
         new_digest: Sha256::digest(new).into(),
         old_check: XxHash3_64::oneshot(old),
-        limits: limits(&maps, &frames, options),
+        limits: limits(&maps, &frames, model_max, options),
     };
     if header.memory_needed() > options.memory_max {
         return Err(DiffError::Memory {
@@ -76,7 +76,7 @@ pub(super) fn patch(
 }
 
 /// What the device has to hold for these maps and frames.
-fn limits(maps: &[Map], frames: &[Vec<u8>], options: &DiffOptions) -> Limits {
+fn limits(maps: &[Map], frames: &[Vec<u8>], model_max: u64, options: &DiffOptions) -> Limits {
     let most = |of: &dyn Fn(&Map) -> u64| maps.iter().map(of).max().unwrap_or(0);
     let encode_max = most(&|map| {
         let costs = map
@@ -104,6 +104,7 @@ fn limits(maps: &[Map], frames: &[Vec<u8>], options: &DiffOptions) -> Limits {
         tables_max: most(&Map::tables_memory),
         encode_max,
         cache_max: 0,
+        model_max,
     };
     if decode_max > 0 {
         // Room for a few extents saves decoding the same ones again and again.
@@ -186,39 +187,56 @@ fn region_end(unpacked: &Unpacked, start: usize) -> usize {
     open.map_or(end, |extent| extent.raw_at)
 }
 
-/// The payloads of all frames, in order.
+/// A window to be written.
+struct Window<'a> {
+    /// The logical new image in the map's region.
+    region: &'a [u8],
+    map: &'a Map,
+    mapping: &'a Mapping,
+    range: Range<u32>,
+}
+
+/// The payloads of all frames, in order, and the memory of the largest model.
 fn frames(
     unpacked: &Unpacked,
     maps: &[Map],
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
-) -> Vec<Vec<u8>> {
-    let (old, new) = (&unpacked.old[..], &unpacked.new[..]);
-    let mut frames = Vec::new();
+) -> (Vec<Vec<u8>>, u64) {
+    let mappings: Vec<Mapping> = maps.iter().map(Map::mapping).collect();
+    let mut windows = Vec::new();
     let mut start = 0usize;
-    for map in maps {
-        let mut bits = Encoder::new();
-        map.write(&mut bits);
-        frames.push(bits.finish());
-        let region = &new[start..start + map.len as usize];
-        let mapping = map.mapping();
+    for (map, mapping) in maps.iter().zip(&mappings) {
+        let region = &unpacked.new[start..start + map.len as usize];
         let mut from = 0;
         while from < map.len {
-            let to = window_end(map, from);
-            frames.push(window(
-                old,
+            let range = from..window_end(map, from);
+            from = range.end;
+            windows.push(Window {
                 region,
                 map,
-                &mapping,
-                from..to,
-                options.profile,
-            ));
-            from = to;
-            progress((start + from as usize) as u64);
+                mapping,
+                range,
+            });
         }
-        start += map.len as usize;
+        start += region.len();
     }
-    frames
+    progress(0);
+    let coded = on_threads(windows.len(), options.threads, &|at| {
+        windows[at].code(&unpacked.old, options.profile)
+    });
+    progress(unpacked.new.len() as u64);
+    let (mut frames, mut model_max) = (Vec::new(), 0);
+    for (window, (payload, model)) in windows.iter().zip(coded) {
+        if window.range.start == 0 {
+            let mut bits = Encoder::new();
+            window.map.write(&mut bits);
+            frames.push(bits.finish());
+        }
+        frames.push(payload);
+        model_max = model_max.max(model);
+    }
+    (frames, model_max)
 }
 
 /// Where the window that begins at `from` ends: not inside of an extent.
@@ -256,75 +274,104 @@ fn busy_end(map: &Map, from: u32) -> u32 {
     limit
 }
 
-/// One window's payload.
-fn window(
-    old: &[u8],
-    region: &[u8],
-    map: &Map,
-    mapping: &Mapping,
-    range: core::ops::Range<u32>,
-    profile: Profile,
-) -> Vec<u8> {
-    let mut streams = match profile {
-        Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
-        Profile::Small => Streams::Small(Box::new(Model::new()), Encoder::new(), 0),
-    };
-    let mut at = range.start as usize;
-    let mut guess = Vec::new();
-    let mut fields = vec![0; PIECE as usize];
-    for segment in map.segments(range.start, range.end) {
-        for piece in segment.pieces() {
-            let size = piece.len as usize;
-            let bytes = &region[at..at + size];
-            let from = piece.old as usize;
-            at += size;
-            match segment {
-                Segment::Copy { cover, .. } if cover.exact => {}
-                Segment::Copy { .. } => {
-                    let old = &old[from..from + size];
-                    guess.clear();
-                    guess.extend_from_slice(old);
-                    fields[..size].fill(0);
-                    let places = (piece.old, (at - size) as u64);
-                    let fields = &mut fields[..size];
-                    code::predict(&map.modules, mapping, old, places, &mut guess, fields);
-                    streams.copied(&guess, fields, piece.old, bytes);
+impl Window<'_> {
+    /// The payload, and the memory of its model.
+    fn code(&self, old: &[u8], profile: Profile) -> (Vec<u8>, u64) {
+        let mut streams = match profile {
+            Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
+            Profile::Small => Streams::small(self.busy()),
+        };
+        let mut at = self.range.start as usize;
+        let mut guess = Guess::default();
+        for segment in self.map.segments(self.range.start, self.range.end) {
+            for piece in segment.pieces() {
+                let size = piece.len as usize;
+                let bytes = &self.region[at..at + size];
+                let from = piece.old as usize;
+                match segment {
+                    Segment::Copy { cover, .. } if cover.exact => {}
+                    Segment::Copy { .. } => {
+                        guess.begin(size).copy_from_slice(&old[from..from + size]);
+                        let places = (piece.old, at as u64);
+                        guess.predict(&self.map.modules, self.mapping, places);
+                        streams.copied(&mut guess, piece.old, bytes);
+                    }
+                    Segment::Literal { .. } => {
+                        let hint = guess.begin(size);
+                        let known = old.get(from..).unwrap_or_default();
+                        let known = &known[..known.len().min(size)];
+                        hint[..known.len()].copy_from_slice(known);
+                        streams.new_bytes(hint, bytes);
+                    }
                 }
-                Segment::Literal { .. } => {
-                    guess.clear();
-                    guess.extend(old.iter().skip(from).take(size));
-                    guess.resize(size, 0);
-                    streams.new_bytes(&guess, bytes);
-                }
+                at += size;
             }
         }
+        let mut out = Vec::new();
+        varint::write(&mut out, u64::from(self.range.end - self.range.start));
+        let memory = streams.finish(&mut out);
+        (out, memory)
     }
-    let mut out = Vec::new();
-    varint::write(&mut out, u64::from(range.end - range.start));
-    streams.finish(&mut out);
-    out
+
+    /// About how long the payload becomes.
+    fn busy(&self) -> u64 {
+        let segments = self.map.segments(self.range.start, self.range.end);
+        segments
+            .map(|segment| match segment {
+                Segment::Copy { cover, .. } if cover.exact => 0,
+                Segment::Copy { len, .. } => u64::from(len) / 16,
+                Segment::Literal { len, .. } => u64::from(len) / 2,
+            })
+            .sum()
+    }
 }
 
 /// What a window adds, by profile: the mirror of the patcher's.
 enum Streams {
     /// Differences, and new bytes.
     Fast(Vec<u8>, Vec<u8>),
-    /// The last number counts the bytes that went into differences.
-    Small(Box<Model>, Encoder, u64),
+    Small(Box<Small>),
+}
+
+/// The one stream of the profile `small`.
+struct Small {
+    size: Size,
+    model: Model,
+    bits: Encoder,
+    /// Bytes that went into differences.
+    differences: u64,
+    /// The model fills in what it decodes; what it encodes it writes back as it was.
+    scratch: Vec<u8>,
 }
 
 impl Streams {
-    fn copied(&mut self, guess: &[u8], fields: &[u8], at: u64, bytes: &[u8]) {
+    /// For a payload of about `len` bytes.
+    fn small(len: u64) -> Self {
+        let size = Size::of_payload(len);
+        Self::Small(Box::new(Small {
+            size,
+            model: Model::new(size),
+            bits: Encoder::new(),
+            differences: 0,
+            scratch: Vec::new(),
+        }))
+    }
+
+    fn copied(&mut self, guess: &mut Guess, at: u64, bytes: &[u8]) {
         match self {
             Self::Fast(differences, _) => {
-                let pairs = bytes.iter().zip(guess);
+                let pairs = bytes.iter().zip(&guess.bytes);
                 differences.extend(pairs.map(|(byte, guess)| byte.wrapping_sub(*guess)));
             }
-            Self::Small(model, bits, differences) => {
-                let before = bits.len();
-                // The model fills in what it decodes; what it encodes it writes back as it was.
-                model.copied(bits, guess, fields, at, &mut bytes.to_vec());
-                *differences += (bits.len() - before) as u64;
+            Self::Small(small) => {
+                let before = small.bits.len();
+                small.scratch.clear();
+                small.scratch.extend_from_slice(bytes);
+                guess.find_words(at);
+                small
+                    .model
+                    .copied(&mut small.bits, guess, at, &mut small.scratch);
+                small.differences += (small.bits.len() - before) as u64;
             }
         }
     }
@@ -332,22 +379,32 @@ impl Streams {
     fn new_bytes(&mut self, hint: &[u8], bytes: &[u8]) {
         match self {
             Self::Fast(_, literals) => literals.extend_from_slice(bytes),
-            Self::Small(model, bits, _) => model.new_bytes(bits, hint, &mut bytes.to_vec()),
+            Self::Small(small) => {
+                small.scratch.clear();
+                small.scratch.extend_from_slice(bytes);
+                small
+                    .model
+                    .new_bytes(&mut small.bits, hint, &mut small.scratch);
+            }
         }
     }
 
-    fn finish(self, out: &mut Vec<u8>) {
+    /// Appends what is coded; returns the memory of the model.
+    fn finish(self, out: &mut Vec<u8>) -> u64 {
         match self {
             Self::Fast(differences, literals) => {
                 let differences = zstd::compress(&differences, ZSTD_LEVEL);
                 varint::write(out, differences.len() as u64);
                 out.extend_from_slice(&differences);
                 out.extend_from_slice(&zstd::compress(&literals, ZSTD_LEVEL));
+                0
             }
-            Self::Small(_, bits, differences) => {
-                let coded = bits.finish();
-                varint::write(out, differences.min(coded.len() as u64));
+            Self::Small(small) => {
+                let coded = small.bits.finish();
+                varint::write(out, small.differences.min(coded.len() as u64));
+                out.push(small.size.to_byte());
                 out.extend_from_slice(&coded);
+                small.size.memory()
             }
         }
     }

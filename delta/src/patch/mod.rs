@@ -341,6 +341,7 @@ impl Patcher {
         let place = window::Place {
             frame_at,
             profile: header.profile,
+            model_max: header.limits.model_max,
             map: &self.map,
             mapping: &self.mapping,
             from: self.map_done,

@@ -6,8 +6,8 @@ use alloc::vec;
 use super::emit::Emitter;
 use super::old::OldView;
 use super::sink::Output;
-use crate::code::{self, Mapping};
-use crate::codec::model::Model;
+use crate::code::{Guess, Mapping};
+use crate::codec::model::{Model, Size};
 use crate::codec::range::Decoder;
 use crate::codec::varint::Reader;
 use crate::codec::zstd::Stream;
@@ -19,6 +19,8 @@ use crate::plan::{Map, PIECE, Segment};
 pub(super) struct Place<'a> {
     pub(super) frame_at: u64,
     pub(super) profile: Profile,
+    /// A model takes no more memory.
+    pub(super) model_max: u64,
     pub(super) map: &'a Map,
     pub(super) mapping: &'a Mapping,
     /// What of the region was done before it.
@@ -36,48 +38,28 @@ pub(super) fn apply(
     let (len, mut streams) = open(payload, place).ok_or_else(damaged)?;
     let mut out = Emitter::new(&place.map.extents.new, place.from, out, place.frame_at);
     let mut bytes = vec![0; PIECE as usize];
-    let mut guess = vec![0; PIECE as usize];
-    let mut fields = vec![0; PIECE as usize];
-    let mut raw = vec![
-        0;
-        if place.map.modules.is_empty() {
-            0
-        } else {
-            PIECE as usize
-        }
-    ];
+    let mut guess = Guess::default();
     let mut at = place.from;
     for segment in place.map.segments(place.from, place.from + len) {
         for piece in segment.pieces() {
             let size = piece.len as usize;
-            let (bytes, guess) = (&mut bytes[..size], &mut guess[..size]);
+            let bytes = &mut bytes[..size];
             match segment {
                 Segment::Copy { cover, .. } if cover.exact => old.read_at(piece.old, bytes)?,
                 Segment::Copy { .. } => {
-                    old.read_at(piece.old, guess)?;
-                    let fields = &mut fields[..size];
-                    if let Some(raw) = raw.get_mut(..size) {
-                        raw.copy_from_slice(guess);
-                        fields.fill(0);
-                        let places = (piece.old, u64::from(at));
-                        code::predict(
-                            &place.map.modules,
-                            place.mapping,
-                            raw,
-                            places,
-                            guess,
-                            fields,
-                        );
-                    }
+                    old.read_at(piece.old, guess.begin(size))?;
+                    let places = (piece.old, u64::from(at));
+                    guess.predict(&place.map.modules, place.mapping, places);
                     streams
-                        .copied(guess, fields, piece.old, bytes)
+                        .copied(&mut guess, piece.old, bytes)
                         .ok_or_else(damaged)?;
                 }
                 Segment::Literal { .. } => {
+                    let hint = guess.begin(size);
                     if streams.wants_hints() {
-                        old.hint_at(piece.old, guess)?;
+                        old.hint_at(piece.old, hint)?;
                     }
-                    streams.new_bytes(guess, bytes).ok_or_else(damaged)?;
+                    streams.new_bytes(hint, bytes).ok_or_else(damaged)?;
                 }
             }
             out.take(bytes)?;
@@ -99,13 +81,20 @@ fn open<'a>(payload: &'a [u8], place: &Place) -> Option<(u32, Streams<'a>)> {
         return None;
     }
     let differences = usize::try_from(reader.number()?).ok()?;
-    let rest = &payload[reader.position()..];
     let streams = match place.profile {
         Profile::Fast => {
+            let rest = &payload[reader.position()..];
             let (differences, literals) = rest.split_at_checked(differences)?;
             Streams::Fast(Stream::new(differences)?, Stream::new(literals)?)
         }
-        Profile::Small => Streams::Small(Box::new(Model::new()), Decoder::new(rest)),
+        Profile::Small => {
+            let size = Size::from_byte(reader.byte()?)?;
+            if size.memory() > place.model_max {
+                return None;
+            }
+            let rest = &payload[reader.position()..];
+            Streams::Small(Box::new(Model::new(size)), Decoder::new(rest))
+        }
     };
     Some((len, streams))
 }
@@ -119,17 +108,18 @@ enum Streams<'a> {
 
 impl Streams<'_> {
     /// Makes copied bytes out of what the old image says.
-    fn copied(&mut self, guess: &[u8], fields: &[u8], at: u64, bytes: &mut [u8]) -> Option<()> {
+    fn copied(&mut self, guess: &mut Guess, at: u64, bytes: &mut [u8]) -> Option<()> {
         match self {
             Self::Fast(differences, _) => {
                 differences.read(bytes)?;
-                for (byte, guess) in bytes.iter_mut().zip(guess) {
+                for (byte, guess) in bytes.iter_mut().zip(&guess.bytes) {
                     *byte = byte.wrapping_add(*guess);
                 }
                 Some(())
             }
             Self::Small(model, bits) => {
-                model.copied(bits, guess, fields, at, bytes);
+                guess.find_words(at);
+                model.copied(bits, guess, at, bytes);
                 (!bits.ran_dry()).then_some(())
             }
         }
