@@ -42,15 +42,7 @@ pub struct Candidate {
 }
 
 /// Why a release is not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
-    /// Which.
-    pub version: ReleaseVersion,
-    /// The stable code.
-    pub code: String,
-    /// The sentence.
-    pub why: String,
-}
+pub use crate::machine::PassedOver as Passed;
 
 /// Candidates from the newest, those that this device must not take left out with the reason.
 pub fn allowed(
@@ -106,8 +98,14 @@ fn objection(
         match policy.region {
             Some(region) if release.regions.iter().any(|cleared| cleared == region) => {}
             Some(region) => return Some(("region", format!("it is not cleared for \"{region}\""))),
-            // A device that was not told where it is takes what its owner's repository has.
-            None => {}
+            // Not to know where one is, is no clearance.
+            None => {
+                let regions = release.regions.join(", ");
+                let why = format!(
+                    "it is cleared for {regions} alone, and this device was not told its \"region\""
+                );
+                return Some(("region-unknown", why));
+            }
         }
     }
     let unmet = release

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::ports::{Access, Kind, Storage, StoredFile};
@@ -91,6 +91,29 @@ impl Storage for Disk {
         }
     }
 
+    fn room(&self, path: &Path) -> io::Result<Option<(u64, u64)>> {
+        let held = match fs::metadata(path) {
+            Ok(metadata) => metadata.blocks().saturating_mul(512),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        for place in path.ancestors() {
+            let place = if place.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                place
+            };
+            match rustix::fs::statvfs(place) {
+                Ok(found) => {
+                    return Ok(Some((found.f_bavail.saturating_mul(found.f_frsize), held)));
+                }
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
     }
@@ -123,6 +146,21 @@ impl StoredFile for DiskFile {
     fn sync(&mut self) -> io::Result<()> {
         // fdatasync: the data, and what of the metadata is needed to read it (the length).
         self.file.sync_data()
+    }
+
+    fn discard(&mut self, offset: u64) -> io::Result<()> {
+        use rustix::fs::FallocateFlags as Flags;
+        let rest = self.len()?.saturating_sub(offset);
+        if !self.is_device || rest == 0 {
+            return Ok(());
+        }
+        // On a block device the kernel turns a punched hole into a deallocation, and refuses where
+        // the device has none.
+        let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, rest) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn forget_cached(&self) -> io::Result<()> {

@@ -34,5 +34,6 @@ pub mod machine;
 pub mod net;
 pub mod ports;
 pub mod receipt;
+pub mod stop;
 pub mod system;
 pub mod trust;

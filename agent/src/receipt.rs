@@ -62,8 +62,9 @@ impl Reporter {
             via: report.via,
             bytes_fetched: report.fetched,
             attempts: report.boots,
-            gates: Vec::new(),
+            gates: report.answers.gates.clone(),
             health: health(report),
+            bake_secs: report.answers.bake_secs,
             code: fault.map(|fault| fault.code.clone()),
             detail: fault.map(|fault| cut(&fault.text)),
             started: report.started,
@@ -80,11 +81,14 @@ fn health(report: &Report) -> Vec<Check> {
         Outcome::Reverted => false,
         Outcome::Refused | Outcome::Failed => return Vec::new(),
     };
-    vec![Check {
+    let mut checks = report.answers.health.clone();
+    checks.truncate(REPORT_LIST_MAX - 1);
+    checks.push(Check {
         name: "trial".to_owned(),
         passed,
         detail: fault.map(|fault| cut(&fault.text)).unwrap_or_default(),
-    }]
+    });
+    checks
 }
 
 fn named(images: Vec<(ComponentName, Option<Installed>)>) -> Vec<Named> {

@@ -4,10 +4,12 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ampoule_protocol::device::Check;
 use ampoule_protocol::time::UtcTime;
 
 use crate::machine::{Fault, Health as Verdict};
 use crate::ports::{Clock, Gates, Health, Restart, Restarted};
+use crate::stop::Stop;
 use crate::trust::BUILD_TIME;
 
 /// How often a running command is looked at.
@@ -16,12 +18,24 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The clock of the system.
 pub struct SystemClock {
     start: Instant,
+    stop: Option<Stop>,
+}
+
+impl SystemClock {
+    /// One that a signal wakes.
+    pub fn stopped_by(stop: Stop) -> Self {
+        Self {
+            stop: Some(stop),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for SystemClock {
     fn default() -> Self {
         Self {
             start: Instant::now(),
+            stop: None,
         }
     }
 }
@@ -39,7 +53,14 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
+        match &self.stop {
+            Some(stop) => stop.wait(time),
+            None => std::thread::sleep(time),
+        }
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.stop.as_ref().is_some_and(Stop::is_asked)
     }
 }
 
@@ -65,13 +86,18 @@ pub struct HealthCommands {
     pub settle_time: Duration,
     /// After this, silence is a bad verdict.
     pub silence_max: Duration,
+    /// What was run for the last verdict, and how it ended.
+    pub answers: Vec<Check>,
 }
 
 impl Health for HealthCommands {
     fn verdict(&mut self, trial_time: Duration) -> Verdict {
+        self.answers.clear();
         for command in &self.commands {
+            let ended = run(command, self.timeout);
+            self.answers.push(check(command, &ended));
             let name = command.first().map_or("", String::as_str);
-            match run(command, self.timeout) {
+            match ended {
                 Ended::Well => {}
                 Ended::Badly(_) if trial_time < self.settle_time => return Verdict::Undecided,
                 Ended::Badly(how) => {
@@ -89,6 +115,23 @@ impl Health for HealthCommands {
             return Verdict::Undecided;
         }
         Verdict::Good
+    }
+
+    fn answers(&self) -> (Vec<Check>, u64) {
+        (self.answers.clone(), self.bake_time.as_secs())
+    }
+}
+
+fn check(command: &CommandLine, ended: &Ended) -> Check {
+    let detail = match ended {
+        Ended::Well => String::new(),
+        Ended::Badly(how) => how.clone(),
+        Ended::TooLate => "gave no answer".to_owned(),
+    };
+    Check {
+        name: command.join(" "),
+        passed: matches!(ended, Ended::Well),
+        detail,
     }
 }
 

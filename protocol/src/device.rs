@@ -159,9 +159,12 @@ pub struct Receipt {
     /// Gates that were asked.
     #[serde(default)]
     pub gates: Vec<Check>,
-    /// Health commands that were run.
+    /// Health commands that were run, and the verdict on the trial as the last of them.
     #[serde(default)]
     pub health: Vec<Check>,
+    /// How long good had to last, in seconds.
+    #[serde(default)]
+    pub bake_secs: u64,
     /// The stable code of what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -363,6 +366,7 @@ mod tests {
                 passed: true,
                 detail: String::new()
             }],
+            bake_secs: 30,
             code: None,
             detail: None,
             started: UtcTime::EPOCH,

@@ -10,6 +10,7 @@
 use alloc::vec::Vec;
 
 use crate::digest::{Digest, Hasher};
+use crate::error::{Coded, Guilty};
 use crate::limits::{BLOCK_LEN_MAX, BLOCK_LEN_MIN, BLOCKS_MAX};
 
 /// The block length that we choose: 64 KiB.
@@ -38,6 +39,22 @@ pub enum TreeError {
     /// A block whose hash is not its leaf, or one beyond the end.
     #[error("block {0} is not what was signed")]
     Block(u64),
+}
+
+impl Coded for TreeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::BlockLen(_) => "block-len",
+            Self::TooLong(_) => "too-many-blocks",
+            Self::LeafCount { .. } => "leaf-count",
+            Self::Root(_) => "leaves-root",
+            Self::Block(_) => "block-mismatch",
+        }
+    }
+
+    fn guilty(&self) -> Guilty {
+        Guilty::Repository
+    }
 }
 
 /// What the signed description says of an image's tree.

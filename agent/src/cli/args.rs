@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt};
 
 /// What `--help` prints.
 pub(super) const HELP: &str = "\
@@ -18,10 +18,11 @@ commands:
   status     what runs, what is under way, the rollback floor
   history    updates that ended, oldest first
   boot       play the boot loader: count a trial's attempt, print the slot to run
+  set-floor N  give a device the rollback floor that it lost with its journal; a known one stays
 
 options:
   --config FILE   the configuration [default: /etc/ampoule/agent.toml]
-  --json          print one JSON document
+  --json          print one JSON document; \"daemon\": a JSON line for each thing that happens
   --help          print this
   --version       print the version
 
@@ -57,6 +58,8 @@ pub enum Verb {
     History,
     /// As its help says.
     Boot,
+    /// As its help says.
+    SetFloor(u64),
     /// Prints the version.
     Version,
 }
@@ -76,6 +79,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
             Arg::Long("version") | Arg::Short('V') => verb = Some(Verb::Version),
             Arg::Long("config") | Arg::Short('c') => config = parser.value()?.into(),
             Arg::Long("json") => json = true,
+            Arg::Value(word) if verb.is_none() && word == "set-floor" => {
+                verb = Some(Verb::SetFloor(parser.value()?.parse()?));
+            }
             Arg::Value(word) if verb.is_none() => verb = Some(verb_of(&word)?),
             other => return Err(other.unexpected()),
         }

@@ -11,10 +11,12 @@ use crate::boot::{BootError, FileBoot, WorldBoot};
 use crate::config::{Config, ConfigError};
 use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
+use crate::journal::JournalError;
 use crate::machine::Fault;
 use crate::net::{HttpNetwork, HttpSettings, Identity, IdentityError};
 use crate::ports::{Ports, Storage};
 use crate::receipt::Reporter;
+use crate::stop::Stop;
 use crate::system::{GateCommands, HealthCommands, RestartCommand, SystemClock};
 
 /// Why a command did not end well.
@@ -30,6 +32,11 @@ pub(super) enum CliError {
     Busy(PathBuf),
     #[error("\"{path}\" cannot be locked")]
     Lock { path: PathBuf, source: io::Error },
+    #[error("the floor in \"{folder}\" is left as it is")]
+    Floor {
+        folder: PathBuf,
+        source: JournalError,
+    },
     #[error(transparent)]
     Driver(#[from] DriverError),
     #[error(transparent)]
@@ -59,6 +66,7 @@ impl CliError {
             Self::Identity(_) => "identity",
             Self::Read { .. } | Self::Output(_) | Self::Lock { .. } => "io",
             Self::Busy(_) => "busy",
+            Self::Floor { .. } => "floor-known",
             Self::Fault(fault) => &fault.code,
             _ => self.coded().map_or("unknown", Coded::code),
         }
@@ -82,7 +90,7 @@ impl CliError {
             Self::Identity(_) => {
                 Some("the server's \"enroll\" command makes certificate and key".to_owned())
             }
-            _ => None,
+            _ => self.coded().and_then(Coded::hint),
         }
     }
 }
@@ -118,6 +126,7 @@ pub(super) fn boot_control(config: &Config, storage: &Rc<dyn Storage>) -> WorldB
 
 /// The driver over the real ports.
 pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, CliError> {
+    let stop = Stop::on_signals()?;
     let server = &config.server;
     let identity = Identity::load(&server.certificate, &server.key, &server.ca)?;
     let settings = HttpSettings {
@@ -137,13 +146,14 @@ pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, C
         storage,
         network: Box::new(network),
         boot: Box::new(boot),
-        clock: Box::new(SystemClock::default()),
+        clock: Box::new(SystemClock::stopped_by(stop)),
         health: Box::new(HealthCommands {
             commands: config.health.commands.clone(),
             timeout: config.health.timeout,
             bake_time: config.health.bake_time,
             settle_time: config.health.settle_time,
             silence_max: config.health.silence_max,
+            answers: Vec::new(),
         }),
         gates: Box::new(GateCommands {
             commands: config.gates.commands.clone(),

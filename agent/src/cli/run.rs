@@ -2,23 +2,26 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
+use ampoule_protocol::version::RollbackIndex;
 use serde_json::json;
 
 use super::args::{Args, Verb};
 use super::open::{self, CliError};
-use super::watch::Screen;
+use super::watch::{Lines, Screen};
 use super::{Failure, show};
 use crate::boot::{self, Loaded};
 use crate::config::{self, Config};
 use crate::disk::Disk;
-use crate::driver::{Driver, Rest};
+use crate::driver::{Driver, Rest, Watch};
 use crate::install::Place;
+use crate::journal::Journal;
 use crate::machine::{Fault, Outcome, Pending, Phase, Report};
 
 /// A name for "install came to an end before it came to rest" in scripts.
 const RESTART_DUE: &str = "restart-due";
+/// The same, where a signal asked for it; the next one goes on.
+const STOPPED: &str = "stopped";
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.verb == Verb::Version {
@@ -45,7 +48,8 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         Verb::Boot => boot(config, args.json)?,
         Verb::Check => check(config, args.json)?,
         Verb::Install => return install(config, args.json),
-        Verb::Daemon => return daemon(config),
+        Verb::Daemon => return daemon(config, args.json),
+        Verb::SetFloor(floor) => set_floor(config, RollbackIndex(floor))?,
         Verb::Version => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -78,6 +82,16 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
         );
     }
     Ok(())
+}
+
+/// For the person in front of a device that lost its journal; see [`Journal::restore_floor`].
+fn set_floor(config: &Config, floor: RollbackIndex) -> Result<(), CliError> {
+    let _lock = open::lock(&config.data_dir)?;
+    let restored = Journal::restore_floor(&Disk, &config.data_dir, floor);
+    restored.map_err(|source| CliError::Floor {
+        folder: config.data_dir.clone(),
+        source,
+    })
 }
 
 fn check(config: &Config, json: bool) -> Result<(), CliError> {
@@ -117,6 +131,7 @@ fn install(config: &Config, json: bool) -> Result<ExitCode, CliError> {
         match rest {
             Rest::Idle => break None,
             Rest::RestartDue | Rest::Restarting => break Some(RESTART_DUE),
+            Rest::Wait(_) if driver.is_to_stop() => break Some(STOPPED),
             Rest::Wait(time) => {
                 driver.sleep(time);
                 rest = driver.tick()?;
@@ -197,29 +212,19 @@ fn pending(driver: &Driver) -> Option<&Pending> {
     }
 }
 
-/// Looks for updates and installs them until a restart is due.
-fn daemon(config: &Config) -> Result<ExitCode, CliError> {
+/// Looks for updates and installs them until a restart is due, or a signal comes.
+fn daemon(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, Box::new(Screen::new()))?;
-    let mut rest = driver.start()?;
-    let mut next_check = Duration::ZERO;
-    loop {
-        rest = match rest {
-            Rest::Idle => {
-                driver.sleep(next_check);
-                let rest = driver.check()?;
-                next_check = driver.until_next_check();
-                rest
-            }
-            Rest::Wait(time) => {
-                driver.sleep(time);
-                driver.tick()?
-            }
-            Rest::RestartDue => {
-                println!("{RESTART_DUE}");
-                return Ok(ExitCode::SUCCESS);
-            }
-            Rest::Restarting => return Ok(ExitCode::SUCCESS),
-        };
+    let watch: Box<dyn Watch> = if json {
+        Box::new(Lines::new())
+    } else {
+        Box::new(Screen::new())
+    };
+    let end = open::driver(config, watch)?.run()?;
+    if json {
+        show::line(&json!({"event": "end", "result": end.as_str()}))?;
+    } else {
+        println!("{}", end.as_str());
     }
+    Ok(ExitCode::SUCCESS)
 }

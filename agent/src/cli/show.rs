@@ -20,6 +20,14 @@ pub(super) fn document(value: &Value) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Prints one JSON line.
+pub(super) fn line(value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    out.flush()
+}
+
 pub(super) const fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Committed => "committed",
@@ -117,6 +125,7 @@ pub(super) fn status(config: &Config, json: bool) -> Result<(), CliError> {
             "floor": facts.floor.0,
             "refused": facts.refused,
             "outbox": facts.outbox.len(),
+            "passed_over": facts.passed,
             "last_fault": facts.last_fault,
         }))?);
     }
@@ -149,6 +158,9 @@ fn print_facts(facts: &Facts) {
             refused.code,
             refused.digest.short()
         );
+    }
+    for passed in &facts.passed {
+        println!("passed over {}: {}", passed.version, passed.why);
     }
     if !facts.outbox.is_empty() {
         println!(

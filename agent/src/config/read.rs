@@ -11,7 +11,7 @@ use super::boot::{Folders, world};
 use super::table::{Faults, Table};
 use super::{Config, ConfigError, GatesConfig, HealthConfig, Server};
 use crate::boot::World;
-use crate::install::Place;
+use crate::install::{Options, Place};
 use crate::net::{Backoff, Pace};
 
 /// Seconds in a day and a week, as bounds.
@@ -246,6 +246,9 @@ fn place(
         let what = "only slots are chosen by a boot loader, expected \"file\" or \"symlink\"";
         faults.add(table.at(), format!("\"component.boot\": {what}"));
     }
+    let options = Options {
+        discard: table.flag("discard", false, faults),
+    };
     table.finish(faults);
     let component = component?;
     let boot_file = boot_file.unwrap_or_else(|| data_dir.join(format!("boot-{component}.json")));
@@ -255,6 +258,7 @@ fn place(
         slots,
         visible,
         boot_file,
+        options,
     };
     Some((place, world))
 }

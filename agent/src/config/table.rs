@@ -214,6 +214,26 @@ impl<'t, 'a> Table<'t, 'a> {
         Duration::from_secs(self.number(name, default, bounds, faults))
     }
 
+    /// `true` or `false`, or the default.
+    pub(super) fn flag(
+        &mut self,
+        name: &'static str,
+        default: bool,
+        faults: &mut Faults<'_>,
+    ) -> bool {
+        let full = self.full(name);
+        let Some(value) = self.member(name) else {
+            return default;
+        };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            faults.add(
+                value.span().start,
+                format!("\"{full}\" is not true or false"),
+            );
+            default
+        })
+    }
+
     /// One command line: a list of texts, the program first.
     pub(super) fn command(
         &mut self,

@@ -9,14 +9,14 @@ impl Driver {
     /// Performs one action; every one may be performed again.
     pub(super) fn perform(&mut self, action: Action) -> Result<Option<Event>, DriverError> {
         Ok(match action {
-            Action::Check => Some(self.perform_check()),
-            Action::Fill => Some(self.perform_fill()?),
+            Action::Check => Some(self.perform_check()?),
+            Action::Fill => self.perform_fill()?,
             Action::Verify => Some(self.perform_verify()),
             Action::Prepare => Some(self.perform_prepare()),
-            Action::AskGates => Some(self.perform_ask_gates()),
+            Action::AskGates => Some(self.perform_ask_gates()?),
             Action::Arm => Some(self.perform_arm()),
             Action::Restart => self.perform_restart(),
-            Action::AskHealth => Some(self.perform_ask_health()),
+            Action::AskHealth => Some(self.perform_ask_health()?),
             Action::Commit => Some(self.perform_commit()),
             Action::Disarm => Some(self.perform_disarm()),
             Action::SendReports => self.send_reports(),
@@ -35,17 +35,22 @@ impl Driver {
     }
 
     /// Fills one part, and journals each checkpoint as a step of its own.
-    fn perform_fill(&mut self) -> Result<Event, DriverError> {
+    fn perform_fill(&mut self) -> Result<Option<Event>, DriverError> {
         let Phase::Filling(filling) = self.state.phase.clone() else {
-            return Ok(Event::Failed(out_of_phase()));
+            return Ok(Some(Event::Failed(out_of_phase())));
         };
         self.proofs.clear();
         let Some(part) = filling.pending.plan.parts.get(filling.part) else {
-            return Ok(Event::Failed(out_of_phase()));
+            return Ok(Some(Event::Failed(out_of_phase())));
         };
-        let place = match self.place(part) {
-            Ok(place) => place.clone(),
-            Err(error) => return Ok(Event::Failed(fault_of_install(&error))),
+        let place = self.place(part).cloned().and_then(|place| {
+            let storage = self.ports.storage.as_ref();
+            install::check_space(storage, &place, part, &self.device.data_dir)?;
+            Ok(place)
+        });
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => return Ok(Some(Event::Failed(fault_of_install(&error)))),
         };
         let view = self.ports.boot.view(&part.component)?;
         let fill = Fill {
@@ -59,7 +64,8 @@ impl Driver {
         Ok(self.run_fill(&fill))
     }
 
-    fn run_fill(&mut self, fill: &Fill<'_>) -> Event {
+    /// `None` where the process is to end: the next one goes on.
+    fn run_fill(&mut self, fill: &Fill<'_>) -> Option<Event> {
         let now = self.now();
         let Self {
             ports,
@@ -83,11 +89,20 @@ impl Driver {
             network: ports.network.as_mut(),
             checkpoint: &mut checkpoint,
             progress: &mut progress,
+            is_to_stop: &|| ports.clock.is_to_stop(),
         };
-        match install::fill(fill, &mut source) {
-            Ok(fetched) => Event::Filled { fetched },
-            Err(error) => Event::Failed(fault_of_install(&error)),
+        let filled = match install::fill(fill, &mut source) {
+            Ok(filled) => filled,
+            Err(InstallError::Stopped) => return None,
+            Err(error) => return Some(Event::Failed(fault_of_install(&error))),
+        };
+        if filled.kept > 0 {
+            let text = format!("{} of {total} bytes were there already", filled.kept);
+            watch.note(&text);
         }
+        Some(Event::Filled {
+            fetched: filled.fetched,
+        })
     }
 
     fn perform_verify(&mut self) -> Event {
@@ -128,14 +143,16 @@ impl Driver {
         Event::Prepared
     }
 
-    fn perform_ask_gates(&mut self) -> Event {
+    fn perform_ask_gates(&mut self) -> Result<Event, DriverError> {
         let closed = self.ports.gates.closed();
+        let answers = self.ports.gates.answers();
+        self.step(Event::GatesAnswered(answers))?;
         if closed.is_empty() {
-            return Event::GatesOpen;
+            return Ok(Event::GatesOpen);
         }
         self.watch
             .note(&format!("waiting for: {}", closed.join(", ")));
-        Event::GatesClosed(closed)
+        Ok(Event::GatesClosed(closed))
     }
 
     fn perform_arm(&mut self) -> Event {
@@ -160,10 +177,13 @@ impl Driver {
         None
     }
 
-    fn perform_ask_health(&mut self) -> Event {
+    fn perform_ask_health(&mut self) -> Result<Event, DriverError> {
         let uptime = self.ports.clock.uptime();
         let since = *self.trial_since.get_or_insert(uptime);
-        Event::Verdict(self.ports.health.verdict(uptime.saturating_sub(since)))
+        let verdict = self.ports.health.verdict(uptime.saturating_sub(since));
+        let (answers, bake_secs) = self.ports.health.answers();
+        self.step(Event::HealthAnswered(answers, bake_secs))?;
+        Ok(Event::Verdict(verdict))
     }
 
     fn perform_commit(&mut self) -> Event {
@@ -185,7 +205,7 @@ impl Driver {
         }
     }
 
-    fn disarm_all(&mut self) -> Result<machine::BootViews, BootError> {
+    pub(super) fn disarm_all(&mut self) -> Result<machine::BootViews, BootError> {
         for place in &self.device.places {
             self.ports.boot.disarm(&place.component)?;
         }

@@ -6,7 +6,7 @@ use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::release::{Component, FileRef, Release, ReleaseError};
 use ampoule_protocol::trust::TrustedTarget;
 
-use super::Driver;
+use super::{Driver, DriverError};
 use crate::boot::BootError;
 use crate::choose::{self, Candidate, Passed, Policy, RunningImages};
 use crate::install::digest_of;
@@ -66,27 +66,18 @@ impl Coded for LookError {
 const RECOGNISE_MAX: usize = 8;
 
 impl Driver {
-    pub(super) fn perform_check(&mut self) -> Event {
+    pub(super) fn perform_check(&mut self) -> Result<Event, DriverError> {
         if let Err(error) = self.send_inventory() {
             self.watch
                 .note(&format!("the inventory was not taken: {error}"));
         }
-        match self.look() {
-            Ok(Found {
-                plan: Some(plan), ..
-            }) => Event::Offered(Box::new(plan)),
-            Ok(Found {
-                plan: None,
-                passed,
-                recognised,
-            }) => {
-                for release in passed {
-                    self.watch.note(&format!(
-                        "release {} is passed over: {}",
-                        release.version, release.why
-                    ));
+        Ok(match self.look() {
+            Ok(found) => {
+                self.tell_passed(&found.passed)?;
+                match found.plan {
+                    Some(plan) => Event::Offered(Box::new(plan)),
+                    None => Event::NothingNew(found.recognised),
                 }
-                Event::NothingNew(recognised)
             }
             Err(error) => {
                 let retry_after_secs = match &error {
@@ -98,7 +89,19 @@ impl Driver {
                     ..Fault::of(&error)
                 })
             }
+        })
+    }
+
+    /// Notes what was passed over and why, for `status`; each is told once.
+    fn tell_passed(&mut self, passed: &[Passed]) -> Result<(), DriverError> {
+        let known = &self.state.facts.passed;
+        let news = passed.iter().filter(|release| !known.contains(release));
+        for Passed { version, why, .. } in news {
+            self.watch
+                .note(&format!("release {version} is passed over: {why}"));
         }
+        self.step(Event::PassedOver(passed.to_vec()))?;
+        Ok(())
     }
 
     /// Refreshes the metadata and says what this device would take; installs nothing.

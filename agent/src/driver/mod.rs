@@ -4,12 +4,13 @@
 //! performed. Nothing else in the agent changes the state.
 
 mod act;
+mod daemon;
 mod look;
 mod send;
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ampoule_protocol::error::{Coded, Guilty};
@@ -17,13 +18,14 @@ use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::sign::Sign;
 use ampoule_protocol::time::UtcTime;
 
+pub use daemon::End;
 pub use look::{Found, LookError};
 
 use crate::boot::BootError;
 use crate::history::History;
 use crate::install::{Place, VerifiedImage};
-use crate::journal::Journal;
-use crate::machine::{self, BootViews, Event, Phase, State};
+use crate::journal::{Journal, JournalError};
+use crate::machine::{self, BootViews, Event, Fault, Phase, State};
 use crate::net::{Backoff, jitter};
 use crate::ports::{Ports, Restarted};
 use crate::receipt::Reporter;
@@ -89,6 +91,12 @@ pub enum DriverError {
         /// Why.
         source: io::Error,
     },
+    /// Both journals and the floor file.
+    #[error("the journal in \"{folder}\" is lost, and the rollback floor with it")]
+    FloorLost {
+        /// Where they were.
+        folder: PathBuf,
+    },
     /// The boot settings cannot be read: nobody knows which slot runs.
     #[error("the boot settings do not say what runs")]
     Boot(#[from] BootError),
@@ -101,6 +109,7 @@ impl Coded for DriverError {
     fn code(&self) -> &'static str {
         match self {
             Self::Journal { .. } => "journal-io",
+            Self::FloorLost { .. } => "floor-lost",
             Self::Boot(error) => error.code(),
             Self::Store(error) => error.code(),
         }
@@ -108,6 +117,33 @@ impl Coded for DriverError {
 
     fn guilty(&self) -> Guilty {
         Guilty::Device
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Journal { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("free some space there; nothing is lost".to_owned())
+            }
+            Self::FloorLost { .. } => Some(
+                "on the device, \"ampoule-agent set-floor N\" with the rollback index of what runs"
+                    .to_owned(),
+            ),
+            Self::Journal { .. } | Self::Boot(_) | Self::Store(_) => None,
+        }
+    }
+}
+
+impl DriverError {
+    fn of_journal(error: JournalError, folder: &Path) -> Self {
+        let folder = folder.to_owned();
+        match error {
+            JournalError::Io(source) => Self::Journal { folder, source },
+            JournalError::FloorLost => Self::FloorLost { folder },
+            JournalError::FloorKnown(_) => Self::Journal {
+                folder,
+                source: io::Error::other(error),
+            },
+        }
     }
 }
 
@@ -148,15 +184,20 @@ impl Driver {
     /// See [`DriverError`].
     pub fn open(device: Device, ports: Ports, watch: Box<dyn Watch>) -> Result<Self, DriverError> {
         let folder = &device.data_dir;
-        let (journal, state) = Journal::open(ports.storage.clone(), folder).map_err(|source| {
-            DriverError::Journal {
-                folder: folder.clone(),
-                source,
-            }
-        })?;
+        let (journal, mut state) = Journal::open(ports.storage.clone(), folder)
+            .map_err(|error| DriverError::of_journal(error, folder))?;
         let store = MetadataStore::open(ports.storage.clone(), &folder.join("metadata"))?;
         store.init(&device.root)?;
         let history = History::new(ports.storage.clone(), folder);
+        if journal.was_lost() {
+            // Receipts go on counting, so that none is taken for a repeat.
+            let last = history.all().unwrap_or_default().pop();
+            state.facts.report_seq = last.map_or(0, |report| report.seq);
+            state.facts.last_fault = Some(Fault::device(
+                "journal-lost",
+                "neither journal could be read; what was under way is given up, the floor is kept",
+            ));
+        }
         Ok(Self {
             device,
             ports,
@@ -182,6 +223,10 @@ impl Driver {
     /// # Errors
     /// See [`DriverError`].
     pub fn start(&mut self) -> Result<Rest, DriverError> {
+        if self.journal.was_lost() && self.state.phase == Phase::Idle {
+            // Nobody knows what was armed, and why.
+            self.disarm_all()?;
+        }
         let views = self.views()?;
         self.feed(Event::Started(views))
     }
@@ -205,6 +250,11 @@ impl Driver {
     /// Waits, on the clock port.
     pub fn sleep(&self, time: Duration) {
         self.ports.clock.sleep(time);
+    }
+
+    /// Whether the process is to end at the next good place.
+    pub fn is_to_stop(&self) -> bool {
+        self.ports.clock.is_to_stop()
     }
 
     /// How long to wait in Idle before the next check: the interval and its spread, or the

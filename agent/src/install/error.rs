@@ -66,6 +66,22 @@ pub enum InstallError {
         /// Bytes it should have.
         needed: u64,
     },
+    /// Device: a file system that is too full.
+    #[error(
+        "\"{path}\" has {found} bytes of space left, the update needs {needed}; free some, it is \
+         tried again at the next check"
+    )]
+    NoSpace {
+        /// What is to be written there.
+        path: PathBuf,
+        /// Bytes it has.
+        found: u64,
+        /// Bytes it should have.
+        needed: u64,
+    },
+    /// Nobody: the process was asked to end, and the fill goes on from its checkpoint.
+    #[error("the fill was stopped at a checkpoint")]
+    Stopped,
     /// Device: what was read back differs from what was written.
     #[error("slot \"{slot}\" of \"{component}\" reads back as {found}, expected {expected}")]
     ReadBack {
@@ -130,6 +146,9 @@ impl Coded for InstallError {
             Self::LeavesTooLong { .. } => "leaves-too-long",
             Self::Network { source, .. } => source.code(),
             Self::Patch { source, .. } => source.code(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "no-space",
+            Self::NoSpace { .. } => "no-space",
+            Self::Stopped => "stopped",
             Self::Io { .. } => "storage-io",
             Self::TooSmall { .. } => "slot-too-small",
             Self::ReadBack { .. } => "read-back-mismatch",
@@ -146,6 +165,8 @@ impl Coded for InstallError {
             Self::Patch { source, .. } => patch_guilt(source),
             Self::Io { .. }
             | Self::TooSmall { .. }
+            | Self::NoSpace { .. }
+            | Self::Stopped
             | Self::ReadBack { .. }
             | Self::Unpack { .. } => Guilty::Device,
             Self::Mismatch(_) => Guilty::Operator,

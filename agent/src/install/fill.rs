@@ -1,7 +1,7 @@
 //! Fills a slot from the network, full or by patch, block by checked block.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ampoule_delta::{Accept, Caps, ImageError, NewImage, OldImage, PatchError, Patcher};
 use ampoule_protocol::digest::Hashes;
@@ -10,6 +10,7 @@ use ampoule_protocol::paths;
 use ampoule_protocol::release::FileRef;
 use ampoule_protocol::tree::{BlockTree, TreeShape};
 
+use super::writer::BlockWriter;
 use super::{InstallError, Place};
 use crate::machine::{BootView, Mark, Method, Part};
 use crate::net::NetError;
@@ -51,13 +52,24 @@ pub struct Source<'a> {
     pub checkpoint: &'a mut dyn FnMut(Mark, u64) -> io::Result<()>,
     /// Told how far it is, for people: bytes of the image.
     pub progress: &'a mut dyn FnMut(u64),
+    /// Whether to end at the next checkpoint, which is then now.
+    pub is_to_stop: &'a dyn Fn() -> bool,
 }
 
-/// Fills the part's slot, and gives the bytes that came over the wire since the last checkpoint.
+/// A slot that is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filled {
+    /// Bytes that came over the wire since the last checkpoint.
+    pub fetched: u64,
+    /// Bytes that were in the slot already, and were not written again.
+    pub kept: u64,
+}
+
+/// Fills the part's slot.
 ///
 /// # Errors
 /// See [`InstallError`]. What was checkpointed stays good.
-pub fn fill(fill: &Fill<'_>, source: &mut Source<'_>) -> Result<u64, InstallError> {
+pub fn fill(fill: &Fill<'_>, source: &mut Source<'_>) -> Result<Filled, InstallError> {
     let slot = fill.part.slot;
     let is_armed = fill.view.armed.is_some_and(|(armed, _)| armed == slot);
     if fill.view.running == slot || fill.view.default == slot || is_armed {
@@ -68,11 +80,15 @@ pub fn fill(fill: &Fill<'_>, source: &mut Source<'_>) -> Result<u64, InstallErro
     }
     let tree = fetch_tree(fill.part, source.network)?;
     let path = fill.place.slot_path(slot);
-    let writer = BlockWriter::open(source.storage, path, tree, fill.mark.done)?;
-    match fill.method {
-        Method::Full => full(fill, source, writer),
-        Method::Delta => delta(fill, source, writer),
+    let mut writer = BlockWriter::open(source.storage, path, tree, fill.mark.done)?;
+    let filled = match fill.method {
+        Method::Full => full(fill, source, &mut writer),
+        Method::Delta => delta(fill, source, &mut writer),
+    }?;
+    if fill.place.options.discard {
+        writer.discard_rest()?;
     }
+    Ok(filled)
 }
 
 fn fetch_tree(part: &Part, network: &mut dyn Network) -> Result<BlockTree, InstallError> {
@@ -100,14 +116,14 @@ fn fetch_tree(part: &Part, network: &mut dyn Network) -> Result<BlockTree, Insta
 fn full(
     fill: &Fill<'_>,
     source: &mut Source<'_>,
-    mut writer: BlockWriter,
-) -> Result<u64, InstallError> {
+    writer: &mut BlockWriter,
+) -> Result<Filled, InstallError> {
     let artifact = &fill.part.artifact;
     let mut fetched = 0;
-    if writer.written < artifact.length {
+    if writer.written() < artifact.length {
         let body = source
             .network
-            .target(&name_of(artifact), writer.written, artifact.length);
+            .target(&name_of(artifact), writer.written(), artifact.length);
         let mut body = body.map_err(|source| network_error(artifact, source))?;
         let mut piece = vec![0; PIECE_LEN];
         loop {
@@ -118,27 +134,31 @@ fn full(
             }
             fetched += count as u64;
             writer.push(&piece[..count], artifact)?;
-            (source.progress)(writer.written);
-            if writer.written - writer.durable >= CHECKPOINT_LEN {
+            (source.progress)(writer.written());
+            let is_to_stop = (source.is_to_stop)();
+            if writer.written() - writer.durable() >= CHECKPOINT_LEN || is_to_stop {
                 writer.sync()?;
                 let mark = Mark {
-                    done: writer.durable,
+                    done: writer.durable(),
                     patcher: None,
                 };
                 (source.checkpoint)(mark, std::mem::take(&mut fetched))
                     .map_err(|source| writer.io("journal the fill of", source))?;
             }
+            if is_to_stop {
+                return Err(InstallError::Stopped);
+            }
         }
     }
-    writer.finish(artifact)?;
-    Ok(fetched)
+    let kept = writer.finish(artifact)?;
+    Ok(Filled { fetched, kept })
 }
 
 fn delta(
     fill: &Fill<'_>,
     source: &mut Source<'_>,
-    mut writer: BlockWriter,
-) -> Result<u64, InstallError> {
+    writer: &mut BlockWriter,
+) -> Result<Filled, InstallError> {
     let Some(delta) = &fill.part.delta else {
         return Err(InstallError::Mismatch(fill.part.component.to_string()));
     };
@@ -156,7 +176,7 @@ fn delta(
     let running = fill.place.slot_path(fill.view.running);
     let mut old = OldSlot::open(source.storage, running, delta.base.length)?;
     let mut new = Sink {
-        writer: &mut writer,
+        writer: &mut *writer,
         artifact: &fill.part.artifact,
         failed: None,
     };
@@ -189,7 +209,10 @@ fn delta(
             let safe = patcher
                 .checkpoint()
                 .map_or(0, ampoule_delta::Checkpoint::output_offset);
-            if safe >= new.writer.durable + CHECKPOINT_LEN {
+            let is_to_stop = (source.is_to_stop)();
+            if safe >= new.writer.durable() + CHECKPOINT_LEN
+                || (is_to_stop && safe > new.writer.durable())
+            {
                 new.writer.sync()?;
                 let patcher = patcher
                     .checkpoint()
@@ -201,123 +224,17 @@ fn delta(
                 (source.checkpoint)(mark, std::mem::take(&mut fetched))
                     .map_err(|source| new.writer.io("journal the fill of", source))?;
             }
+            if is_to_stop {
+                return Err(InstallError::Stopped);
+            }
             if progress.done || progress.wanted_at != at {
                 break;
             }
         }
     }
     patcher.finish().map_err(patch_error)?;
-    writer.finish(&fill.part.artifact)?;
-    Ok(fetched)
-}
-
-/// Writes checked blocks, one after the other.
-struct BlockWriter {
-    file: Box<dyn StoredFile>,
-    path: PathBuf,
-    tree: BlockTree,
-    /// The block that is being collected.
-    block: Vec<u8>,
-    /// Bytes in whole blocks that were written.
-    written: u64,
-    /// Bytes that are durable.
-    durable: u64,
-}
-
-impl BlockWriter {
-    fn open(
-        storage: &dyn Storage,
-        path: &Path,
-        tree: BlockTree,
-        done: u64,
-    ) -> Result<Self, InstallError> {
-        let io = |source| InstallError::Io {
-            act: "open slot",
-            path: path.to_owned(),
-            source,
-        };
-        let length = tree.shape().image_len();
-        if storage.kind(path).map_err(io)?.is_none()
-            && let Some(folder) = path.parent()
-        {
-            storage.create_dir(folder).map_err(io)?;
-            storage.open(path, Access::Make).map_err(io)?;
-            storage.sync_dir(folder).map_err(io)?;
-        }
-        let mut file = storage.open(path, Access::Write).map_err(io)?;
-        file.set_len(length).map_err(io)?;
-        let found = file.len().map_err(io)?;
-        if found < length {
-            return Err(InstallError::TooSmall {
-                path: path.to_owned(),
-                found,
-                needed: length,
-            });
-        }
-        let block_len = tree.shape().block_len() as usize;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            tree,
-            block: Vec::with_capacity(block_len),
-            written: done,
-            durable: done,
-        })
-    }
-
-    fn push(&mut self, mut bytes: &[u8], artifact: &FileRef) -> Result<(), InstallError> {
-        let block_len = self.tree.shape().block_len() as usize;
-        while !bytes.is_empty() {
-            let room = block_len - self.block.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.block.extend_from_slice(now);
-            bytes = later;
-            if self.block.len() == block_len {
-                self.write_block(artifact)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The check comes before the write: no byte that was not signed reaches the slot.
-    fn write_block(&mut self, artifact: &FileRef) -> Result<(), InstallError> {
-        let index = self.written / u64::from(self.tree.shape().block_len());
-        let checked = self.tree.check(index, &self.block);
-        checked.map_err(|source| InstallError::Tree {
-            path: artifact.path.to_string(),
-            source,
-        })?;
-        let written = self.file.write_at(&self.block, self.written);
-        written.map_err(|source| self.io("write slot", source))?;
-        self.written += self.block.len() as u64;
-        self.block.clear();
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), InstallError> {
-        let synced = self.file.sync();
-        synced.map_err(|source| self.io("sync slot", source))?;
-        self.durable = self.written;
-        Ok(())
-    }
-
-    fn finish(&mut self, artifact: &FileRef) -> Result<(), InstallError> {
-        if !self.block.is_empty() {
-            self.write_block(artifact)?;
-        }
-        if self.written != self.tree.shape().image_len() {
-            return Err(network_error(artifact, NetError::truncated()));
-        }
-        self.sync()
-    }
-
-    fn io(&self, act: &'static str, source: io::Error) -> InstallError {
-        InstallError::Io {
-            act,
-            path: self.path.clone(),
-            source,
-        }
-    }
+    let kept = writer.finish(&fill.part.artifact)?;
+    Ok(Filled { fetched, kept })
 }
 
 /// The writer as the patcher sees it; keeps our own error, which tells more.
@@ -381,7 +298,7 @@ fn name_of(file: &FileRef) -> String {
     paths::target_file(&file.path, Some(&Hashes::sha256(file.sha256)))
 }
 
-fn network_error(file: &FileRef, source: NetError) -> InstallError {
+pub(super) fn network_error(file: &FileRef, source: NetError) -> InstallError {
     InstallError::Network {
         path: file.path.to_string(),
         source,

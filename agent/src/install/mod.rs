@@ -17,13 +17,16 @@ mod error;
 mod fill;
 mod place;
 mod prepare;
+mod space;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod verify;
+mod writer;
 
 pub use error::InstallError;
-pub use fill::{Fill, LEAVES_LEN_MAX, Source, fill};
-pub use place::Place;
+pub use fill::{Fill, Filled, LEAVES_LEN_MAX, Source, fill};
+pub use place::{Options, Place};
 pub use prepare::prepare;
+pub use space::check_space;
 pub use verify::{VerifiedImage, digest_of, verify};

@@ -20,6 +20,15 @@ pub struct Place {
     pub visible: PathBuf,
     /// The boot file.
     pub boot_file: PathBuf,
+    /// What else its table says.
+    pub options: Options,
+}
+
+/// What a component's table may say beside where it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Whether the rest of a block device, behind the image, is given back to the medium.
+    pub discard: bool,
 }
 
 impl Place {

@@ -7,7 +7,7 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::error::Coded;
 use ampoule_protocol::release::{Blocks, FileRef, Install};
 
-use super::{Fill, Place, Source, fill};
+use super::{Fill, Options, Place, Source, fill};
 use crate::disk::Disk;
 use crate::machine::{BootView, Mark, Method, Part, Slot};
 use crate::net::NetError;
@@ -52,6 +52,7 @@ fn a_slot_that_runs_or_is_the_default_or_armed_is_not_written() {
         slots: slots.clone(),
         visible: PathBuf::new(),
         boot_file: folder.path().join("boot.json"),
+        options: Options::default(),
     };
     let part = Part {
         component: place.component.clone(),
@@ -88,6 +89,7 @@ fn a_slot_that_runs_or_is_the_default_or_armed_is_not_written() {
             network: &mut NoNetwork,
             checkpoint: &mut |_, _| panic!("nothing was written"),
             progress: &mut |_| panic!("nothing was written"),
+            is_to_stop: &|| false,
         };
         let refused = fill(&asked, &mut source).expect_err("in use");
         assert_eq!(refused.code(), "slot-in-use");

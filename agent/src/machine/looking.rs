@@ -3,7 +3,8 @@
 use ampoule_protocol::time::UtcTime;
 
 use super::{
-    Action, Event, Facts, Filling, Installed, Mark, Method, Party, Pending, Phase, Plan, Slot, Turn,
+    Action, Answers, Event, Facts, Filling, Installed, Mark, Method, Party, Pending, Phase, Plan,
+    Slot, Turn,
 };
 
 pub(super) fn idle(facts: &mut Facts, event: &Event) -> Turn {
@@ -86,6 +87,7 @@ fn begin(facts: &mut Facts, plan: Plan, now: UtcTime) -> Turn {
         via: None,
         boots: 0,
         attempts_left: None,
+        answers: Answers::default(),
     };
     super::filling::fill_part(facts, pending, 0, None)
 }

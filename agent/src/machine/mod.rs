@@ -34,13 +34,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use ampoule_protocol::device::{Outcome, Via};
+pub use ampoule_protocol::device::{Check, Outcome, Via};
+use ampoule_protocol::device::{REPORT_LIST_MAX, REPORT_TEXT_MAX};
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::time::UtcTime;
 
 pub use state::{
-    Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method, Part,
-    Party, Pending, Phase, Plan, Refused, Report, Reverting, Slot, State,
+    Answers, Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method,
+    Part, Party, PassedOver, Pending, Phase, Plan, Refused, Report, Reverting, Slot, State,
 };
 
 /// Network faults without progress after which a fill is given up until the next check.
@@ -54,6 +55,8 @@ pub const FALLBACKS_MAX: u32 = 3;
 pub const FALLBACK_REST_SECS: i64 = 86_400;
 /// Refused updates that are remembered; the oldest go.
 pub const REFUSED_MAX: usize = 64;
+/// Releases passed over that are remembered for people, newest first.
+pub const PASSED_MAX: usize = 16;
 /// Reports kept for a server that does not answer; the oldest go.
 pub const OUTBOX_MAX: usize = 64;
 
@@ -105,6 +108,12 @@ pub enum Event {
     Failed(Fault),
     /// The server has these reports.
     Acknowledged(Vec<u64>),
+    /// The last look passed these releases over.
+    PassedOver(Vec<PassedOver>),
+    /// These gates were asked about the update under way.
+    GatesAnswered(Vec<Check>),
+    /// These health commands were run in its trial, which must stay good for so many seconds.
+    HealthAnswered(Vec<Check>, u64),
 }
 
 /// What to do.
@@ -139,13 +148,9 @@ pub type Next = (State, Vec<Action>);
 
 /// One step. An event that does not belong to the phase changes nothing.
 pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
-    if let Event::Acknowledged(seqs) = &event {
-        state
-            .facts
-            .outbox
-            .retain(|report| !seqs.contains(&report.seq));
+    let Some(event) = note(&mut state, event) else {
         return (state, Vec::new());
-    }
+    };
     let State { mut facts, phase } = state;
     let (phase, actions) = match phase {
         Phase::Idle => looking::idle(&mut facts, &event),
@@ -160,6 +165,45 @@ pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
         Phase::Reverting(reverting) => ending::reverting(&mut facts, reverting, event, now),
     };
     (State { facts, phase }, actions)
+}
+
+/// Takes the events that are told in any phase, and change no course.
+fn note(state: &mut State, event: Event) -> Option<Event> {
+    match event {
+        Event::Acknowledged(seqs) => {
+            let outbox = &mut state.facts.outbox;
+            outbox.retain(|report| !seqs.contains(&report.seq));
+        }
+        Event::PassedOver(mut passed) => {
+            passed.truncate(PASSED_MAX);
+            state.facts.passed = passed;
+        }
+        Event::GatesAnswered(checks) => {
+            if let Some(pending) = state.phase.pending_mut() {
+                pending.answers.gates = bounded(checks);
+            }
+        }
+        Event::HealthAnswered(checks, bake_secs) => {
+            if let Some(pending) = state.phase.pending_mut() {
+                pending.answers.health = bounded(checks);
+                pending.answers.bake_secs = bake_secs;
+            }
+        }
+        other => return Some(other),
+    }
+    None
+}
+
+/// What a receipt takes, and the journal with it.
+fn bounded(mut checks: Vec<Check>) -> Vec<Check> {
+    checks.truncate(REPORT_LIST_MAX);
+    for text in checks
+        .iter_mut()
+        .flat_map(|check| [&mut check.name, &mut check.detail])
+    {
+        text.truncate(text.floor_char_boundary(REPORT_TEXT_MAX));
+    }
+    checks
 }
 
 /// A phase and what to do in it.
@@ -253,6 +297,7 @@ impl Facts {
             ended: now,
             fetched: pending.fetched,
             boots: pending.boots,
+            answers: pending.answers.clone(),
         });
     }
 
@@ -278,6 +323,7 @@ impl Facts {
             ended: now,
             fetched: 0,
             boots: 0,
+            answers: Answers::default(),
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ampoule_protocol::device::{Outcome, Via};
+use ampoule_protocol::device::{Check, Outcome, Via};
 use ampoule_protocol::digest::{Digest, Hasher};
 use ampoule_protocol::error::{Coded, Guilty, chain};
 use ampoule_protocol::name::ComponentName;
@@ -41,6 +41,20 @@ pub struct Facts {
     pub failed_checks: u32,
     /// The last fault, for people; cleared by the next success.
     pub last_fault: Option<Fault>,
+    /// Releases that the last look passed over, newest first, for people.
+    #[serde(default)]
+    pub passed: Vec<PassedOver>,
+}
+
+/// A release that this device does not take, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Which.
+    pub version: ReleaseVersion,
+    /// The stable code.
+    pub code: String,
+    /// The sentence.
+    pub why: String,
 }
 
 /// An update that is not tried again.
@@ -231,6 +245,21 @@ impl Phase {
             | Self::Committing(pending) => Some(&pending.plan),
         }
     }
+
+    /// The update under way, to note what was asked about it.
+    pub(super) const fn pending_mut(&mut self) -> Option<&mut Pending> {
+        match self {
+            Self::Idle | Self::Checking => None,
+            Self::Filling(filling) => Some(&mut filling.pending),
+            Self::Arming(arming) => Some(&mut arming.pending),
+            Self::Reverting(reverting) => Some(&mut reverting.pending),
+            Self::Verifying(pending)
+            | Self::Staged(pending)
+            | Self::Waiting(pending)
+            | Self::Trial(pending)
+            | Self::Committing(pending) => Some(pending),
+        }
+    }
 }
 
 /// An update under way.
@@ -250,6 +279,23 @@ pub struct Pending {
     pub boots: u32,
     /// The attempts that were left at the last of them.
     pub attempts_left: Option<u32>,
+    /// What was asked, and what the answers were.
+    #[serde(default)]
+    pub answers: Answers,
+}
+
+/// What was asked about an update, and what the answers were; goes into the receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Answers {
+    /// Each gate, as it answered last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Check>,
+    /// Each health command, as it answered last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<Check>,
+    /// How long good had to last, in seconds.
+    #[serde(default)]
+    pub bake_secs: u64,
 }
 
 /// How a slot is filled.
@@ -432,6 +478,9 @@ pub struct Report {
     pub fetched: u64,
     /// Boots into the trial, as far as this agent saw them.
     pub boots: u32,
+    /// What was asked, and what the answers were.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 /// A verdict on a trial.

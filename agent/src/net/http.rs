@@ -1,5 +1,6 @@
 //! The client.
 
+use std::fmt::Write as _;
 use std::io::Read;
 use std::time::Duration;
 
@@ -146,7 +147,7 @@ impl Network for HttpNetwork {
         length: u64,
     ) -> Result<Box<dyn Read + '_>, NetError> {
         let range = (offset > 0).then_some(offset);
-        let response = self.get(&format!("tuf/image/targets/{name}"), range)?;
+        let response = self.get(&format!("tuf/image/targets/{}", url_path(name)), range)?;
         let from = match response.status().as_u16() {
             200 => 0,
             206 if range.is_some() => {
@@ -193,6 +194,21 @@ impl Network for HttpNetwork {
         }
         self.read_all(&mut response, ANSWER_LEN_MAX)
     }
+}
+
+/// A target's path as a URL has it. There is no `%` in it yet: [`TargetPath`] refuses that.
+///
+/// [`TargetPath`]: ampoule_protocol::name::TargetPath
+fn url_path(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/+@!$&'()*,;=".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {

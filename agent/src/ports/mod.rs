@@ -7,6 +7,7 @@ mod storage;
 use std::io::Read;
 use std::time::Duration;
 
+use ampoule_protocol::device::Check;
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::time::UtcTime;
 
@@ -100,20 +101,35 @@ pub trait Clock {
     fn wall(&self) -> Option<UtcTime>;
     /// Time since some moment after boot; never goes back.
     fn uptime(&self) -> Duration;
-    /// Waits.
+    /// Waits so long, or until the process is to end.
     fn sleep(&self, time: Duration);
+    /// Whether the process is to end at the next good place.
+    fn is_to_stop(&self) -> bool {
+        false
+    }
 }
 
 /// Whether the device works.
 pub trait Health {
     /// The verdict, `trial_time` after the trial began (in this boot).
     fn verdict(&mut self, trial_time: Duration) -> Verdict;
+
+    /// What was run for the last verdict, with the results, and how long good must last, in
+    /// seconds: for the receipt.
+    fn answers(&self) -> (Vec<Check>, u64) {
+        (Vec::new(), 0)
+    }
 }
 
 /// Whether the device may be interrupted now. No server field reaches this port.
 pub trait Gates {
     /// The names of the gates that are closed; empty means go.
     fn closed(&mut self) -> Vec<String>;
+
+    /// What each gate answered when they were asked last: for the receipt.
+    fn answers(&self) -> Vec<Check> {
+        Vec::new()
+    }
 }
 
 /// What a restart came to.

@@ -87,6 +87,15 @@ pub trait Storage {
     /// As the system says.
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
 
+    /// Bytes that are free where `path` is or would be, and bytes that it takes itself; `None`
+    /// where that cannot be known.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn room(&self, _path: &Path) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     /// The whole of a small file; `None` where it is missing.
     ///
     /// # Errors
@@ -142,6 +151,15 @@ pub trait StoredFile {
     /// # Errors
     /// As the system says.
     fn forget_cached(&self) -> io::Result<()>;
+
+    /// Tells the medium that nothing from `offset` to the end of a block device is needed any more;
+    /// a medium that cannot be told so is left as it is.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn discard(&mut self, _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Whether it has no bytes.
     ///

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ampoule_agent::boot::world::{PerSlot, Running};
-use ampoule_agent::install::{Place, VerifiedImage, verify};
+use ampoule_agent::install::{Options, Place, VerifiedImage, verify};
 use ampoule_agent::machine::{Part, Slot};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{ComponentName, TargetPath};
@@ -32,6 +32,7 @@ pub(crate) fn image(slot: Slot) -> VerifiedImage {
         slots,
         visible: PathBuf::new(),
         boot_file: PathBuf::new(),
+        options: Options::default(),
     };
     let file = FileRef {
         path: TargetPath::parse("pump/rootfs.img").expect("a path"),

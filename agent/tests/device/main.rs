@@ -9,4 +9,5 @@ mod download;
 mod kill;
 mod repo;
 mod server;
+mod signal;
 mod tree;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ampoule_delta::{DiffOptions, diff};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::metadata::{
     DelegatedRole, Delegations, Listing, MetaFile, RoleKeys, RoleType, Root, Snapshot, TargetFile,
@@ -10,7 +11,7 @@ use ampoule_protocol::metadata::{
 use ampoule_protocol::name::{RoleName, TargetPath};
 use ampoule_protocol::paths;
 use ampoule_protocol::release::{
-    Blocks, Class, Component, FORMAT, FileRef, Install, Release, ReleaseVersion,
+    Base, Blocks, Class, Component, DeltaRef, FORMAT, FileRef, Install, Release, ReleaseVersion,
 };
 use ampoule_protocol::repo::Draft;
 use ampoule_protocol::sign::{Ed25519Key, Sign};
@@ -26,7 +27,29 @@ pub(crate) struct Repo {
     key: Ed25519Key,
     version: u64,
     product: Targets,
+    /// Where the next releases are cleared.
+    pub(crate) regions: Vec<String>,
     pub(crate) tree: Tree,
+}
+
+/// A component of a release.
+pub(crate) struct Item<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) install: Install,
+    pub(crate) image: &'a [u8],
+    /// Version and content of what a delta starts from.
+    pub(crate) base: Option<(&'a str, &'a [u8])>,
+}
+
+impl<'a> Item<'a> {
+    pub(crate) const fn new(name: &'a str, install: Install, image: &'a [u8]) -> Self {
+        Self {
+            name,
+            install,
+            image,
+            base: None,
+        }
+    }
 }
 
 fn expires() -> UtcTime {
@@ -50,6 +73,7 @@ impl Repo {
             key,
             version: 0,
             product: Targets::new(expires()),
+            regions: Vec::new(),
             tree: Tree::new(),
         };
         let mut draft = Draft::new(&root);
@@ -67,14 +91,13 @@ impl Repo {
 
     /// A release of one component, published.
     pub(crate) fn release(&mut self, version: &str, index: u64, install: Install, image: &[u8]) {
-        let mut builder = BlockTree::builder(4096).expect("a block length");
-        builder.push(image);
-        let tree = builder.finish().expect("a small image");
-        let artifact = self.add(&format!("infusion-pump/rootfs-{version}.img"), image);
-        let leaves = self.add(
-            &format!("infusion-pump/rootfs-{version}.leaves"),
-            &tree.leaves_bytes(),
-        );
+        self.release_of(version, index, &[Item::new("rootfs", install, image)]);
+    }
+
+    /// A release of these components, in this order, published.
+    pub(crate) fn release_of(&mut self, version: &str, index: u64, items: &[Item<'_>]) {
+        let components = items.iter().map(|item| self.component(version, item));
+        let components = components.collect();
         let release = Release {
             format: FORMAT,
             product: "infusion-pump".parse().expect("a name"),
@@ -85,20 +108,8 @@ impl Repo {
             risk_if_not_applied: String::new(),
             downtime_secs: 0,
             functions_unavailable: Vec::new(),
-            regions: Vec::new(),
-            components: vec![Component {
-                name: "rootfs".parse().expect("a name"),
-                hardware: vec!["pump-mk3".parse().expect("a name")],
-                install,
-                requires: BTreeMap::new(),
-                artifact,
-                blocks: Blocks {
-                    block_len: 4096,
-                    root: tree.root(),
-                    leaves,
-                },
-                deltas: Vec::new(),
-            }],
+            regions: self.regions.clone(),
+            components,
             sbom: None,
         };
         let path = release.path();
@@ -108,6 +119,41 @@ impl Repo {
             .clone()
             .with_custom(release.to_custom().expect("a good description"));
         self.publish();
+    }
+
+    fn component(&mut self, version: &str, item: &Item<'_>) -> Component {
+        let mut builder = BlockTree::builder(4096).expect("a block length");
+        builder.push(item.image);
+        let tree = builder.finish().expect("a small image");
+        let path = |ending: &str| format!("infusion-pump/{}-{version}.{ending}", item.name);
+        let artifact = self.add(&path("img"), item.image);
+        let leaves = self.add(&path("leaves"), &tree.leaves_bytes());
+        let delta = item.base.map(|(version, old)| {
+            let patch = diff(old, item.image, &DiffOptions::default(), &mut |_| {});
+            DeltaRef {
+                file: self.add(&path("delta"), &patch.expect("a patch")),
+                base: Base {
+                    version: ReleaseVersion::parse(version).expect("a version"),
+                    length: old.len() as u64,
+                    sha256: Digest::of(old),
+                },
+                memory: 1 << 20,
+                caps: Vec::new(),
+            }
+        });
+        Component {
+            name: item.name.parse().expect("a name"),
+            hardware: vec!["pump-mk3".parse().expect("a name")],
+            install: item.install.clone(),
+            requires: BTreeMap::new(),
+            artifact,
+            blocks: Blocks {
+                block_len: 4096,
+                root: tree.root(),
+                leaves,
+            },
+            deltas: delta.into_iter().collect(),
+        }
     }
 
     fn add(&mut self, path: &str, content: &[u8]) -> FileRef {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ampoule_agent::boot::{FileBoot, load};
 use ampoule_agent::driver::{Device, Driver, DriverError, Rest, Waits, Watch};
-use ampoule_agent::install::Place;
+use ampoule_agent::install::{Options, Place};
 use ampoule_agent::journal::Journal;
 use ampoule_agent::machine::{Fault, Health as Verdict, State};
 use ampoule_agent::net::{Backoff, NetError};
@@ -48,6 +48,7 @@ pub(crate) fn place() -> Place {
         slots: [PathBuf::from("/dev/a"), PathBuf::from("/dev/b")],
         visible: PathBuf::new(),
         boot_file: PathBuf::from("/boot/boot.json"),
+        options: Options::default(),
     }
 }
 
@@ -123,7 +124,7 @@ fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
     let device = Device {
         places: vec![place],
         hardware: HardwareId::parse("pump-mk3").expect("a name"),
-        region: None,
+        region: Some("EU".to_owned()),
         facts: Vec::new(),
         patch_memory_max: 64 << 20,
         attempts_max: 3,

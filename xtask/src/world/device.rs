@@ -51,6 +51,7 @@ impl<'r> Device<'r> {
             r#"data_dir = "data"
 product = "{PRODUCT}"
 hardware = "{HARDWARE}"
+region = "EU"
 root = "1.root.json"
 
 [server]

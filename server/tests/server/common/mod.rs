@@ -261,6 +261,7 @@ impl Device {
             detail: None,
             started: UtcTime::EPOCH,
             finished: UtcTime::EPOCH,
+            bake_secs: 0,
             clock_sane: true,
         };
         let pem = std::fs::read_to_string(self.dir.join("device.key")).unwrap();

@@ -1,0 +1,11 @@
+//! Lives of a device in one process: the real driver, journal, store, boot control and installers
+//! in a folder; a network, a clock and a health that do as the test says.
+
+mod daemon;
+mod delta;
+mod full;
+mod receipts;
+mod regions;
+#[path = "../device/repo.rs"]
+mod repo;
+mod world;

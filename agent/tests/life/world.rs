@@ -1,0 +1,415 @@
+//! A device whose network, clock, health and disk do as they are told.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ampoule_agent::boot::{FileBoot, load};
+use ampoule_agent::disk::Disk;
+use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
+use ampoule_agent::install::{Options, Place};
+use ampoule_agent::machine::{Fault, Health as Verdict, State};
+use ampoule_agent::net::{Backoff, NetError};
+use ampoule_agent::ports::{
+    Access, Clock, Fetch, Gates, Health, Kind, Network, Ports, Restart, Restarted, Storage,
+    StoredFile,
+};
+use ampoule_agent::receipt::Reporter;
+use ampoule_protocol::device::{Acknowledged, Check};
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::release::Install;
+use ampoule_protocol::sign::Ed25519Key;
+use ampoule_protocol::time::UtcTime;
+
+use crate::repo::{Repo, Tree};
+
+/// What a test bends.
+pub(crate) struct Bends {
+    pub(crate) tree: Tree,
+    /// Requests for targets: path and offset.
+    pub(crate) asked: Vec<(String, u64)>,
+    /// Ends the next body of a path with this ending after so many bytes.
+    pub(crate) cut: Option<(&'static str, u64)>,
+    /// What every request fails with.
+    pub(crate) refuses: Option<u64>,
+    pub(crate) healthy: bool,
+    pub(crate) receipts: Vec<serde_json::Value>,
+    /// Every wait of the process.
+    pub(crate) slept: Vec<Duration>,
+    /// The process is asked to end after so many waits.
+    pub(crate) stops_after: Option<usize>,
+    /// Bytes that the disk has left.
+    pub(crate) room: Option<u64>,
+    /// Bytes that the disk takes before it is full.
+    pub(crate) takes: Option<u64>,
+    pub(crate) notes: Vec<String>,
+}
+
+pub(crate) type Shared = Rc<RefCell<Bends>>;
+
+/// A device in a folder.
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) repo: Repo,
+    pub(crate) places: Vec<Place>,
+    pub(crate) region: Option<String>,
+    pub(crate) bends: Shared,
+}
+
+impl World {
+    /// With one slot, whose first place holds `image`.
+    pub(crate) fn new(image: &[u8]) -> Self {
+        let world = Self::of(&[("rootfs", Install::Slot)]);
+        std::fs::write(
+            world.places[0].slot_path(ampoule_agent::machine::Slot::A),
+            image,
+        )
+        .expect("writes");
+        world
+    }
+
+    /// With these components.
+    pub(crate) fn of(components: &[(&str, Install)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let repo = Repo::new();
+        let bends = Bends {
+            tree: repo.tree.clone(),
+            asked: Vec::new(),
+            cut: None,
+            refuses: None,
+            healthy: true,
+            receipts: Vec::new(),
+            slept: Vec::new(),
+            stops_after: None,
+            room: None,
+            takes: None,
+            notes: Vec::new(),
+        };
+        let place = |(name, install): &(&str, Install)| place(folder.path(), name, install);
+        Self {
+            places: components.iter().map(place).collect(),
+            folder,
+            repo,
+            region: None,
+            bends: Rc::new(RefCell::new(bends)),
+        }
+    }
+
+    /// What was published is served.
+    pub(crate) fn serve(&self) {
+        self.bends.borrow_mut().tree.clone_from(&self.repo.tree);
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A process of the agent.
+    pub(crate) fn driver(&self) -> Driver {
+        let storage: Rc<dyn Storage> = Rc::new(Bent(self.bends.clone()));
+        let ports = Ports {
+            storage: storage.clone(),
+            network: Box::new(Server(self.bends.clone())),
+            boot: Box::new(FileBoot::new(storage, self.places.iter())),
+            clock: Box::new(Ticking(self.bends.clone())),
+            health: Box::new(Told(self.bends.clone())),
+            gates: Box::new(Open),
+            restart: Box::new(NoRestart),
+        };
+        let device = Device {
+            places: self.places.clone(),
+            hardware: "pump-mk3".parse().expect("a name"),
+            region: self.region.clone(),
+            facts: Vec::new(),
+            patch_memory_max: 64 << 20,
+            attempts_max: 3,
+            reporter: Reporter {
+                device: "pump-7".parse().expect("a name"),
+                product: "infusion-pump".parse().expect("a name"),
+                hardware: "pump-mk3".parse().expect("a name"),
+            },
+            key: Box::new(Ed25519Key::from_seed(&[5; 32]).expect("a seed")),
+            data_dir: self.path("data"),
+            root: self.repo.root().to_vec(),
+            waits: Waits {
+                poll_interval: Duration::from_mins(5),
+                backoff: Backoff {
+                    first: Duration::from_secs(10),
+                    longest: Duration::from_hours(1),
+                },
+                gates_interval: Duration::from_secs(30),
+                health_interval: Duration::from_secs(5),
+            },
+        };
+        let watch = Box::new(Notes(self.bends.clone()));
+        Driver::open(device, ports, watch).expect("opens")
+    }
+
+    /// The boot loader.
+    pub(crate) fn boot(&self) {
+        for place in &self.places {
+            load(&Disk, place).expect("boots");
+        }
+    }
+
+    /// Boots and ticks until the device rests after one look; gives what it knows then.
+    pub(crate) fn settle(&self) -> State {
+        let mut has_checked = false;
+        for _ in 0..10 {
+            self.boot();
+            let mut driver = self.driver();
+            let mut rest = driver.start().expect("starts");
+            for _ in 0..40 {
+                rest = match rest {
+                    Rest::Idle if has_checked => return driver.state().clone(),
+                    Rest::Idle => {
+                        has_checked = true;
+                        driver.check().expect("checks")
+                    }
+                    Rest::Wait(_) => driver.tick().expect("ticks"),
+                    Rest::RestartDue | Rest::Restarting => break,
+                };
+            }
+        }
+        panic!("the device does not come to rest");
+    }
+
+    /// The receipts that the server has, newest last.
+    pub(crate) fn last_receipt(&self) -> serde_json::Value {
+        self.bends.borrow().receipts.last().expect("told").clone()
+    }
+}
+
+fn place(folder: &Path, name: &str, install: &Install) -> Place {
+    let at = |ending: &str| folder.join(format!("{name}{ending}"));
+    let (slots, visible) = match install {
+        Install::Tree => ([at("/a.tar"), at("/b.tar")], at("/current")),
+        _ => ([at(".a"), at(".b")], at("")),
+    };
+    Place {
+        component: name.parse().expect("a name"),
+        install: install.clone(),
+        slots,
+        visible,
+        boot_file: at(".boot.json"),
+        options: Options::default(),
+    }
+}
+
+/// Noise that differs with the seed, and is the same again.
+pub(crate) fn noise(seed: u32, len: usize) -> Vec<u8> {
+    let block = |n: usize| *Digest::of(format!("{seed} {n}").as_bytes()).as_bytes();
+    (0..len.div_ceil(32)).flat_map(block).take(len).collect()
+}
+
+struct Server(Shared);
+
+impl Server {
+    fn refusal(&self) -> Result<(), NetError> {
+        match self.0.borrow().refuses {
+            Some(secs) => Err(NetError::status(429, None, Some(secs))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Fetch for Server {
+    fn fetch(&mut self, name: &str, _max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
+        self.refusal()?;
+        Ok(self
+            .0
+            .borrow()
+            .tree
+            .get(&format!("metadata/{name}"))
+            .cloned())
+    }
+}
+
+impl Network for Server {
+    fn target(
+        &mut self,
+        name: &str,
+        offset: u64,
+        _length: u64,
+    ) -> Result<Box<dyn Read + '_>, NetError> {
+        self.refusal()?;
+        let mut bends = self.0.borrow_mut();
+        bends.asked.push((name.to_owned(), offset));
+        let file = bends.tree.get(&format!("targets/{name}")).cloned();
+        let file = file.ok_or_else(|| NetError::status(404, None, None))?;
+        let body = file[usize::try_from(offset).expect("small")..].to_vec();
+        let cut = bends.cut.take_if(|(ending, _)| name.ends_with(*ending));
+        Ok(match cut {
+            Some((_, limit)) => Box::new(io::Cursor::new(body).take(limit).chain(Broken)),
+            None => Box::new(io::Cursor::new(body)),
+        })
+    }
+
+    fn post(&mut self, path: &str, body: &[u8]) -> Result<Vec<u8>, NetError> {
+        self.refusal()?;
+        if path != "receipts" {
+            return Ok(br#"{"seq":1}"#.to_vec());
+        }
+        let envelope: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+        self.0
+            .borrow_mut()
+            .receipts
+            .push(envelope["signed"].clone());
+        let acknowledged = vec![Digest::of(body)];
+        Ok(serde_json::to_vec(&Acknowledged { acknowledged }).expect("plain"))
+    }
+}
+
+/// A connection that is gone.
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+struct Ticking(Shared);
+
+impl Clock for Ticking {
+    fn wall(&self) -> Option<UtcTime> {
+        UtcTime::parse("2027-01-01T00:00:00Z").ok()
+    }
+    fn uptime(&self) -> Duration {
+        Duration::from_secs(self.0.borrow().slept.len() as u64)
+    }
+    fn sleep(&self, time: Duration) {
+        self.0.borrow_mut().slept.push(time);
+    }
+    fn is_to_stop(&self) -> bool {
+        let bends = self.0.borrow();
+        bends
+            .stops_after
+            .is_some_and(|count| bends.slept.len() >= count)
+    }
+}
+
+struct Told(Shared);
+
+impl Health for Told {
+    fn verdict(&mut self, _trial_time: Duration) -> Verdict {
+        if self.0.borrow().healthy {
+            Verdict::Good
+        } else {
+            Verdict::Bad(Fault::device("health-bad", "it is ill"))
+        }
+    }
+    fn answers(&self) -> (Vec<Check>, u64) {
+        let check = Check {
+            name: "selftest --quick".into(),
+            passed: self.0.borrow().healthy,
+            detail: String::new(),
+        };
+        (vec![check], 30)
+    }
+}
+
+struct Open;
+
+impl Gates for Open {
+    fn closed(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+    fn answers(&self) -> Vec<Check> {
+        vec![Check {
+            name: "therapy".into(),
+            passed: true,
+            detail: "idle".into(),
+        }]
+    }
+}
+
+struct NoRestart;
+
+impl Restart for NoRestart {
+    fn restart(&mut self) -> io::Result<Restarted> {
+        Ok(Restarted::Due)
+    }
+}
+
+struct Notes(Shared);
+
+impl Watch for Notes {
+    fn phase(&mut self, _state: &State) {}
+    fn progress(&mut self, _what: &str, _done: u64, _total: u64) {}
+    fn note(&mut self, text: &str) {
+        self.0.borrow_mut().notes.push(text.to_owned());
+    }
+}
+
+/// The real disk, with as much room as the test says.
+struct Bent(Shared);
+
+impl Storage for Bent {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn StoredFile>> {
+        let file = Disk.open(path, access)?;
+        Ok(Box::new(BentFile(file, self.0.clone())))
+    }
+    fn room(&self, _path: &Path) -> io::Result<Option<(u64, u64)>> {
+        Ok(self.0.borrow().room.map(|free| (free, 0)))
+    }
+    fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
+        Disk.kind(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.create_dir(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        Disk.list(path)
+    }
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        Disk.symlink(target, link)
+    }
+    fn read_link(&self, link: &Path) -> io::Result<Option<PathBuf>> {
+        Disk.read_link(link)
+    }
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        Disk.set_mode(path, mode)
+    }
+}
+
+struct BentFile(Box<dyn StoredFile>, Shared);
+
+impl StoredFile for BentFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(takes) = &mut self.1.borrow_mut().takes {
+            // The journal is small and goes on; an image does not.
+            if bytes.len() == 4096 {
+                let left = takes.checked_sub(4096).ok_or(io::ErrorKind::StorageFull)?;
+                *takes = left;
+            }
+        }
+        self.0.write_at(bytes, offset)
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn forget_cached(&self) -> io::Result<()> {
+        self.0.forget_cached()
+    }
+}
