@@ -5,7 +5,7 @@
 //! - It says what it installs before it does, and installs nothing that is there.
 //! - Outside the build folder it touches Debian's packages only, and only as root or through sudo.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::shell::{self, Fault, Outcome};
@@ -54,10 +54,16 @@ pub(crate) fn install(needed: &[Needed]) -> Outcome {
 
 /// A Python that can import python-tuf, pinned, in the build folder.
 pub(crate) fn python() -> Outcome<PathBuf> {
-    let folder = python_folder();
+    environment(
+        &python_folder(),
+        &workspace::root().join("tests/interop/requirements.txt"),
+    )
+}
+
+/// A Python with the pinned packages of `list`, in `folder`.
+pub(crate) fn environment(folder: &Path, list: &Path) -> Outcome<PathBuf> {
     let program = folder.join("bin/python");
-    let list = workspace::root().join("tests/interop/requirements.txt");
-    let wanted = std::fs::read_to_string(&list)
+    let wanted = std::fs::read_to_string(list)
         .map_err(|e| Fault::new(format!("cannot read \"{}\"", list.display())).because(e))?;
     let mark = folder.join("installed.txt");
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
@@ -71,7 +77,7 @@ pub(crate) fn python() -> Outcome<PathBuf> {
     shell::run(
         Command::new("python3")
             .args(["-m", "venv", "--clear"])
-            .arg(&folder),
+            .arg(folder),
     )?;
     let mut pip = Command::new(&program);
     pip.args([
@@ -82,7 +88,7 @@ pub(crate) fn python() -> Outcome<PathBuf> {
         "--disable-pip-version-check",
         "--requirement",
     ]);
-    shell::run(pip.arg(&list))?;
+    shell::run(pip.arg(list))?;
     std::fs::write(&mark, wanted)
         .map_err(|e| Fault::new(format!("cannot write \"{}\"", mark.display())).because(e))?;
     Ok(program)

@@ -22,6 +22,52 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
+    /// The table as Markdown, columns lined up, numbers to the right.
+    pub(crate) fn to_markdown(&self) -> String {
+        let ends = |cells: String| format!("| {cells} |");
+        let text = self.to_lines();
+        let widths: Vec<usize> = text[0].iter().map(|cell| cell.chars().count()).collect();
+        let rule: Vec<String> = widths
+            .iter()
+            .enumerate()
+            .map(
+                |(at, width)| match self.rows.first().and_then(|row| row.get(at)) {
+                    Some(cell) if is_number(cell) => format!("{}:", "-".repeat(width - 1)),
+                    _ => "-".repeat(*width),
+                },
+            )
+            .collect();
+        let mut lines: Vec<String> = text.iter().map(|row| ends(row.join(" | "))).collect();
+        lines.insert(1, ends(rule.join(" | ")));
+        lines.join("\n")
+    }
+
+    /// Head and rows, each cell as wide as its column, at least three wide.
+    fn to_lines(&self) -> Vec<Vec<String>> {
+        let lines: Vec<&Vec<String>> = std::iter::once(&self.head).chain(&self.rows).collect();
+        let cell = |row: &'_ [String], at: usize| row.get(at).cloned().unwrap_or_default();
+        let width = |at| {
+            lines
+                .iter()
+                .map(|row| cell(row, at).chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(|at| width(at).max(3)).collect();
+        let padded = |row: &Vec<String>| {
+            let cells = widths.iter().enumerate().map(|(at, width)| {
+                let text = cell(row, at);
+                if is_number(&text) {
+                    format!("{text:>width$}")
+                } else {
+                    format!("{text:<width$}")
+                }
+            });
+            cells.collect()
+        };
+        lines.into_iter().map(padded).collect()
+    }
+
     /// The table as text, numbers to the right but in the last column.
     pub(crate) fn to_text(&self) -> String {
         let cell = |row: &'_ [String], at: usize| row.get(at).cloned().unwrap_or_default();
@@ -104,6 +150,14 @@ mod tests {
         let expected = "what         size  why\n-----------  ----  ------\n\
                         a long name   8 B  1 of 2\nb            10 B  new";
         assert_eq!(table.to_text(), expected);
+    }
+
+    #[test]
+    fn markdown_has_a_rule_that_says_where_numbers_stand() {
+        let mut table = Table::new(&["what", "size"]);
+        table.row(["a", "8"]);
+        let expected = "| what | size |\n| ---- | ---: |\n| a    |    8 |";
+        assert_eq!(table.to_markdown(), expected);
     }
 
     #[test]

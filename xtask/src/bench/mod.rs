@@ -4,6 +4,7 @@
 //! had, CPU time is counted and not the wall, and peers are measured in turn so that both see the
 //! same machine.
 
+mod delta;
 mod install;
 mod serve;
 mod verify;
@@ -17,10 +18,13 @@ use crate::world::{self, Room, Telling};
 
 const HELP: &str = "\
 cargo xtask bench [verify | install | serve | size]...
+cargo xtask bench delta [options]
 
   verify    time to verify each role file, with 1,000 and 100,000 targets, flat and in hash bins
   install   throughput and peak memory of the agent on an image of 256 MiB
   serve     requests per CPU-second over mutual TLS, beside nginx
+  delta     patches, beside the field's tools (cargo xtask bench delta --help); not among \"all\",
+            since it needs a corpus
   size      crates and bytes of the agent (also: cargo xtask size)
 
 Without a name, all of them. Installs the Debian packages nginx-light and time when they are
@@ -48,6 +52,11 @@ const IMAGE_LEN: u64 = 256 << 20;
 
 /// Runs the task.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
+    if let [first, options @ ..] = arguments
+        && first == "delta"
+    {
+        return delta::run(options);
+    }
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if wanted.iter().any(|word| matches!(*word, "--help" | "-h")) {
         println!("{HELP}");
