@@ -6,48 +6,26 @@
 //! - An output file appears whole or not at all: written beside its place, synced, renamed.
 //! - Progress goes to stderr and only to a terminal; `--json` prints one object on stdout.
 
+mod args;
+mod files;
+mod in_place;
 mod show;
 
 use std::error::Error;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Accept, Caps, DiffOptions, DiffStage, ImageError, NewImage, OldImage, PatchError, Patcher,
-    Profile, diff, info,
+    Accept, DiffOptions, DiffStage, ImageError, NewImage, PatchError, Patcher, diff, info, spent,
 };
+use args::Command;
+use files::{NewFile, OldFile, failed_to_write, read, write_whole};
 
-const HELP: &str = "\
-Patches between images.
-
-usage: ampoule-delta diff [options] OLD NEW PATCH   make the patch that turns OLD into NEW
-       ampoule-delta apply [options] OLD PATCH NEW  make NEW out of OLD and PATCH
-       ampoule-delta info [--json] PATCH            tell what PATCH needs and where its bytes go
-
-options of diff:
-  --profile small|fast  small: fewer bytes (default); fast: quicker to apply
-  --caps LIST           what the devices can re-encode and map, by comma; \"none\"; default: all
-  --memory-max BYTES    memory the devices give to a patch (default 64 MiB); K, M, G may follow
-  --threads N           threads to use (default 2); the patch is the same for any number
-  --verify              apply the patch again and compare, before it is kept
-
-options of apply:
-  --memory-max BYTES    memory that may be used (default 256 MiB)
-
-  -h, --help            this text
-  -V, --version         the version
-
-exit: 0 done; 1 refused or failed, and then there is no output file; 2 wrong usage
-";
-
-/// Memory that a patch may ask for on a device when nothing else is said.
-const DIFF_MEMORY_MAX: u64 = 64 << 20;
 /// Patch bytes are fed to the patcher in pieces of this size.
 const PIECE: usize = 64 << 10;
 
@@ -110,121 +88,7 @@ impl From<PatchError> for Failure {
     }
 }
 
-#[derive(Debug)]
-enum Command {
-    Diff {
-        options: DiffOptions,
-        verify: bool,
-        old: PathBuf,
-        new: PathBuf,
-        patch: PathBuf,
-    },
-    Apply {
-        memory_max: u64,
-        old: PathBuf,
-        patch: PathBuf,
-        new: PathBuf,
-    },
-    Info {
-        json: bool,
-        patch: PathBuf,
-    },
-    Print(String),
-}
-
 impl Command {
-    fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
-        use lexopt::Arg::{Long, Short, Value};
-        let mut parser = lexopt::Parser::from_args(arguments);
-        let (mut verb, mut paths) = (None::<String>, Vec::<PathBuf>::new());
-        let mut options = DiffOptions {
-            memory_max: DIFF_MEMORY_MAX,
-            ..DiffOptions::default()
-        };
-        let (mut memory_max, mut json, mut verify) = (None, false, false);
-        let mut used = Vec::new();
-        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
-            match argument {
-                Short('h') | Long("help") => return Ok(Self::Print(HELP.into())),
-                Short('V') | Long("version") => {
-                    let version = concat!("ampoule-delta ", env!("CARGO_PKG_VERSION"), "\n");
-                    return Ok(Self::Print(version.into()));
-                }
-                Long("json") => {
-                    used.push("json");
-                    json = true;
-                }
-                Long("verify") => {
-                    used.push("verify");
-                    verify = true;
-                }
-                Long("profile") => {
-                    used.push("profile");
-                    options.profile = parse_profile(&text_of(&mut parser)?)?;
-                }
-                Long("caps") => {
-                    used.push("caps");
-                    options.caps = parse_caps(&text_of(&mut parser)?)?;
-                }
-                Long("threads") => {
-                    used.push("threads");
-                    options.threads =
-                        parse_size("threads", &text_of(&mut parser)?)?.clamp(1, 256) as usize;
-                }
-                Long("memory-max") => {
-                    used.push("memory-max");
-                    memory_max = Some(parse_size("memory-max", &text_of(&mut parser)?)?);
-                }
-                Value(word) if verb.is_none() => verb = Some(word.to_string_lossy().into_owned()),
-                Value(path) => paths.push(path.into()),
-                other => return Err(other.unexpected().to_string()),
-            }
-        }
-        if let Some(bytes) = memory_max {
-            options.memory_max = bytes;
-        }
-        let verb = verb.ok_or("a command is missing: diff, apply or info")?;
-        let allowed: &[&str] = match verb.as_str() {
-            "diff" => &["profile", "caps", "threads", "memory-max", "verify"],
-            "apply" => &["memory-max"],
-            "info" => &["json"],
-            _ => {
-                return Err(format!(
-                    "unknown command \"{verb}\"; expected diff, apply or info"
-                ));
-            }
-        };
-        if let Some(wrong) = used.iter().find(|name| !allowed.contains(name)) {
-            return Err(format!("{verb} has no option --{wrong}"));
-        }
-        let names = match verb.as_str() {
-            "diff" => "OLD NEW PATCH",
-            "apply" => "OLD PATCH NEW",
-            _ => "PATCH",
-        };
-        let usage = || format!("{verb} takes {names}, {} paths were given", paths.len());
-        Ok(match (verb.as_str(), paths.as_slice()) {
-            ("diff", [old, new, patch]) => Self::Diff {
-                options,
-                verify,
-                old: old.clone(),
-                new: new.clone(),
-                patch: patch.clone(),
-            },
-            ("apply", [old, patch, new]) => Self::Apply {
-                memory_max: memory_max.unwrap_or(Accept::default().memory_max),
-                old: old.clone(),
-                patch: patch.clone(),
-                new: new.clone(),
-            },
-            ("info", [patch]) => Self::Info {
-                json,
-                patch: patch.clone(),
-            },
-            _ => return Err(usage()),
-        })
-    }
-
     fn run(self) -> Result<(), Failure> {
         match self {
             Self::Print(text) => print(&text),
@@ -241,51 +105,26 @@ impl Command {
                 patch,
                 new,
             } => run_apply(memory_max, &old, &patch, &new),
-            Self::Info { json, patch } => run_info(json, &patch),
+            Self::DiffInPlace {
+                options,
+                scratch_kib,
+                old,
+                new,
+                patch,
+            } => in_place::diff(&options, scratch_kib, &old, &new, &patch),
+            Self::ApplyInPlace {
+                memory_max,
+                image,
+                patch,
+                journal,
+            } => in_place::apply(memory_max, &image, &patch, &journal),
+            Self::Info {
+                json,
+                images,
+                patch,
+            } => run_info(json, images, &patch),
         }
     }
-}
-
-/// The value of the option that was just read.
-fn text_of(parser: &mut lexopt::Parser) -> Result<String, String> {
-    let value = parser.value().map_err(|error| error.to_string())?;
-    value
-        .into_string()
-        .map_err(|value| format!("\"{}\" is not UTF-8", value.display()))
-}
-
-fn parse_profile(word: &str) -> Result<Profile, String> {
-    match word {
-        "small" => Ok(Profile::Small),
-        "fast" => Ok(Profile::Fast),
-        _ => Err(format!(
-            "profile \"{word}\" is unknown; expected small or fast"
-        )),
-    }
-}
-
-fn parse_caps(list: &str) -> Result<Caps, String> {
-    if list == "none" {
-        return Ok(Caps::NONE);
-    }
-    list.split(',').try_fold(Caps::NONE, |caps, name| {
-        let cap = Caps::from_name(name).ok_or_else(|| format!("cap \"{name}\" is unknown"))?;
-        Ok(caps.with(cap))
-    })
-}
-
-fn parse_size(option: &str, word: &str) -> Result<u64, String> {
-    let (digits, shift) = match word.chars().last() {
-        Some('K' | 'k') => (&word[..word.len() - 1], 10),
-        Some('M' | 'm') => (&word[..word.len() - 1], 20),
-        Some('G' | 'g') => (&word[..word.len() - 1], 30),
-        _ => (word, 0),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| format!("--{option} \"{word}\" is not a number"))
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -296,11 +135,6 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
-        .map_err(|error| Failure::with(format!("failed to read \"{}\"", path.display()), error))
 }
 
 fn run_diff(
@@ -389,76 +223,24 @@ fn run_apply(memory_max: u64, old: &Path, patch: &Path, new: &Path) -> Result<()
     })
 }
 
-/// Writes a file beside its place, syncs it, and renames it: it appears whole or not at all.
-fn write_whole(
+fn run_info(
+    as_json: bool,
+    images: Option<(std::path::PathBuf, std::path::PathBuf)>,
     path: &Path,
-    fill: impl FnOnce(&mut File) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".ampoule-delta-")
-        .tempfile_in(folder)
-        .map_err(|error| failed_to_write(path, error))?;
-    fill(temporary.as_file_mut())?;
-    let keep = |file: &File| {
-        #[cfg(unix)]
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.sync_all()
+    let bytes = read(path)?;
+    if let Some(header) = crate::in_place_header(&bytes)? {
+        return print(&show::in_place(&header, bytes.len(), as_json));
+    }
+    let info = info(&bytes)?;
+    let spent = match images {
+        None => None,
+        Some((old, new)) => Some(spent(&mut &read(&old)?[..], &read(&new)?, &bytes)?),
     };
-    keep(temporary.as_file()).map_err(|error| failed_to_write(path, error))?;
-    temporary
-        .persist(path)
-        .map_err(|error| failed_to_write(path, error.error))?;
-    #[cfg(unix)]
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| failed_to_write(path, error))?;
-    Ok(())
-}
-
-fn failed_to_write(path: &Path, error: io::Error) -> Failure {
-    Failure::with(format!("failed to write \"{}\"", path.display()), error)
-}
-
-struct OldFile(File);
-
-impl OldImage for OldFile {
-    #[cfg(unix)]
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, buf, offset).map_err(ImageError::new)
-    }
-
-    #[cfg(not(unix))]
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
-        use std::io::{Seek as _, SeekFrom};
-        self.0
-            .seek(SeekFrom::Start(offset))
-            .map_err(ImageError::new)?;
-        self.0.read_exact(buf).map_err(ImageError::new)
-    }
-}
-
-struct NewFile<'a> {
-    file: BufWriter<&'a mut File>,
-    hash: Sha256,
-}
-
-impl NewImage for NewFile<'_> {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(ImageError::new)
-    }
-}
-
-fn run_info(as_json: bool, path: &Path) -> Result<(), Failure> {
-    let info = info(&read(path)?)?;
     print(&if as_json {
-        show::json_of(&info)
+        show::json_of(&info, spent.as_deref())
     } else {
-        show::table_of(&info)
+        show::table_of(&info, spent.as_deref())
     })
 }
 

@@ -37,6 +37,17 @@ pub enum PatchError {
     New(ImageError),
     /// The device: the checkpoint is not one of this format.
     Checkpoint,
+    /// The device: the image, the scratch or the journal of an update in place is too small.
+    Scratch {
+        /// Bytes the patch declares.
+        needed: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// The device: storage of an update in place could not be read, written or synced.
+    Medium(ImageError),
+    /// The device: the scratch does not hold what the journal says it does.
+    ScratchLost,
     /// Ourselves: the new image differs from the digest in the header.
     WrongOutput,
 }
@@ -90,6 +101,9 @@ impl PatchError {
             Self::Old(_) => "delta-old-unreadable",
             Self::New(_) => "delta-new-refused",
             Self::Checkpoint => "delta-checkpoint",
+            Self::Scratch { .. } => "delta-scratch",
+            Self::Medium(_) => "delta-medium",
+            Self::ScratchLost => "delta-scratch-lost",
             Self::WrongOutput => "delta-wrong-output",
         }
     }
@@ -138,6 +152,14 @@ impl fmt::Display for PatchError {
             Self::Old(_) => f.write_str("failed to read the old image"),
             Self::New(_) => f.write_str("new image was not taken"),
             Self::Checkpoint => f.write_str("checkpoint is not one of this format"),
+            Self::Scratch { needed, found } => {
+                write!(
+                    f,
+                    "patch in place needs {needed} bytes of storage, {found} are there"
+                )
+            }
+            Self::Medium(_) => f.write_str("failed to use the storage of an update in place"),
+            Self::ScratchLost => f.write_str("scratch does not hold what the journal says"),
             Self::WrongOutput => f.write_str("new image does not match the digest in the header"),
         }
     }
@@ -146,7 +168,7 @@ impl fmt::Display for PatchError {
 impl Error for PatchError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Old(cause) | Self::New(cause) => Some(cause),
+            Self::Old(cause) | Self::New(cause) | Self::Medium(cause) => Some(cause),
             _ => None,
         }
     }

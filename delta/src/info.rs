@@ -1,5 +1,10 @@
 //! Where the bytes of a patch went.
 
+#[cfg(feature = "diff")]
+mod names;
+#[cfg(feature = "diff")]
+mod spent;
+
 use alloc::vec::Vec;
 
 use crate::codec::frame;
@@ -8,6 +13,8 @@ use crate::codec::varint::Reader;
 use crate::error::{Damage, PatchError};
 use crate::header::Header;
 use crate::plan::{Bounds, Map};
+#[cfg(feature = "diff")]
+pub use spent::{Spent, spent};
 
 /// What [`info`] found out.
 #[derive(Debug, Clone, PartialEq, Eq)]

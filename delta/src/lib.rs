@@ -63,4 +63,12 @@ pub use error::{Damage, PatchError};
 pub use header::{Accept, Caps, HEADER_LEN_MAX, Header, Limits, Profile, header};
 pub use image::{ImageError, NewImage, OldImage};
 pub use info::{Info, info};
+#[cfg(feature = "diff")]
+pub use info::{Spent, spent};
+#[cfg(feature = "diff")]
+pub use patch::in_place::diff_in_place;
+pub use patch::in_place::{
+    IN_PLACE_HEADER_LEN_MAX, InPlaceHeader, InPlaceProgress, JOURNAL_LEN, Medium, Store,
+    apply_in_place, in_place_header,
+};
 pub use patch::{Checkpoint, Patcher, Progress, apply};

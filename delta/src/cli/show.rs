@@ -4,16 +4,16 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::Info;
+use crate::{InPlaceHeader, Info, Spent};
 
-pub(super) fn json_of(info: &Info) -> String {
+pub(super) fn json_of(info: &Info, spent: Option<&[Spent]>) -> String {
     let header = &info.header;
     let parts: serde_json::Map<_, _> = info
         .parts()
         .into_iter()
         .map(|(name, bytes)| (name.to_owned(), json!(bytes)))
         .collect();
-    let value = json!({
+    let mut value = json!({
         "version": header.version,
         "profile": header.profile.as_str(),
         "caps_needed": header.caps_needed.names().collect::<Vec<_>>(),
@@ -31,10 +31,21 @@ pub(super) fn json_of(info: &Info) -> String {
         "new_bytes": info.new_bytes,
         "bytes": parts,
     });
+    if let Some(spent) = spent {
+        let one = |spent: &Spent| {
+            json!({
+                "name": spent.name,
+                "length": spent.len,
+                "differences": spent.differences,
+                "literals": spent.literals,
+            })
+        };
+        value["files"] = spent.iter().map(one).collect();
+    }
     format!("{value:#}\n")
 }
 
-pub(super) fn table_of(info: &Info) -> String {
+pub(super) fn table_of(info: &Info, spent: Option<&[Spent]>) -> String {
     let header = &info.header;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -74,6 +85,65 @@ pub(super) fn table_of(info: &Info) -> String {
     for (name, bytes) in info.parts() {
         let share = bytes as f64 * 100.0 / info.patch_len as f64;
         line(&format!("  {name}"), format!("{bytes:>12}  {share:5.1} %"));
+    }
+    if let Some(spent) = spent {
+        text.push_str(&files_of(spent));
+    }
+    text
+}
+
+/// What costs the most, by name.
+fn files_of(spent: &[Spent]) -> String {
+    const ROWS_MAX: usize = 25;
+    let mut text = String::from("\n     bytes  differences   literals       of  where\n");
+    for one in spent.iter().take(ROWS_MAX) {
+        let _ = writeln!(
+            text,
+            "{:>10} {:>12} {:>10} {:>8}  {}",
+            one.total(),
+            one.differences,
+            one.literals,
+            one.len,
+            one.name
+        );
+    }
+    if let Some(rest) = spent.get(ROWS_MAX..).filter(|rest| !rest.is_empty()) {
+        let bytes: u64 = rest.iter().map(Spent::total).sum();
+        let _ = writeln!(
+            text,
+            "{bytes:>10} in {} more; --json has them all",
+            rest.len()
+        );
+    }
+    text
+}
+
+/// What a patch in place says of itself.
+pub(super) fn in_place(header: &InPlaceHeader, patch_len: usize, as_json: bool) -> String {
+    if as_json {
+        let value = json!({
+            "in_place": true,
+            "scratch_len": header.scratch_len,
+            "window_max": header.staged_max,
+            "steps": header.steps,
+            "plan_len": header.plan_len,
+            "patch_len": patch_len,
+        });
+        return format!("{value:#}\n");
+    }
+    let mut text = String::from("a patch in place\n");
+    for (name, number) in [
+        ("scratch on the device", header.scratch_len),
+        ("  longest window", header.staged_max),
+        (
+            "  kept for later steps",
+            header.scratch_len - header.staged_max,
+        ),
+        ("steps", header.steps),
+        ("plan", header.plan_len),
+        ("patch", patch_len as u64),
+    ] {
+        let _ = writeln!(text, "{name:<26} {number}");
     }
     text
 }

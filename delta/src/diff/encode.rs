@@ -21,7 +21,7 @@ use crate::plan::extents::{decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
-const WINDOW_OUTPUT: u32 = 32 << 20;
+pub(super) const WINDOW_OUTPUT: u32 = 32 << 20;
 /// A window closes when its new bytes and an eighth of its differing stretches pass this: its frame
 /// stays near 1 MiB at most.
 const WINDOW_BUSY: u32 = 2 << 20;
@@ -210,7 +210,7 @@ fn frames(
         let region = &unpacked.new[start..start + map.len as usize];
         let mut from = 0;
         while from < map.len {
-            let range = from..window_end(map, from);
+            let range = from..window_end(map, from, options.window_max);
             from = range.end;
             windows.push(Window {
                 region,
@@ -240,8 +240,8 @@ fn frames(
 }
 
 /// Where the window that begins at `from` ends: not inside of an extent.
-fn window_end(map: &Map, from: u32) -> u32 {
-    let end = busy_end(map, from);
+fn window_end(map: &Map, from: u32, window_max: u32) -> u32 {
+    let end = busy_end(map, from, window_max.clamp(1, WINDOW_OUTPUT));
     let open = map
         .extents
         .new
@@ -254,8 +254,8 @@ fn window_end(map: &Map, from: u32) -> u32 {
 }
 
 /// Where a window has taken enough.
-fn busy_end(map: &Map, from: u32) -> u32 {
-    let limit = map.len.min(from.saturating_add(WINDOW_OUTPUT));
+fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
+    let limit = map.len.min(from.saturating_add(window_max));
     let (mut at, mut busy) = (from, 0u32);
     for segment in map.segments(from, limit) {
         let (len, cost) = match segment {

@@ -32,6 +32,8 @@ pub struct DiffOptions {
     pub memory_max: u64,
     /// Threads to use; the patch is the same for any number.
     pub threads: usize,
+    /// A window makes no more bytes of output than this, or one compressed extent.
+    pub window_max: u32,
 }
 
 impl Default for DiffOptions {
@@ -41,6 +43,7 @@ impl Default for DiffOptions {
             caps: Caps::all(),
             memory_max: 16 << 20,
             threads: 2,
+            window_max: encode::WINDOW_OUTPUT,
         }
     }
 }
@@ -94,6 +97,15 @@ pub enum DiffError {
     },
     /// Sorting the old image failed.
     Index(String),
+    /// No order of the windows fits the scratch.
+    Scratch {
+        /// What the best order that was tried would need.
+        needed: u64,
+        /// What is allowed.
+        allowed: u64,
+    },
+    /// The image cannot be rewritten in place.
+    InPlace(String),
 }
 
 impl DiffError {
@@ -102,6 +114,8 @@ impl DiffError {
         match self {
             Self::Memory { .. } => "delta-memory-allowed",
             Self::Index(_) => "delta-index",
+            Self::Scratch { .. } => "delta-scratch-allowed",
+            Self::InPlace(_) => "delta-in-place",
         }
     }
 }
@@ -114,6 +128,11 @@ impl fmt::Display for DiffError {
                 "a patch needs at least {needed} bytes of memory on the device, {allowed} are allowed"
             ),
             Self::Index(what) => write!(f, "failed to sort the old image: {what}"),
+            Self::Scratch { needed, allowed } => write!(
+                f,
+                "a patch in place needs {needed} bytes of scratch, {allowed} are allowed"
+            ),
+            Self::InPlace(what) => write!(f, "no patch in place was made: {what}"),
         }
     }
 }

@@ -15,6 +15,7 @@
 mod base;
 mod checkpoint;
 mod emit;
+pub mod in_place;
 mod old;
 mod sink;
 #[cfg(all(test, feature = "diff"))]
@@ -328,30 +329,9 @@ impl Patcher {
         old: &mut dyn OldImage,
         new: &mut dyn NewImage,
     ) -> Result<(), PatchError> {
-        let header = self.header.as_ref().expect("a window follows a header");
         let payload = core::mem::take(&mut self.buffer);
-        let mut view = OldView {
-            image: old,
-            image_len: header.old_len,
-            extents: &self.map.extents.old,
-            cache: &mut self.cache,
-            cache_max: header.limits.cache_max,
-            asked_at: frame_at,
-        };
-        let place = window::Place {
-            frame_at,
-            profile: header.profile,
-            model_max: header.limits.model_max,
-            map: &self.map,
-            mapping: &self.mapping,
-            from: self.map_done,
-        };
-        let len = window::apply(
-            &payload,
-            &place,
-            &mut view,
-            &mut self.sink.with(new, frame_at),
-        )?;
+        let len = self.decode_window(frame_at, &payload, old, new)?;
+        let header = self.header.as_ref().expect("a window follows a header");
         self.map_done += len;
         if self.map_done == self.map.len {
             let whole = self.sink.written() == header.new_len;
@@ -379,6 +359,39 @@ impl Patcher {
             tail: self.sink.tail().to_vec(),
         });
         Ok(())
+    }
+
+    /// Decodes the window that begins where the region is done; returns how much of it that makes.
+    fn decode_window(
+        &mut self,
+        frame_at: u64,
+        payload: &[u8],
+        old: &mut dyn OldImage,
+        new: &mut dyn NewImage,
+    ) -> Result<u32, PatchError> {
+        let header = self.header.as_ref().expect("a window follows a header");
+        let mut view = OldView {
+            image: old,
+            image_len: header.old_len,
+            extents: &self.map.extents.old,
+            cache: &mut self.cache,
+            cache_max: header.limits.cache_max,
+            asked_at: frame_at,
+        };
+        let place = window::Place {
+            frame_at,
+            profile: header.profile,
+            model_max: header.limits.model_max,
+            map: &self.map,
+            mapping: &self.mapping,
+            from: self.map_done,
+        };
+        window::apply(
+            payload,
+            &place,
+            &mut view,
+            &mut self.sink.with(new, frame_at),
+        )
     }
 }
 

@@ -142,7 +142,7 @@ impl Tools {
         Ok(Self {
             python,
             release: workspace::target().join("release"),
-            hdiffpatch: workspace::root().join("xtask/src/bench/delta/hdiffpatch.py"),
+            hdiffpatch: workspace::root().join("xtask/src/bench/delta/peer_of_pypi.py"),
         })
     }
 

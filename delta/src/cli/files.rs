@@ -1,0 +1,109 @@
+//! Files as the tool reads and writes them.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Failure;
+use crate::{ImageError, NewImage, OldImage, Store};
+
+/// The bytes of a file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path)
+        .map_err(|error| Failure::with(format!("failed to read \"{}\"", path.display()), error))
+}
+
+/// Writes a file beside its place, syncs it, and renames it: it appears whole or not at all.
+pub(super) fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".ampoule-delta-")
+        .tempfile_in(folder)
+        .map_err(|error| failed_to_write(path, error))?;
+    fill(temporary.as_file_mut())?;
+    let keep = |file: &File| {
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.sync_all()
+    };
+    keep(temporary.as_file()).map_err(|error| failed_to_write(path, error))?;
+    temporary
+        .persist(path)
+        .map_err(|error| failed_to_write(path, error.error))?;
+    #[cfg(unix)]
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed_to_write(path, error))?;
+    Ok(())
+}
+
+/// The failure to write `path`.
+pub(super) fn failed_to_write(path: &Path, error: io::Error) -> Failure {
+    Failure::with(format!("failed to write \"{}\"", path.display()), error)
+}
+
+/// The old image, or a patch in place, as a file.
+pub(super) struct OldFile(pub(super) File);
+
+impl OldImage for OldFile {
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
+        read_exact_at(&self.0, offset, buf)
+    }
+}
+
+/// The new image on its way into a file.
+pub(super) struct NewFile<'a> {
+    pub(super) file: BufWriter<&'a mut File>,
+    pub(super) hash: Sha256,
+}
+
+impl NewImage for NewFile<'_> {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(ImageError::new)
+    }
+}
+
+/// A file, or a part of one, that is rewritten.
+pub(super) struct StoreFile<'a> {
+    pub(super) file: &'a File,
+    /// Where this store begins in the file.
+    pub(super) from: u64,
+    /// Bytes that it may hold.
+    pub(super) capacity: u64,
+}
+
+impl Store for StoreFile<'_> {
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
+        read_exact_at(self.file, self.from + offset, buf)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), ImageError> {
+        let mut file = self.file;
+        file.seek(SeekFrom::Start(self.from + offset))
+            .map_err(ImageError::new)?;
+        file.write_all(bytes).map_err(ImageError::new)
+    }
+
+    fn sync(&mut self) -> Result<(), ImageError> {
+        self.file.sync_data().map_err(ImageError::new)
+    }
+
+    fn capacity(&mut self) -> Result<u64, ImageError> {
+        Ok(self.capacity)
+    }
+}
+
+fn read_exact_at(mut file: &File, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
+    file.seek(SeekFrom::Start(offset))
+        .map_err(ImageError::new)?;
+    file.read_exact(buf).map_err(ImageError::new)
+}
