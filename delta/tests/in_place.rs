@@ -222,8 +222,9 @@ fn odd_pairs_come_back_in_place() {
             device.journal = SimStore::new(vec![0; JOURNAL_LEN as usize], &device.power);
             let writes = device.power.borrow().used;
             device.update(&patch).expect("nothing is left to do");
-            // An empty base cannot be told from any image: it is made once more.
-            assert!(old.is_empty() || device.power.borrow().used == writes);
+            // A base that the new image begins with is a base still: it is made once more.
+            let is_base = new.starts_with(old);
+            assert!(is_base || device.power.borrow().used == writes);
         }
     }
 }
@@ -246,7 +247,7 @@ fn cut_everywhere(old: &[u8], new: &[u8], patch: &[u8], stride: usize) {
     let mut clean = Device::with(old, new, patch, u64::MAX);
     clean.update(patch).expect("it applies");
     let writes = clean.power.borrow().used;
-    assert!(writes > 20, "{writes} writes and syncs");
+    assert!(writes >= 20, "{writes} writes and syncs");
     for cut in (0..writes).step_by(stride) {
         for unsynced in [
             Unsynced::Kept,

@@ -14,6 +14,9 @@ use core::ops::Range;
 /// More parts than this are no help to a reader.
 const PARTS_MAX: usize = 100_000;
 
+/// The kind of an ELF section without bytes in the file.
+const NO_BITS: u64 = 8;
+
 /// A part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
@@ -160,8 +163,6 @@ fn elf(image: &[u8], prefix: &str) -> Option<Vec<Part>> {
     let (_, _, strings, strings_len) = section(names)?;
     let strings_end = strings.checked_add(strings_len)?;
     let strings = image.get(usize::try_from(strings).ok()?..usize::try_from(strings_end).ok()?)?;
-    /// A section without bytes in the file.
-    const NO_BITS: u64 = 8;
     let mut parts = Vec::new();
     for index in 1..count {
         let (name, kind, offset, size) = section(index)?;

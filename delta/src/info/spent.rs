@@ -91,10 +91,8 @@ fn stretches(
     header: &Header,
     lens: &[usize],
 ) -> Result<Vec<Stretch>, PatchError> {
-    let truncated = PatchError::damaged(patch.len() as u64, Damage::Truncated);
-    let header_len = match Header::parse(patch) {
-        Ok(Some((_, len))) => len,
-        _ => return Err(truncated),
+    let Ok(Some((_, header_len))) = Header::parse(patch) else {
+        return Err(PatchError::damaged(0, Damage::Header));
     };
     let mut frames = Frames {
         patch,

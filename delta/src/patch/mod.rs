@@ -15,7 +15,7 @@
 mod base;
 mod checkpoint;
 mod emit;
-pub mod in_place;
+pub(crate) mod in_place;
 mod old;
 mod sink;
 #[cfg(all(test, feature = "diff"))]

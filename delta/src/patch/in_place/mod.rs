@@ -117,7 +117,7 @@ pub fn apply_in_place(
 ) -> Result<Header, PatchError> {
     let mut update = Update::open(patch, accept)?;
     update.fits(medium)?;
-    let mut journal = Journal::open(medium.journal, update.id)?;
+    let mut journal = Journal::open(medium.journal, update.id);
     let mut state = journal.last();
     if state == State::Fresh {
         if !update.is_base(medium.image)? {
@@ -160,7 +160,7 @@ struct Update<'p> {
 impl<'p> Update<'p> {
     /// Reads and judges everything but the windows.
     fn open(patch: &'p mut dyn OldImage, accept: &Accept) -> Result<Self, PatchError> {
-        let first = first_bytes(patch)?;
+        let first = first_bytes(patch);
         let (head, head_len) = plan::parse_head(&first)?;
         let damaged = |what| PatchError::damaged(head_len as u64, what);
         let (header, header_len) = Header::parse(&first[head_len..])
@@ -330,7 +330,7 @@ fn of_medium(error: PatchError) -> PatchError {
 }
 
 /// The first bytes of a patch, as many as there are and a header may take.
-fn first_bytes(patch: &mut dyn OldImage) -> Result<Vec<u8>, PatchError> {
+fn first_bytes(patch: &mut dyn OldImage) -> Vec<u8> {
     let mut first = vec![0; HEAD_LEN_MAX + HEADER_LEN_MAX];
     let mut len = first.len();
     // A short patch ends within them: find out where, from the longest prefix that reads.
@@ -338,7 +338,7 @@ fn first_bytes(patch: &mut dyn OldImage) -> Result<Vec<u8>, PatchError> {
         len -= 1;
     }
     first.truncate(len);
-    Ok(first)
+    first
 }
 
 /// Whether the patch has `end` bytes.

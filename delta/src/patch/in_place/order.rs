@@ -231,10 +231,13 @@ impl Scratch {
 mod tests {
     use super::*;
 
-    fn asked(places: &[(Range<u64>, &[Range<u64>])]) -> Vec<Asked> {
-        let one = |(place, reads): &(Range<u64>, &[Range<u64>])| Asked {
+    /// A place, and what is read of the old image: from and to.
+    type Written<'a> = (Range<u64>, &'a [(u64, u64)]);
+
+    fn asked(places: &[Written<'_>]) -> Vec<Asked> {
+        let one = |(place, reads): &Written<'_>| Asked {
             place: place.clone(),
-            reads: reads.to_vec(),
+            reads: reads.iter().map(|(from, to)| *from..*to).collect(),
         };
         places.iter().map(one).collect()
     }
@@ -245,7 +248,11 @@ mod tests {
 
     #[test]
     fn what_moves_up_is_written_from_the_end_and_keeps_nothing() {
-        let windows = asked(&[(0..10, &[0..10]), (10..20, &[5..15]), (20..30, &[15..25])]);
+        let windows = asked(&[
+            (0..10, &[(0, 10)]),
+            (10..20, &[(5, 15)]),
+            (20..30, &[(15, 25)]),
+        ]);
         let turns = arrange(&windows, 10, 10).expect("there is no circle");
         assert_eq!(order(&turns), [2, 1, 0]);
         assert!(turns.iter().all(|turn| turn.kept.is_empty()));
@@ -253,7 +260,11 @@ mod tests {
 
     #[test]
     fn what_moves_down_is_written_from_the_start() {
-        let windows = asked(&[(0..10, &[5..15]), (10..20, &[15..25]), (20..30, &[25..30])]);
+        let windows = asked(&[
+            (0..10, &[(5, 15)]),
+            (10..20, &[(15, 25)]),
+            (20..30, &[(25, 30)]),
+        ]);
         assert_eq!(
             order(&arrange(&windows, 10, 10).expect("no circle")),
             [0, 1, 2]
@@ -263,7 +274,7 @@ mod tests {
     #[test]
     fn a_circle_is_broken_where_it_costs_least() {
         // 0 and 1 swap, but 1 reads only two bytes of 0.
-        let windows = asked(&[(0..100, &[100..200]), (100..200, &[3..5])]);
+        let windows = asked(&[(0..100, &[(100, 200)]), (100..200, &[(3, 5)])]);
         assert_eq!(arrange(&windows, 100, 101), Err(102));
         let turns = arrange(&windows, 100, 102).expect("two bytes are kept");
         assert_eq!(order(&turns), [0, 1]);
