@@ -189,7 +189,8 @@ impl Limits {
             Profile::Fast => 2 << 20,
             Profile::Small => self.model_max,
         };
-        (Self::FIXED + model)
+        Self::FIXED
+            .saturating_add(model)
             .saturating_add(self.frame_max)
             .saturating_add(self.covers_max.saturating_mul(Self::COVER))
             .saturating_add(self.tables_max)
