@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use ampoule_protocol::error::{Coded, Guilty};
 
-pub use file::{FileBoot, Loaded, load};
+pub use file::{FileBoot, Loaded, load, load_all};
 pub use world::{World, WorldBoot, WorldError};
 
 use crate::machine::Slot;

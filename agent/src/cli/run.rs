@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use ampoule_protocol::version::RollbackIndex;
 use serde_json::json;
@@ -16,7 +17,8 @@ use crate::disk::Disk;
 use crate::driver::{Driver, Rest, Watch};
 use crate::install::Place;
 use crate::journal::Journal;
-use crate::machine::{Fault, Outcome, Pending, Phase, Report};
+use crate::machine::{BootViews, Fault, Outcome, Pending, Phase, Report};
+use crate::ports::{BootControl, Storage};
 
 /// A name for "install came to an end before it came to rest" in scripts.
 const RESTART_DUE: &str = "restart-due";
@@ -62,9 +64,14 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
         let is_same = |(component, _): &(_, _)| *component == place.component;
         !config.worlds.iter().any(is_same)
     };
-    let places = config.places.iter().filter(has_file);
-    let loaded = places.map(|place| boot::load(&Disk, place));
-    let loaded: Vec<Loaded> = loaded.collect::<Result<_, _>>()?;
+    let places: Vec<&Place> = config.places.iter().filter(has_file).collect();
+    let storage: Rc<dyn Storage> = Rc::new(Disk);
+    let control = open::boot_control(config, &storage);
+    let mut others = BootViews::new();
+    for (component, _) in &config.worlds {
+        others.insert(component.clone(), control.view(component)?);
+    }
+    let loaded: Vec<Loaded> = boot::load_all(&Disk, &places, &others)?;
     if json {
         return Ok(show::document(&json!({ "components": loaded }))?);
     }

@@ -156,16 +156,15 @@ impl Driver {
     }
 
     fn perform_arm(&mut self) -> Event {
-        for image in &self.proofs {
-            if let Err(error) = self.ports.boot.arm(image, self.device.attempts_max) {
-                return Event::Failed(Fault::of(&error));
-            }
-        }
         let parts = self.plan().map_or(0, |plan| plan.parts.len());
         if parts == 0 || self.proofs.len() != parts {
             return Event::Failed(out_of_phase());
         }
-        Event::Armed
+        let attempts = self.device.attempts_max;
+        match self.ports.boot.arm_all(&self.proofs, attempts) {
+            Ok(()) => Event::Armed,
+            Err(error) => Event::Failed(Fault::of(&error)),
+        }
     }
 
     /// A restart that fails is tried again with the next tick: the slots stay armed.
@@ -190,12 +189,14 @@ impl Driver {
         let Some(plan) = self.plan() else {
             return Event::Failed(out_of_phase());
         };
-        for part in &plan.parts {
-            if let Err(error) = self.ports.boot.commit(&part.component, part.slot) {
-                return Event::Failed(Fault::of(&error));
-            }
+        let slots = plan.parts.iter();
+        let slots: Vec<_> = slots
+            .map(|part| (part.component.clone(), part.slot))
+            .collect();
+        match self.ports.boot.commit_all(&slots) {
+            Ok(()) => Event::Committed,
+            Err(error) => Event::Failed(Fault::of(&error)),
         }
-        Event::Committed
     }
 
     fn perform_disarm(&mut self) -> Event {
@@ -206,9 +207,9 @@ impl Driver {
     }
 
     pub(super) fn disarm_all(&mut self) -> Result<machine::BootViews, BootError> {
-        for place in &self.device.places {
-            self.ports.boot.disarm(&place.component)?;
-        }
+        let places = self.device.places.iter();
+        let components: Vec<_> = places.map(|place| place.component.clone()).collect();
+        self.ports.boot.disarm_all(&components)?;
         self.views()
     }
 }

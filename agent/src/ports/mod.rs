@@ -82,11 +82,43 @@ pub trait BootControl {
     /// Settings that cannot be written; the running slot.
     fn arm(&mut self, image: &VerifiedImage, attempts: u32) -> Result<(), BootError>;
 
+    /// Chooses the slots of all images of one update: in the next boot all of them run, or none.
+    /// The last write is the one that counts; a component that has a boot loader of its own
+    /// besides the one that leads is armed for itself.
+    ///
+    /// # Errors
+    /// As [`BootControl::arm`].
+    fn arm_all(&mut self, images: &[VerifiedImage], attempts: u32) -> Result<(), BootError> {
+        images
+            .iter()
+            .try_for_each(|image| self.arm(image, attempts))
+    }
+
     /// Takes an arming back: the next boot is the default's.
     ///
     /// # Errors
     /// Settings that cannot be written.
     fn disarm(&mut self, component: &ComponentName) -> Result<(), BootError>;
+
+    /// Takes the armings of all these back, the one that leads first.
+    ///
+    /// # Errors
+    /// Settings that cannot be written.
+    fn disarm_all(&mut self, components: &[ComponentName]) -> Result<(), BootError> {
+        components
+            .iter()
+            .try_for_each(|component| self.disarm(component))
+    }
+
+    /// Makes all these slots the default, the one that leads first.
+    ///
+    /// # Errors
+    /// Settings that cannot be written.
+    fn commit_all(&mut self, slots: &[(ComponentName, Slot)]) -> Result<(), BootError> {
+        slots
+            .iter()
+            .try_for_each(|(component, slot)| self.commit(component, *slot))
+    }
 
     /// Makes `slot` the default.
     ///

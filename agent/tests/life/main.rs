@@ -8,4 +8,5 @@ mod receipts;
 mod regions;
 #[path = "../device/repo.rs"]
 mod repo;
+mod several;
 mod world;

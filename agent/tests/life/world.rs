@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ampoule_agent::boot::{FileBoot, load};
+use ampoule_agent::boot::{FileBoot, load_all};
 use ampoule_agent::disk::Disk;
 use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
 use ampoule_agent::install::{Options, Place};
-use ampoule_agent::machine::{Fault, Health as Verdict, State};
+use ampoule_agent::machine::{BootViews, Fault, Health as Verdict, State};
 use ampoule_agent::net::{Backoff, NetError};
 use ampoule_agent::ports::{
     Access, Clock, Fetch, Gates, Health, Kind, Network, Ports, Restart, Restarted, Storage,
@@ -45,6 +45,25 @@ pub(crate) struct Bends {
     /// Bytes that the disk takes before it is full.
     pub(crate) takes: Option<u64>,
     pub(crate) notes: Vec<String>,
+    /// Operations so far that change the disk.
+    pub(crate) operations: u64,
+    /// After so many more the power fails.
+    pub(crate) power: Option<u64>,
+}
+
+impl Bends {
+    /// Counts an operation that is about to change the disk.
+    fn change(&mut self) -> io::Result<()> {
+        self.operations += 1;
+        match &mut self.power {
+            Some(0) => Err(io::Error::other("the power is off")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 pub(crate) type Shared = Rc<RefCell<Bends>>;
@@ -72,7 +91,9 @@ impl World {
 
     /// With these components.
     pub(crate) fn of(components: &[(&str, Install)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        // In memory where there is such a place: these tests cut lives, not media.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = folder.expect("a folder");
         let repo = Repo::new();
         let bends = Bends {
             tree: repo.tree.clone(),
@@ -86,6 +107,8 @@ impl World {
             room: None,
             takes: None,
             notes: Vec::new(),
+            operations: 0,
+            power: None,
         };
         let place = |(name, install): &(&str, Install)| place(folder.path(), name, install);
         Self {
@@ -108,6 +131,11 @@ impl World {
 
     /// A process of the agent.
     pub(crate) fn driver(&self) -> Driver {
+        self.driver_or_dead().expect("the power is on")
+    }
+
+    /// The same; none where the power fails first.
+    pub(crate) fn driver_or_dead(&self) -> Option<Driver> {
         let storage: Rc<dyn Storage> = Rc::new(Bent(self.bends.clone()));
         let ports = Ports {
             storage: storage.clone(),
@@ -144,14 +172,30 @@ impl World {
             },
         };
         let watch = Box::new(Notes(self.bends.clone()));
-        Driver::open(device, ports, watch).expect("opens")
+        match Driver::open(device, ports, watch) {
+            Ok(driver) => Some(driver),
+            Err(error) if self.is_off() => {
+                self.bends.borrow_mut().notes.push(error.to_string());
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The boot loader.
     pub(crate) fn boot(&self) {
-        for place in &self.places {
-            load(&Disk, place).expect("boots");
-        }
+        let places: Vec<&Place> = self.places.iter().collect();
+        let disk = Bent(self.bends.clone());
+        let loaded = load_all(&disk, &places, &BootViews::new());
+        assert!(
+            loaded.is_ok() || self.is_off(),
+            "the loader failed with the power on"
+        );
+    }
+
+    /// Whether the power has failed.
+    pub(crate) fn is_off(&self) -> bool {
+        self.bends.borrow().power.is_some_and(|left| left == 0)
     }
 
     /// Boots and ticks until the device rests after one look; gives what it knows then.
@@ -349,6 +393,9 @@ struct Bent(Shared);
 
 impl Storage for Bent {
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn StoredFile>> {
+        if access != Access::Read {
+            self.0.borrow_mut().change()?;
+        }
         let file = Disk.open(path, access)?;
         Ok(Box::new(BentFile(file, self.0.clone())))
     }
@@ -359,9 +406,11 @@ impl Storage for Bent {
         Disk.kind(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.borrow_mut().change()?;
         Disk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.borrow_mut().change()?;
         Disk.remove(path)
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -374,6 +423,7 @@ impl Storage for Bent {
         Disk.list(path)
     }
     fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        self.0.borrow_mut().change()?;
         Disk.symlink(target, link)
     }
     fn read_link(&self, link: &Path) -> io::Result<Option<PathBuf>> {
@@ -394,6 +444,7 @@ impl StoredFile for BentFile {
         self.0.read_at(buf, offset)
     }
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.1.borrow_mut().change()?;
         if let Some(takes) = &mut self.1.borrow_mut().takes {
             // The journal is small and goes on; an image does not.
             if bytes.len() == 4096 {
@@ -404,6 +455,7 @@ impl StoredFile for BentFile {
         self.0.write_at(bytes, offset)
     }
     fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.1.borrow_mut().change()?;
         self.0.set_len(len)
     }
     fn sync(&mut self) -> io::Result<()> {

@@ -53,6 +53,7 @@ pub use tryboot::TrybootSettings;
 pub use uboot::UbootSettings;
 pub use uboot_rauc::UbootRaucSettings;
 
+use super::file::Leader;
 use super::{BootError, FileBoot};
 use crate::install::VerifiedImage;
 use crate::machine::{BootView, Slot};
@@ -146,6 +147,17 @@ impl WorldBoot {
     }
 }
 
+impl WorldBoot {
+    /// Who leads comes first.
+    fn turn(&self, component: &ComponentName) -> u8 {
+        if self.loaders.contains_key(component) {
+            0
+        } else {
+            1 + u8::from(self.files.is_follower(component))
+        }
+    }
+}
+
 impl BootControl for WorldBoot {
     fn view(&self, component: &ComponentName) -> Result<BootView, BootError> {
         match self.loaders.get(component) {
@@ -166,6 +178,42 @@ impl BootControl for WorldBoot {
             });
         }
         Ok(loader.arm(image.slot(), attempts.max(1))?)
+    }
+
+    /// The first image with a boot loader leads, else the first.
+    fn arm_all(&mut self, images: &[VerifiedImage], attempts: u32) -> Result<(), BootError> {
+        let has_loader = |image: &&VerifiedImage| self.loaders.contains_key(image.component());
+        let Some(leader) = images.iter().find(has_loader).or(images.first()) else {
+            return Ok(());
+        };
+        let followers = images
+            .iter()
+            .filter(|image| image.component() != leader.component());
+        for image in followers {
+            if self.loaders.contains_key(image.component()) {
+                self.arm(image, attempts)?;
+            } else {
+                let leader = Some(Leader::of(leader));
+                self.files.follow(image, attempts, leader)?;
+            }
+        }
+        self.arm(leader, attempts)
+    }
+
+    fn disarm_all(&mut self, components: &[ComponentName]) -> Result<(), BootError> {
+        let mut components = components.to_vec();
+        components.sort_by_key(|component| self.turn(component));
+        components
+            .iter()
+            .try_for_each(|component| self.disarm(component))
+    }
+
+    fn commit_all(&mut self, slots: &[(ComponentName, Slot)]) -> Result<(), BootError> {
+        let mut slots = slots.to_vec();
+        slots.sort_by_key(|(component, _)| self.turn(component));
+        slots
+            .iter()
+            .try_for_each(|(component, slot)| self.commit(component, *slot))
     }
 
     fn disarm(&mut self, component: &ComponentName) -> Result<(), BootError> {
