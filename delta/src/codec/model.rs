@@ -22,6 +22,11 @@ const RUN: usize = 32;
 const COPY_SETS: usize = 8 * 16;
 const NEW_SETS: usize = 3 * 256;
 
+/// An earlier place that was right for so many bytes is asked for the whole next one.
+const SURE: u32 = 16;
+const SURE_BITS: u32 = 14;
+const SURE_SETS: usize = 32;
+
 /// How much memory a model has: small payloads do not fill large tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(u8);
@@ -58,6 +63,7 @@ impl Size {
             + Mixer::memory(copied, COPY_SETS)
             + Mixer::memory(by, COPY_SETS)
             + Mixer::memory(new, NEW_SETS)
+            + Mixer::memory(SURE_BITS, SURE_SETS)
             + History::memory(history)
     }
 
@@ -76,6 +82,7 @@ pub(crate) struct Model {
     agree: Mixer,
     by: Mixer,
     new: Mixer,
+    sure: Mixer,
     shifts: Shifts,
     history: History,
     /// Which of the last copied bytes agreed: the latest is the lowest bit.
@@ -99,6 +106,7 @@ impl Model {
             agree: Mixer::new(copied, COPY_SETS, 20),
             by: Mixer::new(by, COPY_SETS, 20),
             new: Mixer::new(new, NEW_SETS, 30),
+            sure: Mixer::new(SURE_BITS, SURE_SETS, 30),
             shifts: Shifts::new(),
             history: History::new(history),
             agreed: 0,
@@ -304,7 +312,13 @@ impl Model {
     fn new_byte(&mut self, bits: &mut impl Bits, hint: u32, hint_hits: u32, known: u8) -> u8 {
         let recent = self.recent as u32;
         let expected = self.history.expected();
-        let (byte, len) = expected.map_or((0x100, 0), |(byte, len)| (u32::from(byte), len));
+        let (mut byte, len) = expected.map_or((0x100, 0), |(byte, len)| (u32::from(byte), len));
+        if len >= SURE {
+            if self.is_as_expected(bits, byte, len, hint, known) {
+                return byte as u8;
+            }
+            byte = 0x100;
+        }
         let contexts = [
             hash(0, 0),
             hash(1 << 28, recent & 0xff),
@@ -333,6 +347,32 @@ impl Model {
             }
         }
         node as u8
+    }
+
+    /// Codes whether a new byte is the one that is expected.
+    fn is_as_expected(
+        &mut self,
+        bits: &mut impl Bits,
+        byte: u32,
+        len: u32,
+        hint: u32,
+        known: u8,
+    ) -> bool {
+        let recent = self.recent as u32;
+        let contexts = [
+            hash(0, len),
+            hash(1 << 28, byte),
+            hash(2 << 28 | byte, recent & 0xff),
+            hash(3 << 28 | byte, recent & 0xffff),
+            hash(4 << 28, u32::from(byte == hint) << 8 | len),
+            hash(5 << 28 | byte, recent & 0xff_ffff),
+            hash(6 << 28, recent & 0xff),
+            hash(7 << 28 | byte, recent),
+        ];
+        let places = self.sure.places(&contexts);
+        let other = u32::from(u32::from(known) != byte);
+        let set = len as usize;
+        self.sure.code(bits, &self.stretch, &places, 0, set, other) == 0
     }
 }
 

@@ -18,25 +18,40 @@ pub(super) struct Models {
     gap: Numbers,
     len: Numbers,
     jump: Numbers,
-    same_diagonal: [Prob; 4],
-    adjacent: [Prob; 4],
+    same_diagonal: [Prob; KINDS],
+    adjacent: [Prob; KINDS],
+    again: [[Prob; DIAGONALS]; KINDS],
     exact: [Prob; 2],
     previous_kind: usize,
     previous_class: usize,
+    /// Diagonals (old place less new place) of covers before, the latest first.
+    diagonals: [i64; DIAGONALS],
+    /// Old and new end of the last long cover: the next ones are mostly near its diagonal.
+    home: (i64, u32),
 }
+
+/// How a cover's place is told: on the diagonal, right after, on an earlier diagonal, or by a jump.
+const KINDS: usize = 4;
+/// Earlier diagonals that are remembered.
+const DIAGONALS: usize = 8;
+/// A cover of this length is long.
+const LONG: u32 = 48;
 
 impl Models {
     pub(super) fn new() -> Self {
         Self {
             head: Numbers::new(3),
             gap: Numbers::new(4),
-            len: Numbers::new(8),
+            len: Numbers::new(2 * KINDS),
             jump: Numbers::new(4),
-            same_diagonal: [Prob::new(); 4],
-            adjacent: [Prob::new(); 4],
+            same_diagonal: [Prob::new(); KINDS],
+            adjacent: [Prob::new(); KINDS],
+            again: [[Prob::new(); DIAGONALS]; KINDS],
             exact: [Prob::new(); 2],
             previous_kind: 0,
             previous_class: 0,
+            diagonals: [0; DIAGONALS],
+            home: (0, 0),
         }
     }
 
@@ -65,14 +80,17 @@ impl Models {
             (diagonal, 0)
         } else if self.adjacent[kind].code(bits, u32::from(known_old != adjacent)) == 0 {
             (adjacent, 1)
+        } else if let Some(earlier) = self.earlier_diagonal(bits, known_old, i64::from(new)) {
+            (i64::from(new).checked_add(earlier)?, 2)
         } else {
-            let jump = zigzag(known_old.wrapping_sub(adjacent));
-            (
-                adjacent.checked_add(unzigzag(self.jump.code(bits, kind, jump)))?,
-                2,
-            )
+            let away = i64::from(new) - i64::from(self.home.1);
+            let home = self.home.0.checked_add(away)?;
+            let jump = zigzag(known_old.wrapping_sub(home));
+            let jump = unzigzag(self.jump.code(bits, kind, jump));
+            (home.checked_add(jump)?, 3)
         };
         self.previous_kind = kind;
+        self.remember(old.checked_sub(i64::from(new))?);
 
         let context = kind * 2 + usize::from(self.previous_class > 6);
         let len = u32::try_from(self.len.code(bits, context, u64::from(known.len))).ok()?;
@@ -80,6 +98,9 @@ impl Models {
             return None;
         }
         new.checked_add(len)?;
+        if len >= LONG {
+            self.home = (old.checked_add(i64::from(len))?, new + len);
+        }
         self.previous_class = (32 - len.leading_zeros()) as usize;
         let exact = self.exact[usize::from(self.previous_class > 6)].code(bits, known.exact.into());
         Some(Cover {
@@ -88,5 +109,25 @@ impl Models {
             len,
             exact: exact == 1,
         })
+    }
+
+    /// Codes whether the cover at `new` is on an earlier diagonal, and which.
+    fn earlier_diagonal(&mut self, bits: &mut impl Bits, old: i64, new: i64) -> Option<i64> {
+        // The first one was asked for already.
+        for index in 1..DIAGONALS {
+            let diagonal = self.diagonals[index];
+            let other = u32::from(old.wrapping_sub(new) != diagonal);
+            if self.again[self.previous_kind][index].code(bits, other) == 0 {
+                return Some(diagonal);
+            }
+        }
+        None
+    }
+
+    /// Puts a diagonal first.
+    fn remember(&mut self, diagonal: i64) {
+        let known = self.diagonals.iter().position(|known| *known == diagonal);
+        self.diagonals[..=known.unwrap_or(DIAGONALS - 1)].rotate_right(1);
+        self.diagonals[0] = diagonal;
     }
 }
