@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use super::btf::{self, Record};
 use super::{Form, Guesses, Kind, Mapping, Module, Reference, for_each_view, run};
 
 /// A piece as it is expected to be.
@@ -74,15 +75,29 @@ impl Guess {
         let first = (old_at as usize).wrapping_neg() % 4;
         let (words, _) = self.bytes[first.min(self.bytes.len())..].as_chunks::<4>();
         let (fields, _) = self.fields[first.min(self.fields.len())..].as_chunks::<4>();
+        let mut record = None;
+        let mut record_at = 0;
         for (index, (word, fields)) in words.iter().zip(fields).enumerate() {
             let word = u32::from_le_bytes(*word);
+            if record.is_none_or(|record: Record| index - record_at >= record.len()) {
+                let info = words
+                    .get(index + 1)
+                    .map_or(0, |info| u32::from_le_bytes(*info));
+                record = Record::parse(info);
+                record_at = index;
+            }
             // Small numbers stand for anything.
             if *fields == [0; 4] && word.wrapping_add(SMALL) >= 2 * SMALL {
+                let form = match record.map(|record| record.word(index - record_at)) {
+                    Some(btf::Word::Name) => Form::Name,
+                    Some(btf::Word::Type) => Form::Type,
+                    _ => Form::Plain,
+                };
                 self.words.push(Reference {
                     at: (first + 4 * index) as u32,
                     key: word,
                     word,
-                    form: Form::Plain,
+                    form,
                 });
             }
         }

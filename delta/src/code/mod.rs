@@ -10,6 +10,7 @@
 //! wrong guess costs bytes, never correctness: differences are coded against it.
 
 mod arm;
+pub(crate) mod btf;
 mod guess;
 mod mapping;
 mod reference;

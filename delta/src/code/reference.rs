@@ -6,6 +6,10 @@
 pub(crate) enum Form {
     /// The whole word, and no reference that was found: any aligned word of data.
     Plain,
+    /// The whole word, and no reference: a name in BTF.
+    Name,
+    /// The whole word, and no reference: a type in BTF.
+    Type,
     /// The whole word.
     Word,
     /// The low 26 bits: B and BL of AArch64.
@@ -42,7 +46,7 @@ impl Reference {
     /// Whether it is an operand, not any word of data.
     #[inline]
     pub(crate) fn is_reference(&self) -> bool {
-        self.form != Form::Plain
+        !matches!(self.form, Form::Plain | Form::Name | Form::Type)
     }
 
     /// The word with `by` added to its number.
@@ -67,7 +71,7 @@ impl Form {
     #[inline]
     fn mask(self) -> u32 {
         match self {
-            Self::Plain | Self::Word => u32::MAX,
+            Self::Plain | Self::Name | Self::Type | Self::Word => u32::MAX,
             Self::Low26 => (1 << 26) - 1,
             Self::Low24 => (1 << 24) - 1,
             Self::Middle19 => (1 << 19) - 1,
@@ -82,7 +86,7 @@ impl Form {
     #[inline]
     fn number(self, word: u32) -> u32 {
         match self {
-            Self::Plain | Self::Word => word,
+            Self::Plain | Self::Name | Self::Type | Self::Word => word,
             Self::Low26 | Self::Low24 => word & self.mask(),
             Self::Middle19 => word >> 5 & self.mask(),
             Self::Page => (word >> 5 & 0x7_ffff) << 2 | word >> 29 & 3,
@@ -100,7 +104,7 @@ impl Form {
     fn with(self, word: u32, number: u32) -> u32 {
         let number = number & self.mask();
         match self {
-            Self::Plain | Self::Word => number,
+            Self::Plain | Self::Name | Self::Type | Self::Word => number,
             Self::Low26 | Self::Low24 => word & !self.mask() | number,
             Self::Middle19 => word & !(self.mask() << 5) | number << 5,
             Self::Page => word & 0x9f00_001f | (number & 3) << 29 | number >> 2 << 5,

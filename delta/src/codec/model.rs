@@ -17,6 +17,8 @@ use crate::code::Guess;
 const CALM: u32 = 32;
 /// Length of such a run.
 const RUN: usize = 32;
+/// Else so many bytes are coded before what they tell is learned.
+const STEP: usize = 8;
 
 /// Sets of weights of copied bytes, and of new ones.
 const COPY_SETS: usize = 8 * 16;
@@ -127,34 +129,40 @@ impl Model {
         at: u64,
         bytes: &mut [u8],
     ) {
+        let at = at as u32;
         let (mut done, mut corrected, mut learned) = (0, 0, 0);
+        let mut careful_until = 0;
         while done < bytes.len() {
-            let end = (done + RUN).min(bytes.len());
-            corrected = self.correct(guess, corrected, end);
-            if self.since < CALM || !self.run(bits, guess, done..end, bytes) {
+            let calm = self.since >= CALM && done >= careful_until;
+            let end = (done + if calm { RUN } else { STEP }).min(bytes.len());
+            corrected = self.correct(guess, corrected, end, at);
+            if calm && !self.run(bits, guess, done..end, bytes) {
+                careful_until = end;
+            }
+            if !calm || careful_until == end {
                 for (place, byte) in bytes.iter_mut().enumerate().take(end).skip(done) {
-                    let lane = (at as u32).wrapping_add(place as u32);
                     let field = guess.fields[place].into();
                     let around = around(&guess.bytes, place);
+                    let lane = at.wrapping_add(place as u32);
                     *byte = self.copied_byte(bits, around, field, lane, *byte);
                     self.recent = self.recent << 8 | u64::from(*byte);
                 }
             }
-            learned = self.learn(guess, learned, &bytes[..end]);
+            learned = self.learn(guess, learned, &bytes[..end], at);
             done = end;
         }
     }
 
     /// Corrects the words that begin before `end`; returns how many words are.
     #[inline]
-    fn correct(&mut self, guess: &mut Guess, mut next: usize, end: usize) -> usize {
+    fn correct(&mut self, guess: &mut Guess, mut next: usize, end: usize, from: u32) -> usize {
         while let Some(word) = guess
             .words
             .get(next)
             .filter(|word| (word.at as usize) < end)
         {
             next += 1;
-            if let Some((by, belief)) = self.shifts.correction(word) {
+            if let Some((by, belief)) = self.shifts.correction(word, from.wrapping_add(word.at)) {
                 let at = word.at as usize;
                 guess.bytes[at..at + 4].copy_from_slice(&word.moved(by).to_le_bytes());
                 for (index, field) in guess.fields[at..at + 4].iter_mut().enumerate() {
@@ -167,7 +175,7 @@ impl Model {
 
     /// Learns from the words that are whole; returns how many are.
     #[inline]
-    fn learn(&mut self, guess: &Guess, mut next: usize, bytes: &[u8]) -> usize {
+    fn learn(&mut self, guess: &Guess, mut next: usize, bytes: &[u8], from: u32) -> usize {
         while let Some(word) = guess.words.get(next) {
             let at = word.at as usize;
             let Some(known) = bytes.get(at..at + 4) else {
@@ -176,7 +184,8 @@ impl Model {
             next += 1;
             let known = u32::from_le_bytes(known.try_into().expect("four bytes"));
             if let Some(by) = word.moved_by(known) {
-                self.shifts.learn(word, by);
+                let place = from.wrapping_add(word.at);
+                self.shifts.learn(word, place, by);
             }
         }
         next

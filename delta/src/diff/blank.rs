@@ -5,14 +5,19 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::elf::Executable;
+use crate::code::btf::{Record, Word};
 use crate::code::{Kind, Machine, x64_shape};
 
 /// `image` with the operands in its executables' code set to zero.
 pub(super) fn blanked<'a>(image: &'a [u8], executables: &[Executable]) -> Cow<'a, [u8]> {
-    if executables.is_empty() {
+    let types: Vec<usize> = btf_in(image);
+    if executables.is_empty() && types.is_empty() {
         return Cow::Borrowed(image);
     }
     let mut blank = image.to_vec();
+    for at in types {
+        blank_btf(&mut blank[at..]);
+    }
     for executable in executables {
         for zone in executable
             .zones
@@ -37,6 +42,52 @@ pub(super) fn blanked<'a>(image: &'a [u8], executables: &[Executable]) -> Cow<'a
         }
     }
     Cow::Owned(blank)
+}
+
+/// What BTF begins with: magic, version 1, no flags, the length of its header.
+const BTF: &[u8] = &[0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
+
+/// Where BTF stands in an image.
+fn btf_in(image: &[u8]) -> Vec<usize> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(next) = image[at..].iter().position(|byte| *byte == BTF[0]) {
+        at += next;
+        if image[at..].starts_with(BTF) {
+            found.push(at);
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Blanks the names and types that BTF refers to.
+fn blank_btf(image: &mut [u8]) {
+    let number = |at: usize| {
+        let bytes = image.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let (Some(from), Some(len)) = (number(8), number(12)) else {
+        return;
+    };
+    let start = BTF.len() + 16 + from;
+    let Some(types) = image.get_mut(start..start.saturating_add(len)) else {
+        return;
+    };
+    let (mut words, _) = types.as_chunks_mut::<4>();
+    while let Some(record) = words
+        .get(1)
+        .and_then(|info| Record::parse(u32::from_le_bytes(*info)))
+    {
+        let Some((members, rest)) = words.split_at_mut_checked(record.len()) else {
+            return;
+        };
+        for (index, word) in members.iter_mut().enumerate() {
+            if record.word(index) != Word::Other {
+                *word = [0; 4];
+            }
+        }
+        words = rest;
+    }
 }
 
 fn blank_x64(code: &mut [u8], reach: usize) {

@@ -21,7 +21,7 @@ use crate::plan::extents::{decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
-pub(super) const WINDOW_OUTPUT: u32 = 32 << 20;
+pub(super) const WINDOW_OUTPUT: u32 = 48 << 20;
 /// A window closes when its new bytes and an eighth of its differing stretches pass this: its frame
 /// stays near 1 MiB at most.
 const WINDOW_BUSY: u32 = 2 << 20;
