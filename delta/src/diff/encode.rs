@@ -22,7 +22,7 @@ use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
 pub(super) const WINDOW_OUTPUT: u32 = 48 << 20;
-/// A window closes when its new bytes and an eighth of its differing stretches pass this: its frame
+/// A window closes when its new bytes and a 32nd of its differing stretches pass this: its frame
 /// stays near 1 MiB at most.
 const WINDOW_BUSY: u32 = 2 << 20;
 /// The highest that needs no more memory on the device than our window.
@@ -261,7 +261,7 @@ fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
         let (len, cost) = match segment {
             Segment::Copy { cover, len, .. } if cover.exact => (len, 0),
             // Most differences are zeros; they cost next to nothing but may not be unlimited.
-            Segment::Copy { len, .. } => (len, len / 8),
+            Segment::Copy { len, .. } => (len, len / 32),
             Segment::Literal { len, .. } => (len, len),
         };
         if busy + cost > WINDOW_BUSY {
