@@ -187,6 +187,11 @@ fn region_end(unpacked: &Unpacked, start: usize) -> usize {
     open.map_or(end, |extent| extent.raw_at)
 }
 
+/// The mapping of a map of our own: what it takes is declared later.
+fn mapping_of(map: &Map) -> Mapping {
+    map.mapping(u64::MAX).expect("any memory is enough")
+}
+
 /// A window to be written.
 struct Window<'a> {
     /// The logical new image in the map's region.
@@ -203,7 +208,7 @@ fn frames(
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> (Vec<Vec<u8>>, u64) {
-    let mappings: Vec<Mapping> = maps.iter().map(Map::mapping).collect();
+    let mappings: Vec<Mapping> = maps.iter().map(mapping_of).collect();
     let mut windows = Vec::new();
     let mut start = 0usize;
     for (map, mapping) in maps.iter().zip(&mappings) {

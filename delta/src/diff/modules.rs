@@ -15,7 +15,7 @@ pub(super) fn find(old: &[u8], old_found: &[Executable], region: &[u8], map: &Ma
     if modules.is_empty() {
         return modules;
     }
-    let mapping = Mapping::new(&map.covers);
+    let mapping = Mapping::new(&map.covers, u64::MAX).expect("any memory is enough");
     if modules[0].machine == Machine::Thumb {
         choose_bases(old, region, map, &mapping, &mut modules[0]);
     }

@@ -288,6 +288,7 @@ impl Patcher {
                 return Ok(None);
             }
             let take = missing.min(bytes.len());
+            self.buffer.reserve_exact(missing);
             self.buffer.extend_from_slice(&bytes[..take]);
             *bytes = &bytes[take..];
         }
@@ -307,7 +308,8 @@ impl Patcher {
         if !bits.used_exactly() {
             return Err(damaged());
         }
-        self.mapping = self.map.mapping();
+        let tables_max = bounds.limits.tables_max;
+        self.mapping = self.map.mapping(tables_max).ok_or_else(damaged)?;
         self.cache.clear();
         self.map_at = frame_at;
         self.map_done = 0;

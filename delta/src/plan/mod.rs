@@ -171,8 +171,8 @@ impl Map {
         let len = u32::try_from(len).ok()?;
         let extents = Extents::read(bits, len, bounds)?;
         let logical_len = extents.logical_len(bounds.old_len);
-        // Bounded by what the device accepted; grown as covers really come.
-        let mut covers = Vec::new();
+        // Bounded by what the device accepted.
+        let mut covers = Vec::with_capacity(usize::try_from(count).ok()?);
         let mut previous = START;
         for _ in 0..count {
             let cover = models.cover(bits, &previous, None)?;
@@ -185,7 +185,6 @@ impl Map {
             covers.push(cover);
             previous = cover;
         }
-        covers.shrink_to_fit();
         let room = bounds.limits.tables_max.checked_sub(extents.memory())?;
         let modules = Module::read_all(bits, room)?;
         let map = Self {
@@ -195,27 +194,32 @@ impl Map {
             covers,
             modules,
         };
-        (map.tables_memory() <= bounds.limits.tables_max).then_some(map)
+        (map.lists_memory() <= bounds.limits.tables_max).then_some(map)
     }
 
-    /// Where the old image's places went: empty when nobody asks.
-    pub(crate) fn mapping(&self) -> Mapping {
+    /// Where the old image's places went: empty when nobody asks, `None` when that takes more
+    /// memory than there is.
+    pub(crate) fn mapping(&self, memory_max: u64) -> Option<Mapping> {
         if self.modules.is_empty() {
-            Mapping::default()
-        } else {
-            Mapping::new(&self.covers)
+            return Some(Mapping::default());
         }
+        Mapping::new(&self.covers, memory_max.checked_sub(self.lists_memory())?)
     }
 
     /// Memory of everything but the covers themselves.
+    #[cfg(feature = "diff")]
     pub(crate) fn tables_memory(&self) -> u64 {
-        let modules: u64 = self.modules.iter().map(Module::memory).sum();
-        let mapping = if self.modules.is_empty() {
-            0
-        } else {
-            self.covers.len() as u64 * Mapping::COVER
+        let mapping = match self.modules.is_empty() {
+            true => 0,
+            false => Mapping::memory(&self.covers),
         };
-        self.extents.memory() + modules + mapping
+        self.lists_memory() + mapping
+    }
+
+    /// Memory of extents and modules.
+    fn lists_memory(&self) -> u64 {
+        let modules: u64 = self.modules.iter().map(Module::memory).sum();
+        self.extents.memory() + modules
     }
 }
 
