@@ -72,7 +72,7 @@ impl Record {
         match index {
             0 => Word::Name,
             2 if self.refers => Word::Type,
-            0..Self::HEAD => Word::Other,
+            1 | 2 => Word::Other,
             _ => self.member[(index - Self::HEAD) % self.member.len()],
         }
     }

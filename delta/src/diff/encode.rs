@@ -10,6 +10,7 @@ use twox_hash::XxHash3_64;
 use super::elf::Executable;
 use super::modules;
 use super::scan::Found;
+use super::suffix;
 use super::unpack::{Unpacked, on_threads};
 use super::{DiffError, DiffOptions};
 use crate::code::{Guess, Mapping};
@@ -31,6 +32,9 @@ const ZSTD_LEVEL: i32 = 19;
 const CACHE_MIN: u64 = 4 << 20;
 /// Decoded extents of the old image that a device keeps take no more than this.
 const CACHE_MAX: u64 = 32 << 20;
+
+/// An equal stretch of this length within a cover is told of: that costs a few bytes.
+const EXACT_MIN: usize = 32 << 10;
 
 /// Memory that is left for a patch beside what extents need.
 pub(super) const PLAIN_MEMORY: u64 = 8 << 20;
@@ -135,13 +139,15 @@ fn regions(unpacked: &Unpacked, covers: &[Found]) -> Vec<Map> {
         }
         while let Some(cover) = covers.peek_mut().filter(|cover| cover.new < end) {
             let part = cover.len.min(end - cover.new);
-            let exact = old[cover.old..cover.old + part] == new[cover.new..cover.new + part];
-            map.covers.push(Cover {
-                old: cover.old as u64,
-                new: (cover.new - start) as u32,
-                len: part as u32,
-                exact,
-            });
+            let at = (cover.new - start) as u32;
+            let (old, new) = (&old[cover.old..cover.old + part], &new[cover.new..]);
+            map.covers
+                .extend(split(old, &new[..part]).map(|piece| Cover {
+                    old: cover.old as u64 + u64::from(piece.from),
+                    new: at + piece.from,
+                    len: piece.len,
+                    exact: piece.exact,
+                }));
             if part == cover.len {
                 covers.next();
             } else {
@@ -156,6 +162,49 @@ fn regions(unpacked: &Unpacked, covers: &[Found]) -> Vec<Map> {
         start = end;
     }
     maps
+}
+
+/// Part of a cover.
+struct Part {
+    from: u32,
+    len: u32,
+    exact: bool,
+}
+
+/// Cuts a cover so that long stretches of equal bytes stand alone: a device copies them as they are.
+fn split<'a>(old: &'a [u8], new: &'a [u8]) -> impl Iterator<Item = Part> + 'a {
+    let len = new.len();
+    // What is left, and the length of the equal stretch that begins there when that is known.
+    let (mut at, mut equal) = (0, None::<usize>);
+    core::iter::from_fn(move || {
+        let from = at;
+        let mut next = from;
+        while next < len {
+            let same = equal
+                .take()
+                .unwrap_or_else(|| suffix::common_prefix(&old[next..], &new[next..]));
+            if same >= EXACT_MIN || from == 0 && same == len {
+                if next > from {
+                    equal = Some(same);
+                    break;
+                }
+                at = next + same;
+                return Some(Part {
+                    from: from as u32,
+                    len: same as u32,
+                    exact: true,
+                });
+            }
+            next += same;
+            next += usize::from(next < len);
+        }
+        at = next;
+        (next > from).then_some(Part {
+            from: from as u32,
+            len: (next - from) as u32,
+            exact: false,
+        })
+    })
 }
 
 /// Finds the executables of each region.

@@ -209,9 +209,10 @@ impl Map {
     /// Memory of everything but the covers themselves.
     #[cfg(feature = "diff")]
     pub(crate) fn tables_memory(&self) -> u64 {
-        let mapping = match self.modules.is_empty() {
-            true => 0,
-            false => Mapping::memory(&self.covers),
+        let mapping = if self.modules.is_empty() {
+            0
+        } else {
+            Mapping::memory(&self.covers)
         };
         self.lists_memory() + mapping
     }
