@@ -79,17 +79,52 @@ fn cortex_m(image: &[u8]) -> Option<Executable> {
     })
 }
 
-/// Bases at which plain firmware may be linked, by where its reset handler stands.
+/// Bases at which plain firmware may be linked: where the most pointers lead to the beginning of a
+/// function, and what the place of the reset handler suggests. As many for any image.
 pub(super) fn cortex_m_bases(image: &[u8]) -> Vec<u64> {
     let Some(reset) = word(image, 4, 4) else {
         return Vec::new();
     };
-    let mut bases: Vec<u64> = (8..=24)
-        .map(|bits| reset >> bits << bits)
-        .filter(|base| reset - base < image.len() as u64)
+    let suggested = (8..=24).map(|bits| reset >> bits << bits);
+    core::iter::once(voted_base(image, reset))
+        .chain(suggested)
+        .collect()
+}
+
+/// Pointers that vote for a base, and bases that are voted for, at most.
+const VOTERS_MAX: usize = 4096;
+const CANDIDATES_MAX: usize = 1024;
+/// Bases are multiples of this.
+const PAGE: usize = 1024;
+
+/// The base at which the most pointers to Thumb code lead to a function that saves registers.
+fn voted_base(image: &[u8], reset: u64) -> u64 {
+    let reach = (
+        reset.saturating_sub(image.len() as u64),
+        reset + image.len() as u64,
+    );
+    let voters: Vec<u64> = image
+        .chunks_exact(4)
+        .filter_map(|bytes| word(bytes, 0, 4))
+        .filter(|pointer| pointer % 2 == 1 && (reach.0..reach.1).contains(pointer))
+        .take(VOTERS_MAX)
         .collect();
-    bases.dedup();
-    bases
+    let step = (image.len() / CANDIDATES_MAX).next_power_of_two().max(PAGE);
+    let votes = |base: u64| {
+        let saves = |pointer: &&u64| {
+            let at = (**pointer - 1).checked_sub(base);
+            let first = at.and_then(|at| word(image, usize::try_from(at).ok()?, 2));
+            // PUSH, and STMDB to the stack.
+            first.is_some_and(|first| first & 0xfe00 == 0xb400 || first == 0xe92d)
+        };
+        voters.iter().filter(saves).count()
+    };
+    let highest = reset / step as u64 * step as u64;
+    (0..CANDIDATES_MAX as u64)
+        .map_while(|down| highest.checked_sub(down * step as u64))
+        .take_while(|base| base + image.len() as u64 > reset)
+        .max_by_key(|base| (votes(*base), *base))
+        .unwrap_or(highest)
 }
 
 /// A little-endian number of `size` bytes.
