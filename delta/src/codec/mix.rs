@@ -134,7 +134,7 @@ impl Mixer {
         let one_chance = squash(sum >> 13).clamp(24, 65536 - 24);
         let bit = coder.code(65536 - one_chance, bit);
 
-        let error = (((bit << 12) as i32) - (one_chance >> 4) as i32) * 6;
+        let error = (bit << 12) as i32 - (one_chance >> 4) as i32;
         for index in 0..CONTEXTS {
             let step = (i32::from(opinions[index]) * error + (1 << 12)) >> 13;
             weights[index] = weights[index].saturating_add(step as i16);
