@@ -22,6 +22,9 @@ use models::{Models, START};
 /// Regions are not longer, so that a cover's place and length fit 32 bits.
 pub(crate) const REGION_LEN_MAX: u64 = 1 << 31;
 
+/// A list of covers grows by so many at least.
+const COVERS_MORE: usize = 1024;
+
 /// A stretch of the new image that is, but for some bytes, a stretch of the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cover {
@@ -171,8 +174,9 @@ impl Map {
         let len = u32::try_from(len).ok()?;
         let extents = Extents::read(bits, len, bounds)?;
         let logical_len = extents.logical_len(bounds.old_len);
-        // Bounded by what the device accepted.
-        let mut covers = Vec::with_capacity(usize::try_from(count).ok()?);
+        // Bounded by what the device accepted; grown as covers really come, by a quarter.
+        let count = usize::try_from(count).ok()?;
+        let mut covers = Vec::new();
         let mut previous = START;
         for _ in 0..count {
             let cover = models.cover(bits, &previous, None)?;
@@ -181,6 +185,10 @@ impl Map {
                 && !bits.ran_dry();
             if !fits {
                 return None;
+            }
+            if covers.len() == covers.capacity() {
+                let more = (covers.len() / 4).max(COVERS_MORE);
+                covers.reserve_exact(more.min(count - covers.len()));
             }
             covers.push(cover);
             previous = cover;
