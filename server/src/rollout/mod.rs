@@ -1,0 +1,46 @@
+//! Which device is offered which release, and when: the rollout decision, pure.
+//!
+//! ```text
+//!   Plan (an operator's file) --+
+//!   ReleaseFacts (by digest)  --+-> Rollout --+
+//!   DeviceFacts (inventory, tags, standing) --+-> decide(.., now) -> [Change]   offers, halts, steps
+//!   Deployment (what became of an offer)    --+-> why(.., now)    -> Why        one device, in words
+//!                                             +-> dry_run(.., now) -> Schedule  who gets what when
+//! ```
+//!
+//! Data in, decision out; `now` is handed in. Nothing here reads a clock, a file or a socket: the
+//! server applies the changes, makes them durable, and only then lets the director sign.
+//!
+//! Invariants, each a property that a test tries to break:
+//! - A device that is offered at a small step is offered at every larger one ([`cohort`]).
+//! - A rollout never has more devices than its step allows, nor a ward more than its cap.
+//! - A halted rollout offers nothing until a person resumes it; an aborted one never again.
+//! - Silence counts: whoever took an offer and does not answer in time has failed.
+//! - Nothing is offered that is recalled, not cleared for the region, below the floor, or for
+//!   other hardware. The device checks all of this again by itself.
+
+pub mod book;
+pub mod cohort;
+pub mod decide;
+pub mod deployment;
+pub mod dry_run;
+pub mod facts;
+pub mod filter;
+pub mod objection;
+pub mod permits;
+pub mod plan;
+pub mod progress;
+pub mod share;
+pub mod statistics;
+pub mod status;
+pub mod why;
+
+pub use book::{Act, Book, Change, Refused, Rollout};
+pub use decide::decide;
+pub use deployment::{Deployment, Phase};
+pub use facts::{DeviceFacts, Profile, Running};
+pub use filter::Filter;
+pub use plan::{Plan, ReleaseFacts, RolloutId};
+pub use share::Share;
+pub use status::{Halt, Stage, Status, Tally};
+pub use why::Why;

@@ -1,0 +1,8 @@
+//! The rollout decision, attacked: properties over random fleets and histories, and stories.
+//!
+//! Everything is pure; a failing history prints its seed and shrinks.
+
+mod fleet;
+mod properties;
+mod sequential;
+mod stories;
