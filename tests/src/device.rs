@@ -16,7 +16,7 @@ use ampoule_protocol::paths;
 use ampoule_protocol::release::{FileRef, Release};
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::tree::{BlockTree, TreeError};
-use ampoule_protocol::trust::{TrustError, UpdateStart};
+use ampoule_protocol::trust::{TrustError, TrustedTarget, UpdateStart};
 
 use crate::sim::Tree;
 
@@ -186,6 +186,34 @@ impl Device {
             .expect("a refresh that is done has its result"))
     }
 
+    /// Looks `path` up.
+    ///
+    /// # Errors
+    /// No role describes it; a role is refused.
+    pub fn find(
+        &mut self,
+        trusted: &mut Trusted,
+        mut source: impl Source,
+        path: &str,
+    ) -> Result<TrustedTarget, Refused> {
+        self.find_in(trusted, &mut source, path)
+    }
+
+    fn find_in(
+        &mut self,
+        trusted: &mut Trusted,
+        source: &mut impl Source,
+        path: &str,
+    ) -> Result<TrustedTarget, Refused> {
+        let path = TargetPath::parse(path)
+            .map_err(|error| Refused::new("bad-path", Guilty::Operator, error.to_string()))?;
+        let mut find = Find::new(path.clone());
+        self.converse(&mut find, trusted, source)?;
+        let text = format!("no role describes \"{path}\"");
+        let unknown = Refused::new("target-unknown", Guilty::Repository, text);
+        find.found().cloned().ok_or(unknown)
+    }
+
     /// Looks `path` up and downloads it.
     ///
     /// # Errors
@@ -196,14 +224,8 @@ impl Device {
         mut source: impl Source,
         path: &str,
     ) -> Result<Vec<u8>, Refused> {
-        let path = TargetPath::parse(path)
-            .map_err(|error| Refused::new("bad-path", Guilty::Operator, error.to_string()))?;
-        let mut find = Find::new(path.clone());
-        self.converse(&mut find, trusted, &mut source)?;
-        let Some(target) = find.found() else {
-            let text = format!("no role describes \"{path}\"");
-            return Err(Refused::new("target-unknown", Guilty::Repository, text));
-        };
+        let target = self.find_in(trusted, &mut source, path)?;
+        let path = target.path().clone();
         let hashes = trusted
             .set()
             .root()

@@ -6,6 +6,9 @@
 //! is wrong in the original is then wrong in the same way in the rewriting: too few signatures,
 //! the same key id twice, a key listed under an id that is not its own, a digest that does not fit.
 
+#[path = "director.rs"]
+mod director;
+
 use std::collections::BTreeMap;
 
 use ampoule_protocol::digest::Digest;
@@ -22,10 +25,10 @@ pub(crate) struct Corpus {
 /// One step: what both repositories serve.
 pub(crate) struct Step {
     pub(crate) image: Repository,
-    pub(crate) director: Expected,
+    pub(crate) director: Repository,
 }
 
-/// The image repository of a step, rewritten.
+/// A repository of a step, rewritten.
 pub(crate) struct Repository {
     pub(crate) tree: Tree,
     pub(crate) expected: Expected,
@@ -88,28 +91,30 @@ impl Corpus {
 }
 
 fn read_step(step: &Value, files: &Value, stand_ins: &StandIns) -> Step {
-    let image = step.member("image_repo").expect("an image repository");
-    let director = step.member("director").expect("a director");
-    let expect =
-        |repository: &Value| Expected::read(repository.member("expect").expect("a verdict"));
-    let served = image
-        .member("files")
-        .and_then(Value::as_object)
-        .expect("files");
-    let served = served.iter().map(|(path, id)| {
-        let file = files
-            .member(id.as_str().expect("an id"))
-            .expect("a file of this id");
-        (path.clone(), content(file))
-    });
-    let tree = rewrite(&served.collect(), stand_ins);
+    let read = |name: &str, kind: Kind| {
+        let repository = step.member(name).expect("both repositories");
+        let served = repository.member("files").and_then(Value::as_object);
+        let served = served.expect("files").iter().map(|(path, id)| {
+            let id = id.as_str().expect("an id");
+            let file = files.member(id).expect("a file of this id");
+            (path.clone(), content(file))
+        });
+        Repository {
+            tree: rewrite(&served.collect(), stand_ins, kind),
+            expected: Expected::read(repository.member("expect").expect("a verdict")),
+        }
+    };
     Step {
-        image: Repository {
-            tree,
-            expected: expect(image),
-        },
-        director: expect(director),
+        image: read("image_repo", Kind::Image),
+        director: read("director", Kind::Director),
     }
+}
+
+/// Which repository is rewritten: the corpus's director has no snapshot and no timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Image,
+    Director,
 }
 
 /// The text of a file; the copies that the fixture leaves out are put back.
@@ -141,7 +146,7 @@ struct StandIn {
 /// By the id that the corpus gives a key: the digest of its hex text, as JSON.
 type StandIns = BTreeMap<String, StandIn>;
 
-fn rewrite(files: &BTreeMap<String, String>, stand_ins: &StandIns) -> Tree {
+fn rewrite(files: &BTreeMap<String, String>, stand_ins: &StandIns, kind: Kind) -> Tree {
     let mut metadata = BTreeMap::new();
     let mut tree = Tree::new();
     for (path, text) in files {
@@ -174,8 +179,14 @@ fn rewrite(files: &BTreeMap<String, String>, stand_ins: &StandIns) -> Tree {
             if let Some((name, original)) = described {
                 describe(signed, name, original.as_bytes(), &tree[&place(name)]);
             }
+            if kind == Kind::Director {
+                director::translate(signed);
+            }
         });
         tree.insert(place(path), file);
+    }
+    if kind == Kind::Director {
+        director::complete(&mut tree);
     }
     tree
 }
