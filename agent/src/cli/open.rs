@@ -183,5 +183,15 @@ pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, C
             health_interval: config.health.interval,
         },
     };
-    Ok(Driver::open(device, ports, watch)?)
+    let driver = Driver::open(device, ports, watch)?;
+    match &config.director_root {
+        None => Ok(driver),
+        Some(path) => {
+            let root = std::fs::read(path).map_err(|source| CliError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(driver.in_fleet(&root)?)
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub facts: Vec<(String, String)>,
     /// The root that it was made with.
     pub root: PathBuf,
+    /// The director's root that it was made with; absent on a device that lives alone.
+    pub director_root: Option<PathBuf>,
     /// The server.
     pub server: Server,
     /// Between two checks.

@@ -52,6 +52,10 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let hardware = name(top.needed_text("hardware", faults), faults);
     let region = top.text("region", faults).map(|(_, text)| text);
     let root = folder.join(top.needed_path("root", faults));
+    let mut fleet = top.table("fleet", faults);
+    let director_root = fleet.text("director_root", faults);
+    let director_root = director_root.map(|(_, text)| folder.join(text));
+    fleet.finish(faults);
     let facts = top.table("facts", faults).all_texts(faults);
     top.need("server", faults);
     let server = server(top.table("server", faults), folder, faults);
@@ -76,6 +80,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
         region,
         facts,
         root,
+        director_root,
         server,
         poll_interval,
         backoff,

@@ -1,5 +1,6 @@
 //! Refreshes the metadata and looks for a release that this device takes.
 
+use ampoule_protocol::director::DirectorError;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::limits::Lengths;
 use ampoule_protocol::name::ComponentName;
@@ -42,6 +43,9 @@ pub enum LookError {
     /// The boot settings.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The director, or what it says against the image repository.
+    #[error(transparent)]
+    Director(#[from] DirectorError),
 }
 
 impl Coded for LookError {
@@ -50,6 +54,7 @@ impl Coded for LookError {
             Self::Update(error) => error.code(),
             Self::Release { source, .. } => source.code(),
             Self::Boot(error) => error.code(),
+            Self::Director(error) => error.code(),
         }
     }
 
@@ -58,6 +63,7 @@ impl Coded for LookError {
             Self::Update(error) => error.guilty(),
             Self::Release { source, .. } => source.guilty(),
             Self::Boot(error) => error.guilty(),
+            Self::Director(error) => error.guilty(),
         }
     }
 }
@@ -82,7 +88,7 @@ impl Driver {
             Err(error) => {
                 let retry_after_secs = match &error {
                     LookError::Update(error) => error.retry_after_secs(),
-                    LookError::Release { .. } | LookError::Boot(_) => None,
+                    LookError::Release { .. } | LookError::Boot(_) | LookError::Director(_) => None,
                 };
                 Event::Failed(Fault {
                     retry_after_secs,
@@ -114,6 +120,7 @@ impl Driver {
         let mut trusted = updater.refresh(start)?;
         let product = self.device.reporter.product.clone();
         let targets = updater.releases(&mut trusted, product)?;
+        let targets = self.offered(targets)?;
         let mut candidates = Vec::new();
         for target in targets {
             candidates.push(self.candidate(&target)?);

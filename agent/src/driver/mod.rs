@@ -5,6 +5,7 @@
 
 mod act;
 mod daemon;
+mod fleet;
 mod look;
 mod send;
 
@@ -175,6 +176,8 @@ pub struct Driver {
     trial_since: Option<Duration>,
     /// What the server asked for, in seconds.
     server_interval: Option<Duration>,
+    /// For a device in a fleet.
+    fleet: Option<fleet::Fleet>,
 }
 
 impl Driver {
@@ -210,6 +213,7 @@ impl Driver {
             restarted: None,
             trial_since: None,
             server_interval: None,
+            fleet: None,
         })
     }
 
@@ -292,6 +296,7 @@ impl Driver {
 
     /// One step of the machine, durable before it returns.
     fn step(&mut self, event: Event) -> Result<Vec<machine::Action>, DriverError> {
+        let event = self.still_offered(event);
         let now = self.now();
         let last_seq = self.state.facts.report_seq;
         let phase = self.state.phase.as_str();

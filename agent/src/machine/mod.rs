@@ -96,6 +96,8 @@ pub enum Event {
     GatesOpen,
     /// These say no.
     GatesClosed(Vec<String>),
+    /// The director took its offer back before the device left service.
+    Withdrawn(Fault),
     /// All slots are armed.
     Armed,
     /// A verdict on the trial.
@@ -152,6 +154,10 @@ pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
         return (state, Vec::new());
     };
     let State { mut facts, phase } = state;
+    if let Event::Withdrawn(fault) = event {
+        let (phase, actions) = withdrawn(phase, fault);
+        return (State { facts, phase }, actions);
+    }
     let (phase, actions) = match phase {
         Phase::Idle => looking::idle(&mut facts, &event),
         Phase::Checking => looking::checking(&mut facts, event, now),
@@ -204,6 +210,17 @@ fn bounded(mut checks: Vec<Check>) -> Vec<Check> {
         text.truncate(text.floor_char_boundary(REPORT_TEXT_MAX));
     }
     checks
+}
+
+/// An update whose offer was taken back ends where it has not begun; later it goes on to its
+/// verdict, since a device is not left in between.
+fn withdrawn(phase: Phase, fault: Fault) -> Turn {
+    match phase {
+        Phase::Waiting(pending) | Phase::Arming(Arming { pending, .. }) => {
+            give_up(pending, Outcome::Refused, fault)
+        }
+        phase => (phase, Vec::new()),
+    }
 }
 
 /// A phase and what to do in it.

@@ -124,9 +124,14 @@ impl HttpNetwork {
     }
 }
 
-impl Fetch for HttpNetwork {
-    fn fetch(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
-        let mut response = self.get(&format!("tuf/image/metadata/{name}"), None)?;
+impl HttpNetwork {
+    fn metadata(
+        &self,
+        repository: &str,
+        name: &str,
+        max_len: u64,
+    ) -> Result<Option<Vec<u8>>, NetError> {
+        let mut response = self.get(&format!("tuf/{repository}/metadata/{name}"), None)?;
         match response.status().as_u16() {
             200 => self.read_all(&mut response, max_len).map(Some),
             404 => {
@@ -139,7 +144,17 @@ impl Fetch for HttpNetwork {
     }
 }
 
+impl Fetch for HttpNetwork {
+    fn fetch(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
+        self.metadata("image", name, max_len)
+    }
+}
+
 impl Network for HttpNetwork {
+    fn director(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
+        self.metadata("director", name, max_len)
+    }
+
     fn target(
         &mut self,
         name: &str,

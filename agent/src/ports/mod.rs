@@ -59,6 +59,15 @@ pub trait Network: Fetch {
         length: u64,
     ) -> Result<Box<dyn Read + '_>, NetError>;
 
+    /// The bytes of the director's `metadata/<name>`; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// As [`Fetch::fetch`].
+    fn director(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
+        let _ = (name, max_len);
+        Ok(None)
+    }
+
     /// Posts JSON to `/device/v1/<path>`, and gives back the JSON that is answered.
     ///
     /// # Errors

@@ -3,11 +3,13 @@
 //! ```text
 //!   metadata/root.json  timestamp.json  snapshot.json  targets.json  ROLE.json (percent-encoded)
 //!   metadata/root_history/N.root.json
+//!   director/…                           the same of the director, on a device in a fleet
 //! ```
 //!
 //! Bytes are stored as they were served, since signatures are over bytes. Each file is durable
 //! before the next request leaves; the rules themselves live in `ampoule_protocol::trust`.
 
+mod director;
 mod store;
 mod updater;
 
@@ -15,6 +17,7 @@ use ampoule_protocol::json;
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::trust::UpdateStart;
 
+pub use director::DirectorFetch;
 pub use store::{MetadataStore, StoreError};
 pub use updater::{UpdateError, Updater};
 

@@ -54,6 +54,11 @@ impl Coded for UpdateError {
 }
 
 impl UpdateError {
+    /// Whether nothing came, rather than something that is not believed.
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Network { .. }) && self.guilty() == Guilty::Network
+    }
+
     /// Seconds that the server asked to wait.
     pub fn retry_after_secs(&self) -> Option<u64> {
         match self {
