@@ -3,6 +3,8 @@
 //! One line of JSON asks, one line answers. The commands `enroll` and `device` use it while a
 //! server runs, and do the same to the store themselves while none does ([`Door`]).
 
+pub mod rollouts;
+
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -24,9 +26,12 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::fleet::Fleet;
 use crate::http::view_of;
+use crate::rollouts::Heard;
 use crate::serve::{Clock, Shared};
 use crate::store::open::Opened;
 use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
+
+pub use rollouts::RolloutAsk;
 
 /// Bytes of one question.
 const LINE_LEN_MAX: u64 = 16 * 1024;
@@ -58,6 +63,8 @@ pub enum Ask {
         /// Who.
         device: DeviceId,
     },
+    /// About rollouts.
+    Rollout(RolloutAsk),
 }
 
 /// An answer.
@@ -73,6 +80,13 @@ pub enum Told {
     },
     /// All about one device.
     Details(Box<Details>),
+    /// About rollouts: for people, and the same for programs.
+    Rollout {
+        /// Lines.
+        text: String,
+        /// JSON.
+        value: serde_json::Value,
+    },
     /// There is no such device.
     Unknown,
     /// It could not be done.
@@ -161,8 +175,14 @@ fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
             .into_iter()
             .find(|row| row.device == *wanted))
     };
+    if let Ask::Rollout(_) = ask {
+        let what = "rollouts are decided by a running server, and none answers".into();
+        return Ok(Told::Failed { what });
+    }
     if let Some(write) = write_of(ask, now) {
-        if matches!(write, Write::Revoke { .. }) && find(write.device())?.is_none() {
+        if let Write::Revoke { device, .. } = &write
+            && find(device)?.is_none()
+        {
             return Ok(Told::Unknown);
         }
         let written = store.commit(std::slice::from_ref(&write))?.pop();
@@ -192,14 +212,14 @@ fn write_of(ask: &Ask, at: i64) -> Option<Write> {
             device: device.clone(),
             at,
         }),
-        Ask::List | Ask::Show { .. } => None,
+        Ask::List | Ask::Show { .. } | Ask::Rollout(_) => None,
     }
 }
 
 fn told(written: Written) -> Told {
     match written {
         Written::Done(row) | Written::Repeated(row) => Told::Device(Box::new(row)),
-        Written::UnknownDevice => Told::Unknown,
+        Written::UnknownDevice | Written::Kept => Told::Unknown,
     }
 }
 
@@ -278,8 +298,14 @@ async fn converse(stream: tokio::net::UnixStream, shared: &Shared) -> std::io::R
 async fn answer(shared: &Shared, ask: &Ask) -> Told {
     let done = match write_of(ask, shared.now().unix()) {
         Some(write) if is_unknown_revocation(&shared.fleet, &write) => Ok(Told::Unknown),
-        Some(write) => shared.writer.write(write).await.map(told),
+        Some(write) => shared.writer.write(write).await.map(|written| {
+            if let Written::Done(row) = &written {
+                shared.rollouts.hear(Heard::Row(row.clone()));
+            }
+            told(written)
+        }),
         None => match ask {
+            Ask::Rollout(ask) => return rollouts::answer(shared, ask).await,
             Ask::Show { device } => match shared.fleet.find(device) {
                 Some(device) => details(&*shared.store, device.row()),
                 None => Ok(Told::Unknown),
@@ -296,5 +322,5 @@ async fn answer(shared: &Shared, ask: &Ask) -> Told {
 
 /// The roster should not name devices that never were.
 fn is_unknown_revocation(fleet: &Fleet, write: &Write) -> bool {
-    matches!(write, Write::Revoke { .. }) && fleet.find(write.device()).is_none()
+    matches!(write, Write::Revoke { device, .. } if fleet.find(device).is_none())
 }

@@ -1,9 +1,10 @@
-//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|revoke`.
+//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke`, `rollout …`.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
 
 mod devices;
+mod rollouts;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +59,11 @@ enum Command {
         #[command(subcommand)]
         command: DeviceCommand,
     },
+    /// Make, watch and stop rollouts.
+    Rollout {
+        #[command(subcommand)]
+        command: rollouts::Command,
+    },
     /// Open a store and close it again, to see whether it can be opened.
     #[command(hide = true)]
     StoreProbe {
@@ -81,6 +87,15 @@ enum DeviceCommand {
     Show {
         /// Which one.
         device: DeviceId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say where a device is: region, site, ward. Replaces what was said before.
+    Tag {
+        /// Which one.
+        device: DeviceId,
+        /// `NAME=VALUE`; none takes all tags away.
+        tags: Vec<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -149,8 +164,14 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
         Command::Device { command } => match command {
             DeviceCommand::List { common } => devices::list(&common)?,
             DeviceCommand::Show { device, common } => devices::show(device, &common)?,
+            DeviceCommand::Tag {
+                device,
+                tags,
+                common,
+            } => rollouts::tag(device, &tags, &common)?,
             DeviceCommand::Revoke { device, common } => devices::revoke(device, &common)?,
         },
+        Command::Rollout { command } => command.run()?,
         Command::StoreProbe {
             folder,
             receipts_max,

@@ -14,6 +14,7 @@ use reader::{Document, Section};
 pub use reader::{Fault, Faults};
 
 use crate::error::ServerError;
+use crate::rollout::permits::{CAPS_MAX, Cap};
 
 /// Everything that `server.toml` says.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub tree: Tree,
     /// The online key; absent where the signer renews the timestamp.
     pub timestamp: Option<Timestamp>,
+    /// The director; absent where devices live alone.
+    pub director: Option<Director>,
     /// What the server must not lose.
     pub store: Store,
     /// How `enroll` issues certificates.
@@ -78,6 +81,21 @@ pub struct Timestamp {
     pub expiry: Duration,
     /// How long before its end it is signed again.
     pub refresh_before: Duration,
+}
+
+/// `[director]`: which device gets what.
+#[derive(Debug, Clone)]
+pub struct Director {
+    /// The online key, PKCS#8 PEM.
+    pub key: PathBuf,
+    /// The folder with the director's `N.root.json`, as the signer publishes it.
+    pub roots: PathBuf,
+    /// How long a signed timestamp lives.
+    pub expiry: Duration,
+    /// How long targets and snapshot live.
+    pub content_expiry: Duration,
+    /// How many devices with the same value of a tag may be out of service at once.
+    pub caps: Vec<Cap>,
 }
 
 /// `[store]`: what the server must not lose.
@@ -166,6 +184,8 @@ impl Config {
             let tree = Tree::read(&mut document.section("tree"));
             let timestamp = document.has("timestamp");
             let timestamp = timestamp.then(|| Timestamp::read(&mut document.section("timestamp")));
+            let director = document.has("director");
+            let director = director.then(|| Director::read(&mut document.section("director")));
             let store = Store::read(&mut document.section("store"));
             let limits = Limits::read(&mut document.section("limits"));
             Self {
@@ -173,6 +193,7 @@ impl Config {
                 admin,
                 tree,
                 timestamp,
+                director,
                 store,
                 enroll,
                 limits,
@@ -233,6 +254,38 @@ impl Timestamp {
             expiry,
             refresh_before,
         }
+    }
+}
+
+impl Director {
+    fn read(from: &mut Section<'_, '_>) -> Self {
+        Self {
+            key: from.existing_file("key"),
+            roots: from.existing_folder("roots"),
+            expiry: from.secs("expiry_secs", 86_400, 2, 31 * 86_400),
+            content_expiry: from.secs("content_expiry_secs", 14 * 86_400, 2, 365 * 86_400),
+            caps: Self::caps(from),
+        }
+    }
+
+    /// `"ward=2, patient=1"`.
+    fn caps(from: &mut Section<'_, '_>) -> Vec<Cap> {
+        if !from.has("caps") {
+            return Vec::new();
+        }
+        let text = from.string("caps").unwrap_or_default();
+        let cap = |part: &str| {
+            let (tag, max) = part.trim().split_once('=')?;
+            let max = max.trim().parse().ok().filter(|max| *max > 0)?;
+            let tag = tag.trim().to_owned();
+            (!tag.is_empty()).then_some(Cap { tag, max })
+        };
+        let caps: Option<Vec<Cap>> = text.split(',').map(cap).collect();
+        caps.filter(|caps| caps.len() <= CAPS_MAX)
+            .unwrap_or_else(|| {
+                from.fault("caps", "is not a list like \"ward=2, patient=1\"");
+                Vec::new()
+            })
     }
 }
 

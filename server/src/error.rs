@@ -99,6 +99,9 @@ pub enum ServerError {
     /// The timestamp cannot be signed again.
     #[error("the timestamp cannot be signed: {0}")]
     Timestamp(String),
+    /// The director cannot sign or serve.
+    #[error("the director's metadata cannot be made: {0}")]
+    Director(String),
 }
 
 impl ServerError {
@@ -138,6 +141,7 @@ impl Coded for ServerError {
             Self::System { .. } => "system-failed",
             Self::Tree { .. } => "bad-published-tree",
             Self::Timestamp(_) => "timestamp-not-signed",
+            Self::Director(_) => "director-not-signed",
         }
     }
 
@@ -154,7 +158,7 @@ impl Coded for ServerError {
             Self::File { .. } | Self::Listen { .. } | Self::Store(_) | Self::System { .. } => {
                 Guilty::Device
             }
-            Self::Tree { .. } | Self::Timestamp(_) => Guilty::Repository,
+            Self::Tree { .. } | Self::Timestamp(_) | Self::Director(_) => Guilty::Repository,
         }
     }
 

@@ -83,7 +83,7 @@ impl Fleet {
     pub fn follow(&self, written: &Written) {
         let row = match written {
             Written::Done(row) | Written::Repeated(row) => row,
-            Written::UnknownDevice => return,
+            Written::UnknownDevice | Written::Kept => return,
         };
         if let Some(device) = self.find(&row.device) {
             device.inner().row = row.clone();

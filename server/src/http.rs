@@ -3,6 +3,7 @@
 //! ```text
 //!   GET, HEAD /tuf/image/metadata/<file>   the published tree
 //!   GET, HEAD /tuf/image/targets/<path>
+//!   GET, HEAD /tuf/director/metadata/<file>  the director repository of the device that asks
 //!   POST      /device/v1/inventory         what runs; answered when durable
 //!   POST      /device/v1/receipts          one signed receipt; answered when durable
 //!   GET       /device/v1/self              what we know of the device that asks
@@ -60,6 +61,12 @@ async fn route(
     if let Some(file) = path.strip_prefix("/tuf/image/") {
         return match *request.method() {
             Method::GET | Method::HEAD => files::serve(shared, peer, &device, file, &request),
+            _ => Err(Problem::method("GET and HEAD")),
+        };
+    }
+    if let Some(file) = path.strip_prefix("/tuf/director/") {
+        return match *request.method() {
+            Method::GET | Method::HEAD => files::serve_director(shared, &device, file, &request),
             _ => Err(Problem::method("GET and HEAD")),
         };
     }

@@ -5,12 +5,14 @@
 //!                               |  \-> fleet            (who may, in memory)
 //!                               \----> store::writer -> store (durable, then acknowledged)
 //!   keeper: once a second looks at certificates and the published tree, signs the timestamp
+//!   rollouts: decide who is offered what; director: signs that for each device
 //!   admin:  a Unix socket for the operator on this machine
 //! ```
 //!
 //! What this crate will never do: hold a key that can make a release, take a device's word for
 //! who it is, acknowledge a report that the disk does not have, or delete a damaged store.
-//! Whoever steals everything here can withhold updates until the timestamp lapses, and no more.
+//! Whoever steals everything here can withhold updates until the timestamp lapses, and choose for
+//! devices in a fleet among the releases that were signed for them; no more.
 //!
 //! The configuration is checked whole, and all its faults are told at once:
 //!
@@ -30,6 +32,7 @@ pub mod bucket;
 pub mod cell;
 pub mod cli;
 pub mod config;
+pub mod director;
 pub mod error;
 pub mod file;
 pub mod fleet;
@@ -40,6 +43,8 @@ pub mod log;
 pub mod online;
 pub mod pki;
 pub mod published;
+pub mod rollout;
+pub mod rollouts;
 pub mod run;
 pub mod serve;
 pub mod store;

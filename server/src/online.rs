@@ -15,15 +15,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ampoule_protocol::client::{Answer, LocalName, Refresh, Step};
+use ampoule_protocol::client::{Answer, Find, LocalName, Refresh, Search as _, Step};
 use ampoule_protocol::limits::Lengths;
 use ampoule_protocol::metadata::{Envelope, Payload, RoleType, Root, Timestamp};
-use ampoule_protocol::name::RoleName;
+use ampoule_protocol::name::{RoleName, TargetPath};
 use ampoule_protocol::paths::{self, METADATA_DIR, TIMESTAMP_FILE};
 use ampoule_protocol::repo::Draft;
 use ampoule_protocol::sign::{self, Sign};
 use ampoule_protocol::time::UtcTime;
-use ampoule_protocol::trust::{KeyRing, Rotating, TrustedSet, UpdateStart};
+use ampoule_protocol::trust::{KeyRing, Rotating, TrustedSet, TrustedTarget, UpdateStart};
 use ampoule_protocol::version::MetaVersion;
 
 use crate::config;
@@ -55,7 +55,7 @@ struct Signed {
 }
 
 /// The published tree, read as a device reads it.
-struct Tree {
+pub(crate) struct Tree {
     folder: PathBuf,
     root: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ impl OnlineTimestamp {
             Err(error) => return Err(ServerError::file("read", &state)(error)),
         };
         Ok(Self {
-            key: load_key(&config.key)?,
+            key: load_key("timestamp key", &config.key)?,
             tree: Tree {
                 folder: tree.path.clone(),
                 root: tree.root.clone(),
@@ -223,6 +223,73 @@ impl Signed {
 }
 
 impl Tree {
+    /// The tree that the configuration names.
+    pub(crate) fn of(config: &config::Tree) -> Self {
+        Self {
+            folder: config.path.clone(),
+            root: config.root.clone(),
+        }
+    }
+
+    /// A target, as a device that reads the tree with this timestamp comes to trust it.
+    ///
+    /// # Errors
+    /// The tree does not verify, or the disk failed.
+    pub(crate) fn find(
+        &self,
+        timestamp: &[u8],
+        path: &TargetPath,
+        now: UtcTime,
+    ) -> Result<Option<TrustedTarget>, ServerError> {
+        let fault = |fault: &dyn std::error::Error| self.fault(fault.to_string());
+        let start = UpdateStart::new(Some(now), UtcTime::EPOCH);
+        let (_, root) = match &self.root {
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(ServerError::file("read", path))?;
+                (String::new(), bytes)
+            }
+            None => self.first_root()?,
+        };
+        let fetch = |wanted: &ampoule_protocol::client::Wanted| match wanted.file.as_str() {
+            TIMESTAMP_FILE => Ok(Some(timestamp.to_vec())),
+            name => self.metadata(name, wanted.max_len),
+        };
+        let mut refresh = Refresh::begin(&root, start, LENGTHS).map_err(|error| fault(&error))?;
+        loop {
+            let bytes = match refresh.step().map_err(|error| fault(&error))? {
+                Step::Done => break,
+                Step::Store(..) => {
+                    refresh
+                        .answer(Answer::Stored)
+                        .map_err(|error| fault(&error))?;
+                    continue;
+                }
+                Step::Load(_) => None,
+                Step::Fetch(wanted) => fetch(&wanted)?,
+            };
+            let answer = bytes.as_deref().map_or(Answer::NotFound, Answer::Bytes);
+            refresh.answer(answer).map_err(|error| fault(&error))?;
+        }
+        let no_end = || self.fault("it has no end".into());
+        let mut trusted = refresh.finish().ok_or_else(no_end)?;
+        let mut find = Find::new(path.clone());
+        loop {
+            let bytes = match find.step(&trusted).map_err(|error| fault(&error))? {
+                Step::Done => return Ok(find.found().cloned()),
+                Step::Store(..) => {
+                    let stored = find.answer(&mut trusted, Answer::Stored);
+                    stored.map_err(|error| fault(&error))?;
+                    continue;
+                }
+                Step::Load(_) => None,
+                Step::Fetch(wanted) => fetch(&wanted)?,
+            };
+            let answer = bytes.as_deref().map_or(Answer::NotFound, Answer::Bytes);
+            find.answer(&mut trusted, answer)
+                .map_err(|error| fault(&error))?;
+        }
+    }
+
     fn fault(&self, fault: String) -> ServerError {
         ServerError::Tree {
             path: self.folder.clone(),
@@ -323,15 +390,18 @@ impl Tree {
 }
 
 /// Reads a PKCS#8 PEM key.
-fn load_key(path: &Path) -> Result<Box<dyn Sign + Send + Sync>, ServerError> {
+pub(crate) fn load_key(
+    what: &'static str,
+    path: &Path,
+) -> Result<Box<dyn Sign + Send + Sync>, ServerError> {
     let pem = std::fs::read_to_string(path).map_err(ServerError::file("read", path))?;
-    sign::from_pkcs8_pem(&pem).map_err(|error| ServerError::pki("timestamp key", path, error))
+    sign::from_pkcs8_pem(&pem).map_err(|error| ServerError::pki(what, path, error))
 }
 
 /// Whether the key file can be used; for `--check-config`.
 ///
 /// # Errors
 /// It cannot.
-pub fn check_key(path: &Path) -> Result<(), ServerError> {
-    load_key(path).map(drop)
+pub fn check_key(what: &'static str, path: &Path) -> Result<(), ServerError> {
+    load_key(what, path).map(drop)
 }

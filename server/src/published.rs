@@ -53,6 +53,19 @@ pub struct Form {
 }
 
 impl Document {
+    /// In one form only: what is sent to one device, and seldom, is not worth an encoding.
+    pub fn plain(bytes: Vec<u8>) -> Self {
+        let etag = etag_value(&format!("\"{}\"", Digest::of(&bytes)));
+        Self {
+            gzip: None,
+            zstd: None,
+            plain: Form {
+                bytes: bytes.into(),
+                etag,
+            },
+        }
+    }
+
     /// Encodes once what will be sent often.
     pub fn new(bytes: Vec<u8>) -> Self {
         let digest = Digest::of(&bytes);

@@ -14,12 +14,14 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin;
 use crate::config::Config;
+use crate::director::Director;
 use crate::error::ServerError;
 use crate::fleet::Fleet;
 use crate::keeper::{Keeper, TICK};
 use crate::log::Log;
 use crate::online::{self, OnlineTimestamp};
 use crate::published::Published;
+use crate::rollouts::Rollouts;
 use crate::serve::{self, Clock, Shared};
 use crate::store::open::Opened;
 use crate::store::writer::{Writer, Writing};
@@ -36,7 +38,10 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 pub fn check(config: &Config) -> Result<(), ServerError> {
     TlsState::load(&config.devices)?;
     if let Some(timestamp) = &config.timestamp {
-        online::check_key(&timestamp.key)?;
+        online::check_key("timestamp key", &timestamp.key)?;
+    }
+    if let Some(director) = &config.director {
+        online::check_key("director key", &director.key)?;
     }
     Ok(())
 }
@@ -60,6 +65,12 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let tls = Reloading::start(config.devices.clone())?;
     let log = Arc::new(Log::default());
     let (store, fleet, writer, writing) = open_store(&config, &log)?;
+    let caps = config
+        .director
+        .as_ref()
+        .map(|director| director.caps.clone());
+    let rollouts = Arc::new(Rollouts::load(&*store, caps.unwrap_or_default())?);
+    let director = config.director.as_ref().map(Director::load).transpose()?;
     let online = match &config.timestamp {
         Some(timestamp) => Some(OnlineTimestamp::load(
             timestamp,
@@ -74,6 +85,8 @@ async fn life(config: Config) -> Result<(), ServerError> {
         fleet,
         store: store.clone(),
         writer,
+        rollouts,
+        director,
         log: log.clone(),
         clock: Clock::start(),
         config,
@@ -82,6 +95,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let admin_socket = admin::listen(&shared.config.admin.socket)?;
     let (drain, draining) = watch::channel(false);
     let admin = tokio::spawn(admin::serve(admin_socket, shared.clone(), draining.clone()));
+    let deciding = tokio::spawn(decide(shared.clone(), draining.clone()));
     let mut signals = Signals::new()?;
     let listening = serve::start(&shared, &draining)?;
     announce(&listening)?;
@@ -90,6 +104,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
     log.note(format_args!("draining"));
     let _ = drain.send(true);
     let _ = admin.await;
+    let _ = deciding.await;
     let _ = std::fs::remove_file(&shared.config.admin.socket);
     let patience = shared.config.limits.drain + END_PATIENCE;
     if !listening.ended(patience).await {
@@ -103,6 +118,25 @@ async fn life(config: Config) -> Result<(), ServerError> {
     store.close();
     log.note(format_args!("ended"));
     Ok(())
+}
+
+/// Looks at the rollouts once a second until `draining` says that it is enough.
+async fn decide(shared: Arc<Shared>, mut draining: watch::Receiver<bool>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => return,
+            _ = ticks.tick() => {}
+        }
+        let done = shared.rollouts.tick(&shared.writer, shared.now()).await;
+        match done {
+            Ok(_) => shared.log.over("rollouts"),
+            Err(error) => shared
+                .log
+                .trouble("rollouts", format_args!("rollouts stand still: {error}")),
+        }
+    }
 }
 
 type Stored = (Arc<Opened>, Arc<Fleet>, Writer, Writing);

@@ -22,10 +22,12 @@ use std::time::SystemTime;
 use ampoule_protocol::time::UtcTime;
 
 use crate::config::Config;
+use crate::director::Director;
 use crate::fleet::{Device, Fleet};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::published::Published;
+use crate::rollouts::Rollouts;
 use crate::store::Store;
 use crate::store::writer::Writer;
 use crate::tls::Reloading;
@@ -46,6 +48,10 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// What we must not lose, for writing.
     pub writer: Writer,
+    /// Who is offered what.
+    pub rollouts: Arc<Rollouts>,
+    /// Signs that for each device; absent where devices live alone.
+    pub director: Option<Director>,
     /// Where we say what happens.
     pub log: Arc<Log>,
     /// The time, read once a second by the keeper.

@@ -22,6 +22,8 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::RolloutId;
+
 /// How much is kept of one device.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
@@ -126,16 +128,41 @@ pub enum Write {
         /// The receipt, signatures and all.
         bytes: Vec<u8>,
     },
+    /// Replaces what operators say of a device.
+    Tags {
+        /// Of whom.
+        device: DeviceId,
+        /// All of its tags, JSON.
+        bytes: Vec<u8>,
+    },
+    /// Replaces a rollout.
+    Rollout {
+        /// Its name.
+        name: RolloutId,
+        /// The rollout without its deployments, JSON.
+        bytes: Vec<u8>,
+    },
+    /// Replaces a device's share in a rollout.
+    Deployment {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The device's number.
+        device: u32,
+        /// The deployment, JSON.
+        bytes: Vec<u8>,
+    },
 }
 
 impl Write {
-    /// Whom it is about.
-    pub fn device(&self) -> &DeviceId {
+    /// Whom it is about, where it is about one device by name.
+    pub fn device(&self) -> Option<&DeviceId> {
         match self {
             Self::Enroll { device, .. }
             | Self::Revoke { device, .. }
             | Self::Inventory { device, .. }
-            | Self::Receipt { device, .. } => device,
+            | Self::Receipt { device, .. }
+            | Self::Tags { device, .. } => Some(device),
+            Self::Rollout { .. } | Self::Deployment { .. } => None,
         }
     }
 }
@@ -149,6 +176,8 @@ pub enum Written {
     Repeated(DeviceRow),
     /// The device is not enrolled; nothing was written.
     UnknownDevice,
+    /// It is durable, and about no device's row.
+    Kept,
 }
 
 /// A receipt as it came.
@@ -226,6 +255,24 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The store is damaged or cannot be read.
     fn events(&self, device: &DeviceRow) -> Result<Vec<Event>, StoreError>;
+
+    /// What operators say of a device, as it was written.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn tags(&self, device: &DeviceRow) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Every rollout, as it was written, in no order.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn rollouts(&self) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// The deployments of a rollout, as they were written, by the device's number.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn deployments(&self, rollout: &RolloutId) -> Result<Vec<(u32, Vec<u8>)>, StoreError>;
 }
 
 /// Why the store did not do what it should.

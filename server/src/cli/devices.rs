@@ -147,7 +147,7 @@ fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow, ServerErr
         Ask::Enroll { device, .. } | Ask::Revoke { device } | Ask::Show { device } => {
             device.to_string()
         }
-        Ask::List => String::new(),
+        Ask::List | Ask::Rollout(_) => String::new(),
     };
     match ask(question, config, &name)? {
         Told::Device(row) => Ok(*row),
@@ -155,7 +155,7 @@ fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow, ServerErr
     }
 }
 
-fn ask(question: &Ask, config: &Config, device: &str) -> Result<Told, ServerError> {
+pub(super) fn ask(question: &Ask, config: &Config, device: &str) -> Result<Told, ServerError> {
     match Door::open(config)?.ask(question)? {
         Told::Unknown => Err(ServerError::UnknownDevice(device.to_string())),
         Told::Failed { what } => Err(ServerError::Refused(what)),
@@ -163,7 +163,7 @@ fn ask(question: &Ask, config: &Config, device: &str) -> Result<Told, ServerErro
     }
 }
 
-fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) {
+pub(super) fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) {
     if json {
         let text = serde_json::to_string_pretty(value).expect("answers are plain data");
         println!("{text}");

@@ -180,7 +180,7 @@ impl<'d, 'a> Section<'d, 'a> {
             .map(Spanned::get_ref)
     }
 
-    fn string(&mut self, member: &'static str) -> Option<&'d str> {
+    pub(super) fn string(&mut self, member: &'static str) -> Option<&'d str> {
         let Some(value) = self.value(member) else {
             self.fault(member, "is missing");
             return None;

@@ -17,9 +17,12 @@ use super::problem::Problem;
 use super::range::{self, Encoding, Wanted};
 use crate::fleet::Device;
 use crate::published::{Document, Form, Found};
+use crate::rollouts::Heard;
 use crate::serve::{Peer, Shared};
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// What one device is told is nobody else's.
+const OWN_IMMUTABLE: &str = "private, max-age=31536000, immutable";
 const ASK_EACH_TIME: &str = "no-cache";
 
 /// Answers a request for the file `path` of the tree.
@@ -57,6 +60,35 @@ pub(super) fn serve<B>(
             })
         }
     })
+}
+
+/// Answers a request for the file `path` of the device's own director repository.
+pub(super) fn serve_director<B>(
+    shared: &Shared,
+    device: &Arc<Device>,
+    path: &str,
+    request: &Request<B>,
+) -> Result<Response<Body>, Problem> {
+    let director = shared.director.as_ref().ok_or_else(Problem::not_found)?;
+    let row = device.row();
+    let assigned = shared.rollouts.assigned(&row);
+    let found = director.find(&row.device, &assigned, path, shared.now());
+    let found = found.map_err(|error| {
+        shared
+            .log
+            .warn(format_args!("failed to make {path:?}: {error}"));
+        Problem::unavailable("director-unavailable", "the file cannot be made now", 60)
+    })?;
+    let found = found.ok_or_else(Problem::not_found)?;
+    if found.tells && assigned.offer.is_some() {
+        shared.rollouts.hear(Heard::Taken(row.number));
+    }
+    let caching = if found.immutable {
+        OWN_IMMUTABLE
+    } else {
+        ASK_EACH_TIME
+    };
+    Ok(document_response(&found.document, caching, request))
 }
 
 fn document_response<B>(

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::body::Body;
 use super::problem::Problem;
 use crate::fleet::Device;
+use crate::rollouts::Heard;
 use crate::serve::{Peer, Shared};
 use crate::store::{DeviceRow, Standing, Store, StoreError, Write, Written};
 
@@ -43,7 +44,11 @@ pub(super) async fn inventory(
         digest: lasting_digest(&inventory),
         bytes: bytes.to_vec(),
     };
-    durable(shared, write).await?;
+    let row = durable(shared, write).await?;
+    if let Some(row) = row {
+        let heard = Heard::Inventory(row.number, Box::new(inventory.clone()));
+        shared.rollouts.hear(heard);
+    }
     let poll_interval_secs = u32::try_from(shared.config.devices.poll_interval_secs).ok();
     Ok(json(&CheckedIn {
         seq: inventory.seq,
@@ -66,12 +71,15 @@ pub(super) async fn receipt(
     is_own(peer, &receipt.device)?;
     let digest = Digest::of(&bytes);
     let write = Write::Receipt {
-        device: receipt.device,
+        device: receipt.device.clone(),
         at: shared.now().unix(),
         digest,
         bytes: bytes.to_vec(),
     };
-    durable(shared, write).await?;
+    if let Some(row) = durable(shared, write).await? {
+        let heard = Heard::Receipt(row.number, Box::new(receipt));
+        shared.rollouts.hear(heard);
+    }
     Ok(json(&Acknowledged {
         acknowledged: vec![digest],
     }))
@@ -150,9 +158,11 @@ fn is_own(peer: &Peer, named: &DeviceId) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "other-device", detail))
 }
 
-async fn durable(shared: &Shared, write: Write) -> Result<(), Problem> {
+/// The device as it is then, where the write is new.
+async fn durable(shared: &Shared, write: Write) -> Result<Option<DeviceRow>, Problem> {
     match shared.writer.write(write).await? {
-        Written::Done(_) | Written::Repeated(_) => Ok(()),
+        Written::Done(row) => Ok(Some(row)),
+        Written::Repeated(_) | Written::Kept => Ok(None),
         Written::UnknownDevice => Err(crate::fleet::Refusal::Unknown.into()),
     }
 }

@@ -11,11 +11,15 @@
 //! | `r` number slot piece | receipt: seq, at, digest, length, bytes |
 //! | `x` number digest/2 | seq of the receipt with that digest |
 //! | `e` number slot | [`super::Event`], JSON |
+//! | `t` number piece | tags, JSON |
+//! | `o` SHA-256/2 of the name, piece | rollout, JSON |
+//! | `p` SHA-256/2 of the name, number | deployment, JSON |
 
 use ampoule_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, StoredReceipt};
+use crate::rollout::RolloutId;
 
 /// The longest value that is written.
 pub(super) const PIECE_LEN: usize = 480;
@@ -62,6 +66,41 @@ pub(super) fn receipt_by_digest(number: u32, digest: &Digest) -> Vec<u8> {
 
 pub(super) fn event(number: u32, slot: u32) -> Vec<u8> {
     key(b'e', number, &[&slot.to_be_bytes()])
+}
+
+pub(super) fn tags(number: u32, piece: u16) -> Vec<u8> {
+    key(b't', number, &[&piece.to_be_bytes()])
+}
+
+/// Names differ in length; the first half of their digest does not.
+fn of_rollout(kind: u8, name: &RolloutId, rest: &[u8]) -> Vec<u8> {
+    let digest = Digest::of(name.as_str().as_bytes());
+    [&[kind], &digest.as_bytes()[..16], rest].concat()
+}
+
+pub(super) fn rollout(name: &RolloutId, piece: u16) -> Vec<u8> {
+    of_rollout(b'o', name, &piece.to_be_bytes())
+}
+
+pub(super) fn deployment(rollout: &RolloutId, number: u32) -> Vec<u8> {
+    of_rollout(b'p', rollout, &number.to_be_bytes())
+}
+
+/// The prefix of all deployments of a rollout.
+pub(super) fn deployments(rollout: &RolloutId) -> Vec<u8> {
+    of_rollout(b'p', rollout, &[])
+}
+
+/// With its length before it: pieces of a longer one that stood there before may follow.
+pub(super) fn with_len(bytes: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    [&len.to_be_bytes(), bytes].concat()
+}
+
+/// What [`with_len`] was given.
+pub(super) fn without_len(all: &[u8]) -> Option<&[u8]> {
+    let (len, bytes) = all.split_first_chunk::<4>()?;
+    bytes.get(..u32::from_be_bytes(*len) as usize)
 }
 
 /// The place of the `seq`th entry in a ring of `max`.

@@ -98,7 +98,11 @@ impl Roster {
                 certificate: None,
                 not_after: None,
             },
-            Write::Inventory { .. } | Write::Receipt { .. } => return Ok(()),
+            Write::Inventory { .. }
+            | Write::Receipt { .. }
+            | Write::Tags { .. }
+            | Write::Rollout { .. }
+            | Write::Deployment { .. } => return Ok(()),
         };
         self.append(&line).map_err(|source| StoreError::File {
             act: "write",

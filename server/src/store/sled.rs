@@ -9,7 +9,7 @@
 
 mod group;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -22,6 +22,7 @@ use sled::transaction::TransactionError;
 use self::group::{Abort, Transaction};
 use super::pieces::{self, Header, json, read};
 use super::{Capacity, DeviceRow, Event, Store, StoreError, StoredReceipt, Write, Written};
+use crate::rollout::RolloutId;
 
 /// Makes what was flushed to the log durable; a seam, so that a test can hold it back.
 pub trait LogSync: Send + Sync {
@@ -154,7 +155,11 @@ impl SledStore {
     fn numbers_for(&self, group: &[Write]) -> HashMap<DeviceId, u32> {
         let numbers = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
         let known = |device: &DeviceId| Some((device.clone(), *numbers.get(device)?));
-        group.iter().map(Write::device).filter_map(known).collect()
+        group
+            .iter()
+            .filter_map(Write::device)
+            .filter_map(known)
+            .collect()
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -220,12 +225,45 @@ impl Store for SledStore {
         let mut prefix = pieces::inventory(device.number, 0);
         prefix.truncate(5);
         let all = self.pieces_from(&prefix)?;
-        let Some((len, bytes)) = all.split_first_chunk::<4>() else {
-            return Ok(None);
-        };
-        Ok(bytes
-            .get(..u32::from_be_bytes(*len) as usize)
-            .map(<[u8]>::to_vec))
+        Ok(pieces::without_len(&all).map(<[u8]>::to_vec))
+    }
+
+    fn tags(&self, device: &DeviceRow) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut prefix = pieces::tags(device.number, 0);
+        prefix.truncate(5);
+        let all = self.pieces_from(&prefix)?;
+        Ok(pieces::without_len(&all).map(<[u8]>::to_vec))
+    }
+
+    fn rollouts(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut rollouts: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for entry in self.db.scan_prefix(b"o") {
+            let (key, piece) = entry.map_err(StoreError::Engine)?;
+            let name = key.get(..17).unwrap_or(&key).to_vec();
+            rollouts.entry(name).or_default().extend_from_slice(&piece);
+        }
+        let cut = || StoreError::Damaged("a rollout is cut short".into());
+        rollouts
+            .into_values()
+            .map(|all| {
+                pieces::without_len(&all)
+                    .map(<[u8]>::to_vec)
+                    .ok_or_else(cut)
+            })
+            .collect()
+    }
+
+    fn deployments(&self, rollout: &RolloutId) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
+        let rows = self.db.scan_prefix(pieces::deployments(rollout));
+        rows.map(|entry| {
+            let (key, row) = entry.map_err(StoreError::Engine)?;
+            let number = key
+                .last_chunk::<4>()
+                .map(|bytes| u32::from_be_bytes(*bytes));
+            let bad = || StoreError::Damaged("a deployment has no number".into());
+            Ok((number.ok_or_else(bad)?, row.to_vec()))
+        })
+        .collect()
     }
 
     fn receipts(&self, device: &DeviceRow) -> Result<Vec<StoredReceipt>, StoreError> {

@@ -77,6 +77,28 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Writes all of them, in order, and returns when the last is durable. Waits for room in the
+    /// queue: this is for work of our own, not for requests.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn write_all(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+        let mut answers = Vec::with_capacity(writes.len());
+        for write in writes {
+            let (answer, answered) = oneshot::channel();
+            let sent = self.queue.send(Job { write, answer }).await;
+            sent.map_err(|_| StoreError::Closed)?;
+            answers.push(answered);
+        }
+        let mut written = Vec::with_capacity(answers.len());
+        for answered in answers {
+            written.push(answered.await.unwrap_or(Err(StoreError::Closed))?);
+        }
+        Ok(written)
+    }
+}
+
 impl Writing {
     /// Waits for the thread; it ends when every [`Writer`] is gone and the queue is empty.
     pub fn join(self) {

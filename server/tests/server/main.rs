@@ -12,6 +12,7 @@ mod bad_usage;
 mod certificates_change;
 mod device_is_revoked;
 mod limits_hold;
+mod rollout_reaches_devices;
 mod serves_the_tree;
 mod speaks_http2;
 mod store_is_synced;

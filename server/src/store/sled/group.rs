@@ -66,6 +66,20 @@ impl<'a> Transaction<'a> {
                 digest,
                 bytes,
             } => self.receipt(device, *at, *digest, bytes),
+            Write::Tags { device, bytes } => self.tags(device, bytes),
+            Write::Rollout { name, bytes } => {
+                self.insert_pieces(bytes, |piece| pieces::rollout(name, piece))?;
+                Ok(Written::Kept)
+            }
+            Write::Deployment {
+                rollout,
+                device,
+                bytes,
+            } => {
+                let key = pieces::deployment(rollout, *device);
+                self.tree.insert(key, bytes.as_slice())?;
+                Ok(Written::Kept)
+            }
         }
     }
 
@@ -138,12 +152,7 @@ impl<'a> Transaction<'a> {
         }
         let changed = row.inventory != Some(digest);
         if changed {
-            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let whole = [&len.to_be_bytes(), bytes].concat();
-            for (piece, part) in pieces::cut(&whole) {
-                self.tree
-                    .insert(pieces::inventory(row.number, piece), part)?;
-            }
+            self.insert_pieces(bytes, |piece| pieces::inventory(row.number, piece))?;
         }
         let row = DeviceRow {
             seen_at: Some(at),
@@ -193,6 +202,21 @@ impl<'a> Transaction<'a> {
             ..row
         };
         self.finish(row, at, Some((EventKind::Receipt, Some(digest))))
+    }
+
+    fn tags(&self, device: &DeviceId, bytes: &[u8]) -> Result<Written, Abort> {
+        let Some(row) = self.row(device)? else {
+            return Ok(Written::UnknownDevice);
+        };
+        self.insert_pieces(bytes, |piece| pieces::tags(row.number, piece))?;
+        Ok(Written::Done(row))
+    }
+
+    fn insert_pieces(&self, bytes: &[u8], key: impl Fn(u16) -> Vec<u8>) -> Result<(), Abort> {
+        for (piece, part) in pieces::cut(&pieces::with_len(bytes)) {
+            self.tree.insert(key(piece), part)?;
+        }
+        Ok(())
     }
 
     /// The digest of a receipt that gives way must not be answered as known any more.

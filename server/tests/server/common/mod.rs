@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ampoule_protocol::device::{Installed, Inventory, Outcome, RECEIPT_TYPE, Receipt};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{ComponentName, DeviceId, HardwareId, ProductName};
+use ampoule_protocol::release::ReleaseVersion;
 use ampoule_protocol::sign;
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
@@ -33,6 +34,8 @@ pub struct World {
     pub timestamp: String,
     pub store: String,
     pub limits: String,
+    /// A whole section, for a server that directs a fleet.
+    pub director: String,
 }
 
 impl World {
@@ -46,7 +49,7 @@ impl World {
             tree::key(2).to_pkcs8_pem().as_bytes(),
         )
         .unwrap();
-        let (devices, timestamp, store, limits) = Default::default();
+        let (devices, timestamp, store, limits, director) = Default::default();
         Self {
             folder,
             tree,
@@ -54,6 +57,7 @@ impl World {
             timestamp,
             store,
             limits,
+            director,
         }
     }
 
@@ -67,6 +71,7 @@ impl World {
             timestamp,
             store,
             limits,
+            director,
             ..
         } = self;
         let config = format!(
@@ -88,6 +93,7 @@ path = "state"
 {store}
 [limits]
 {limits}
+{director}
 "#
         );
         let path = self.path("server.toml");
@@ -240,6 +246,11 @@ impl Device {
     }
 
     pub fn receipt(&self, seq: u64) -> Vec<u8> {
+        self.receipt_of(seq, None, Outcome::Committed)
+    }
+
+    /// How an update to `release` ended.
+    pub fn receipt_of(&self, seq: u64, release: Option<&str>, outcome: Outcome) -> Vec<u8> {
         let receipt = Receipt {
             kind: RECEIPT_TYPE.into(),
             format: 1,
@@ -247,8 +258,8 @@ impl Device {
             seq,
             product: ProductName::parse("infusion-pump").unwrap(),
             hardware: HardwareId::parse("pump-mk3").unwrap(),
-            outcome: Outcome::Committed,
-            release: None,
+            outcome,
+            release: release.map(|version| ReleaseVersion::parse(version).unwrap()),
             before: Vec::new(),
             after: Vec::new(),
             floor: RollbackIndex(17),

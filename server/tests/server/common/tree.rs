@@ -1,5 +1,6 @@
 //! A published tree with one key for every role, that can be published again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,12 +8,15 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::metadata::{
     MetaFile, Payload, RoleKeys, RoleType, Root, Snapshot, TargetFile, Targets, Timestamp,
 };
-use ampoule_protocol::name::{RoleName, TargetPath};
+use ampoule_protocol::name::{ComponentName, HardwareId, ProductName, RoleName, TargetPath};
 use ampoule_protocol::paths;
+use ampoule_protocol::release::{
+    Blocks, Class, Component, FileRef, Install, Release, ReleaseVersion,
+};
 use ampoule_protocol::repo::Draft;
 use ampoule_protocol::sign::{Ed25519Key, Sign};
 use ampoule_protocol::time::UtcTime;
-use ampoule_protocol::version::MetaVersion;
+use ampoule_protocol::version::{MetaVersion, RollbackIndex};
 
 /// The image that the tree offers; long enough that no socket buffer takes it whole.
 pub const IMAGE_LEN: usize = 48 << 20;
@@ -32,12 +36,12 @@ pub fn key(seed: u8) -> Ed25519Key {
     Ed25519Key::from_seed(&[seed; 32]).unwrap()
 }
 
-fn days(days: i64) -> UtcTime {
+pub fn days(days: i64) -> UtcTime {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     UtcTime::from_unix(i64::try_from(now).unwrap()).plus_secs(days * 86_400)
 }
 
-fn sign(payload: &impl Payload, seeds: &[u8]) -> Vec<u8> {
+pub fn sign(payload: &impl Payload, seeds: &[u8]) -> Vec<u8> {
     let mut draft = Draft::new(payload);
     for seed in seeds {
         draft.sign(&key(*seed)).unwrap();
@@ -94,6 +98,50 @@ impl Tree {
         self.snapshot.common.bump(days(90)).unwrap();
         self.timestamp.common.bump(days(7)).unwrap();
         self.write_rest();
+    }
+
+    /// Publishes a release of the pump, and gives the digest of its target.
+    pub fn publish_release(&mut self, version: &str, index: u64) -> Digest {
+        let path = |name: &str| TargetPath::parse(&format!("infusion-pump/{name}")).unwrap();
+        let file = |name: &str, length| FileRef {
+            path: path(name),
+            length,
+            sha256: Digest::of(format!("{name} {version}").as_bytes()),
+        };
+        let component = Component {
+            name: ComponentName::parse("rootfs").unwrap(),
+            hardware: vec![HardwareId::parse("pump-mk3").unwrap()],
+            install: Install::Slot,
+            requires: BTreeMap::new(),
+            artifact: file(&format!("rootfs-{version}.img"), 8192),
+            blocks: Blocks {
+                block_len: 4096,
+                root: Digest::of(b"root"),
+                leaves: file(&format!("rootfs-{version}.leaves"), 64),
+            },
+            deltas: Vec::new(),
+        };
+        let release = Release {
+            format: 1,
+            product: ProductName::parse("infusion-pump").unwrap(),
+            version: ReleaseVersion::parse(version).unwrap(),
+            rollback_index: RollbackIndex(index),
+            class: Class::Security,
+            purpose: "Closes a hole.".into(),
+            risk_if_not_applied: String::new(),
+            downtime_secs: 60,
+            functions_unavailable: Vec::new(),
+            regions: vec!["EU".into()],
+            components: vec![component],
+            sbom: None,
+        };
+        let text = format!("version = \"{version}\"");
+        let digest = Digest::of(text.as_bytes());
+        let described = TargetFile::new(text.len() as u64, digest);
+        let described = described.with_custom(release.to_custom().unwrap());
+        self.targets.targets.insert(release.path(), described);
+        self.publish_next();
+        digest
     }
 
     /// The tree as it would be with an older snapshot: a signed one, replayed.

@@ -1,0 +1,334 @@
+//! Questions about rollouts, and what a person does to them.
+//!
+//! The operators' interface over the network stands on the same acts; here they come from whoever
+//! may open the server's own socket, so the names of people are their word.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::error::chain;
+use ampoule_protocol::name::DeviceId;
+use ampoule_protocol::release::{FileRef, Release};
+use ampoule_protocol::time::UtcTime;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Told;
+use crate::online;
+use crate::published::Found;
+use crate::rollout::cohort::CohortKey;
+use crate::rollout::dry_run::{Assumed, Schedule, dry_run};
+use crate::rollout::why::why;
+use crate::rollout::{Act, Plan, ReleaseFacts, Rollout, RolloutId, Stage};
+use crate::rollouts::{Heard, Rollouts};
+use crate::serve::Shared;
+use crate::store::{Write, Written};
+
+/// Tags of one device.
+const TAGS_MAX: usize = 32;
+/// Bytes of a tag's name or value.
+const TAG_LEN_MAX: usize = 64;
+
+/// A question about rollouts.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "kebab-case")]
+pub enum RolloutAsk {
+    /// Make one.
+    Create {
+        /// The plan, TOML.
+        plan: String,
+        /// Only say what it would do.
+        dry_run: bool,
+    },
+    /// All of them.
+    List,
+    /// One.
+    Show {
+        /// Which.
+        name: RolloutId,
+    },
+    /// Something is done to one.
+    Act {
+        /// Which.
+        name: RolloutId,
+        /// What; "act" is taken by the question itself.
+        #[serde(rename = "what")]
+        act: Act,
+    },
+    /// Why a device is or is not offered what.
+    Why {
+        /// Which device.
+        device: DeviceId,
+        /// Of this rollout alone.
+        name: Option<RolloutId>,
+    },
+    /// What operators say of a device.
+    Tag {
+        /// Which device.
+        device: DeviceId,
+        /// All of its tags.
+        tags: BTreeMap<String, String>,
+    },
+}
+
+/// Answers.
+pub(super) async fn answer(shared: &Shared, ask: &RolloutAsk) -> Told {
+    // What devices told before the question is known to the answer.
+    let known = shared.rollouts.tick(&shared.writer, shared.now()).await;
+    if let Err(error) = known {
+        return Told::Failed { what: said(&error) };
+    }
+    let told = match ask {
+        RolloutAsk::Create { plan, dry_run } => create(shared, plan, *dry_run).await,
+        RolloutAsk::List => Ok(list(&shared.rollouts)),
+        RolloutAsk::Show { name } => show(&shared.rollouts, name),
+        RolloutAsk::Act { name, act } => acted(shared, name, act).await,
+        RolloutAsk::Why { device, name } => of_device(shared, device, name.as_ref()).await,
+        RolloutAsk::Tag { device, tags } => tag(shared, device, tags).await,
+    };
+    told.unwrap_or_else(|what| Told::Failed { what })
+}
+
+type Answer = Result<Told, String>;
+
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    chain(error, None)
+        .replace('\n', "; ")
+        .replacen("error: ", "", 1)
+}
+
+async fn create(shared: &Shared, plan: &str, only_try: bool) -> Answer {
+    let plan = Plan::parse(plan).map_err(|error| said(&error))?;
+    if shared.director.is_none() {
+        return Err("the configuration has no [director], so devices cannot be told".into());
+    }
+    let release = resolve(shared, &plan)?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| format!("no randomness: {error}"))?;
+    let now = shared.now();
+    let rollout = Rollout::new(plan, release, CohortKey::new(key), now);
+    if only_try {
+        let rollouts = shared.rollouts.clone();
+        let run = move || {
+            let (book, devices, caps) = {
+                let state = rollouts.state();
+                let (devices, caps) = state.world();
+                (state.book().clone(), devices.to_vec(), caps.to_vec())
+            };
+            dry_run(&book, rollout, (&devices, &caps), Assumed::default(), now)
+        };
+        let schedule = tokio::task::spawn_blocking(run).await;
+        let schedule = schedule.map_err(|error| error.to_string())?;
+        let schedule = schedule.map_err(|error| said(&error))?;
+        return Ok(told(foretold(&schedule), &schedule));
+    }
+    let row = row(&rollout);
+    let text = format!(
+        "rollout {} of {} is {}",
+        rollout.plan.name,
+        rollout.release.target.path,
+        rollout.status.stage.as_str()
+    );
+    let added = shared.rollouts.add(&shared.writer, rollout).await;
+    added.map_err(|error| said(&error))?;
+    Ok(told(text, &row))
+}
+
+/// The release that the plan names, out of the published tree as a device would trust it.
+fn resolve(shared: &Shared, plan: &Plan) -> Result<ReleaseFacts, String> {
+    let timestamp = match shared.published.find("metadata/timestamp.json") {
+        Ok(Some(Found::Timestamp(document))) => document.plain.bytes.to_vec(),
+        Ok(_) => return Err("nothing is published yet".into()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let tree = online::Tree::of(&shared.config.tree);
+    let target = tree.find(&timestamp, &plan.release, shared.now());
+    let target = target.map_err(|error| said(&error))?;
+    let target = target.ok_or_else(|| format!("no role describes \"{}\"", plan.release))?;
+    let found = target.file().hashes.sha256;
+    if found != Some(plan.sha256) {
+        let found = found.as_ref().map_or("none".into(), Digest::short);
+        let wanted = plan.sha256.short();
+        return Err(format!(
+            "\"{}\" has digest {found}, the plan names {wanted}: it is another release",
+            plan.release
+        ));
+    }
+    let release = Release::of_target(&target).map_err(|error| said(&error))?;
+    let file = FileRef {
+        path: target.path().clone(),
+        length: target.file().length,
+        sha256: plan.sha256,
+    };
+    Ok(ReleaseFacts::of(file, &release))
+}
+
+async fn acted(shared: &Shared, name: &RolloutId, act: &Act) -> Answer {
+    let done = shared
+        .rollouts
+        .act(&shared.writer, name, act, shared.now())
+        .await;
+    done.map_err(|error| said(&error))?;
+    show(&shared.rollouts, name)
+}
+
+fn list(rollouts: &Rollouts) -> Told {
+    let state = rollouts.state();
+    let rows: Vec<Value> = state.book().rollouts().map(row).collect();
+    let mut text = String::from("ROLLOUT  STAGE  STEP  OFFERED  COMMITTED  FAILED  RELEASE");
+    for rollout in state.book().rollouts() {
+        let tally = rollout.tally();
+        let _ = write!(
+            text,
+            "\n{}  {}  {}/{}  {}  {}  {}  {}",
+            rollout.plan.name,
+            rollout.status.stage.as_str(),
+            rollout.status.step + 1,
+            rollout.plan.steps.len(),
+            tally.offered,
+            tally.committed,
+            tally.failures,
+            rollout.release.target.path
+        );
+    }
+    told(text, &rows)
+}
+
+fn show(rollouts: &Rollouts, name: &RolloutId) -> Answer {
+    let state = rollouts.state();
+    let rollout = state.book().rollout(name);
+    let rollout = rollout.ok_or_else(|| format!("there is no rollout \"{name}\""))?;
+    let tally = rollout.tally();
+    let mut text = format!(
+        "rollout    {name}\nrelease    {} {}\nplan       {}\nstage      {} since {}\n\
+         step       {} of {}\noffered    {} ({} open)\ncommitted  {}\nfailed     {} ({} silent)",
+        rollout.release.target.path,
+        rollout.release.target.sha256.short(),
+        rollout.plan.digest(),
+        rollout.status.stage.as_str(),
+        UtcTime::from_unix(rollout.status.since),
+        rollout.status.step + 1,
+        rollout.plan.steps.len(),
+        tally.offered,
+        tally.open,
+        tally.committed,
+        tally.failures,
+        tally.silent
+    );
+    if let Stage::Halted { why } = &rollout.status.stage {
+        let _ = write!(text, "\nwhy        {why}");
+    }
+    let clean = tally.failures == 0 && tally.committed > 0;
+    if clean {
+        let rate = crate::rollout::statistics::excluded_rate(tally.committed) * 100.0;
+        let _ = write!(
+            text,
+            "\nexcludes   failure rates above {rate:.3} % (95 % confidence)"
+        );
+    }
+    Ok(told(text, &row(rollout)))
+}
+
+fn row(rollout: &Rollout) -> Value {
+    json!({
+        "name": rollout.plan.name,
+        "plan": rollout.plan,
+        "plan_digest": rollout.plan.digest(),
+        "release": rollout.release.target,
+        "version": rollout.release.version,
+        "status": rollout.status,
+        "tally": rollout.tally(),
+    })
+}
+
+async fn of_device(shared: &Shared, device: &DeviceId, name: Option<&RolloutId>) -> Answer {
+    let (rollouts, device, name) = (shared.rollouts.clone(), device.clone(), name.cloned());
+    let now = shared.now();
+    let look = move || reasons(&rollouts, &device, name.as_ref(), now);
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|error| error.to_string())
+}
+
+fn reasons(
+    rollouts: &Arc<Rollouts>,
+    device: &DeviceId,
+    name: Option<&RolloutId>,
+    now: UtcTime,
+) -> Told {
+    let state = rollouts.state();
+    let (devices, caps) = state.world();
+    let Some(facts) = devices.iter().find(|facts| facts.device == *device) else {
+        return Told::Unknown;
+    };
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    let all = state.book().rollouts();
+    for rollout in all.filter(|rollout| name.is_none_or(|name| rollout.plan.name == *name)) {
+        let reason = why(state.book(), rollout, facts, (devices, caps), now);
+        lines.push(format!("{}: {reason}", rollout.plan.name));
+        values.push(json!({
+            "rollout": rollout.plan.name,
+            "release": rollout.release.target,
+            "reason": reason,
+            "text": reason.to_string(),
+        }));
+    }
+    if lines.is_empty() {
+        lines.push("no rollout names a release".to_owned());
+    }
+    told(lines.join("\n"), &values)
+}
+
+async fn tag(shared: &Shared, device: &DeviceId, tags: &BTreeMap<String, String>) -> Answer {
+    let fits = |text: &String| {
+        (1..=TAG_LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+    };
+    if tags.len() > TAGS_MAX || !tags.iter().all(|(name, value)| fits(name) && fits(value)) {
+        return Err("a device has at most 32 tags, each name and value of 1 to 64 bytes".into());
+    }
+    let bytes = serde_json::to_vec(tags).map_err(|error| error.to_string())?;
+    let write = Write::Tags {
+        device: device.clone(),
+        bytes,
+    };
+    let written = shared.writer.write(write).await;
+    match written.map_err(|error| said(&error))? {
+        Written::Done(row) | Written::Repeated(row) => {
+            shared.rollouts.hear(Heard::Tags(row.number, tags.clone()));
+            let pairs = tags.iter().map(|(name, value)| format!("{name}={value}"));
+            let pairs: Vec<String> = pairs.collect();
+            Ok(told(format!("{device}: {}", pairs.join(" ")), tags))
+        }
+        Written::UnknownDevice | Written::Kept => Ok(Told::Unknown),
+    }
+}
+
+fn foretold(schedule: &Schedule) -> String {
+    let mut text = String::from("STEP  DEVICES  FROM  UNTIL  EXCLUDES RATES ABOVE");
+    for step in &schedule.steps {
+        let _ = write!(
+            text,
+            "\n{}  {}  {}  {}  {:.3} %",
+            step.step,
+            step.devices.len(),
+            step.at,
+            step.until,
+            step.excludes_above * 100.0
+        );
+    }
+    if let Some(done) = schedule.done_at {
+        let _ = write!(text, "\ndone at {done}");
+    }
+    for (reason, count) in &schedule.left_out {
+        let _ = write!(text, "\nleft out: {count}: {reason}");
+    }
+    text
+}
+
+fn told(text: String, value: &impl Serialize) -> Told {
+    Told::Rollout {
+        text,
+        value: serde_json::to_value(value).unwrap_or(Value::Null),
+    }
+}
