@@ -6,6 +6,7 @@
 
 mod delta;
 mod install;
+mod rollout;
 mod serve;
 mod verify;
 
@@ -17,11 +18,12 @@ use crate::workspace;
 use crate::world::{self, Room, Telling};
 
 const HELP: &str = "\
-cargo xtask bench [verify | install | serve | size]...
+cargo xtask bench [verify | install | rollout | serve | size]...
 cargo xtask bench delta [options]
 
   verify    time to verify each role file, with 1,000 and 100,000 targets, flat and in hash bins
   install   throughput and peak memory of the agent on an image of 256 MiB
+  rollout   CPU and memory of the rollout decision for a million devices; the test against chance
   serve     requests per CPU-second over mutual TLS, beside nginx
   delta     patches, beside the field's tools (cargo xtask bench delta --help); not among \"all\",
             since it needs a corpus
@@ -63,7 +65,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         return Ok(());
     }
     if wanted.is_empty() {
-        wanted = vec!["verify", "install", "serve", "size"];
+        wanted = vec!["verify", "install", "rollout", "serve", "size"];
     }
     for name in wanted {
         match name {
@@ -72,6 +74,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
                 setup_packages()?;
                 install::run()?;
             }
+            "rollout" => rollout::run()?,
             "serve" => {
                 setup_packages()?;
                 serve::run()?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! measure verify
+//! measure rollout DEVICES
 //! measure load MODE ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SECONDS SERVER_PID
 //! ```
 //!
@@ -9,6 +10,7 @@
 //! made by the task that calls this.
 
 mod load;
+mod rollout;
 mod verify;
 
 use std::error::Error;
@@ -32,6 +34,7 @@ fn run(arguments: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
     match arguments.split_first() {
         Some((command, [])) if command == "verify" => verify::run(),
         Some((command, rest)) if command == "load" => load::run(&load::Plan::parse(rest)?),
-        _ => Err("usage: measure verify | measure load …; see the head of the program".into()),
+        Some((command, [devices])) if command == "rollout" => rollout::run(devices.parse()?),
+        _ => Err("usage: measure verify | measure rollout DEVICES | measure load …; see the head of the program".into()),
     }
 }

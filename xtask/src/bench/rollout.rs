@@ -1,0 +1,44 @@
+//! One million simulated devices: CPU and memory of the rollout decision for all of them.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::shell::{self, Fault, Outcome};
+use crate::table::{self, Table};
+
+const DEVICES: &str = "1000000";
+
+pub(super) fn run() -> Outcome {
+    let program = super::measure()?;
+    shell::heading("deciding two rollouts with a cap per ward for 1,000,000 devices, one core");
+    let out = shell::read(Command::new(program).args(["rollout", DEVICES]))?;
+    let told: Value = serde_json::from_str(&out)
+        .map_err(|error| Fault::new("measure said something else").because(error))?;
+    let mut shown = Table::new(&["look", "time", "changes"]);
+    let looks = told["looks"].as_array().into_iter().flatten();
+    for (number, look) in (1..).zip(looks) {
+        shown.row([
+            format!("{number}"),
+            format!("{} ms", look["ms"]),
+            look["changes"].to_string(),
+        ]);
+    }
+    println!("{}", shown.to_text());
+    println!(
+        "memory: {} for the devices, {} at most",
+        table::bytes(told["fleet_bytes"].as_u64().unwrap_or(0)),
+        table::bytes(told["peak_bytes"].as_u64().unwrap_or(0))
+    );
+    let test = &told["test"];
+    println!(
+        "sequential test, {} runs: halted by mistake {} (stated {}), missed {} (stated {}, exact {})",
+        test["runs"],
+        test["false_halts"],
+        test["false_halts_stated"],
+        test["missed_halts"],
+        test["missed_halts_stated"],
+        test["missed_halts_exact"]
+    );
+    Ok(())
+}

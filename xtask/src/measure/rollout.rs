@@ -1,0 +1,173 @@
+//! `measure rollout DEVICES`: CPU and memory of the rollout decision for a whole fleet, and the
+//! sequential test against chance.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ampoule_protocol::digest::Digest;
+use ampoule_protocol::name::{DeviceId, HardwareId, ProductName, TargetPath};
+use ampoule_protocol::release::FileRef;
+use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::version::RollbackIndex;
+use ampoule_server::rollout::cohort::CohortKey;
+use ampoule_server::rollout::permits::Cap;
+use ampoule_server::rollout::plan::ComponentFacts;
+use ampoule_server::rollout::statistics::Test;
+use ampoule_server::rollout::{
+    Book, DeviceFacts, Plan, Profile, ReleaseFacts, Rollout, Running, Share, decide,
+};
+use serde_json::{Value, json};
+
+/// Runs of the sequential test at each rate.
+const RUNS: u32 = 20_000;
+
+pub(crate) fn run(devices: u32) -> Result<Value, Box<dyn Error>> {
+    let before = resident()?;
+    let fleet = fleet(devices)?;
+    let held = resident()?.saturating_sub(before);
+    let mut book = Book::default();
+    let now = UtcTime::from_unix(1_893_499_200);
+    book.add(rollout("first", "10%", now)?)?;
+    book.add(rollout("second", "100%", now)?)?;
+    let caps = [Cap {
+        tag: "ward".into(),
+        max: 2,
+    }];
+    let mut looks = Vec::new();
+    // The first look offers; the next ones find a fleet at work.
+    for look in 0..5 {
+        let start = Instant::now();
+        let changes = decide(&mut book, &fleet, &caps, now.plus_secs(look)).len();
+        looks.push(json!({ "ms": start.elapsed().as_millis(), "changes": changes }));
+    }
+    Ok(json!({
+        "devices": devices,
+        "fleet_bytes": held,
+        "peak_bytes": peak()?,
+        "looks": looks,
+        "test": chance()?,
+    }))
+}
+
+fn fleet(devices: u32) -> Result<Vec<DeviceFacts>, Box<dyn Error>> {
+    let running = Running {
+        version: Some("1.0.0".into()),
+        sha256: Some(Digest::of(b"one")),
+    };
+    let profile = Arc::new(Profile {
+        product: ProductName::parse("pump")?,
+        hardware: HardwareId::parse("mk3")?,
+        running: [("rootfs".to_owned(), running)].into(),
+        floor: RollbackIndex(1),
+        agent: "0.1.0".into(),
+    });
+    let device = |number: u32| -> Result<DeviceFacts, Box<dyn Error>> {
+        let tags = [
+            ("region", "EU".to_owned()),
+            ("ward", (number / 8).to_string()),
+        ];
+        Ok(DeviceFacts {
+            number,
+            device: DeviceId::parse(&format!("pump-{number:07}"))?,
+            enrolled: true,
+            enrolled_at: 0,
+            seen_at: Some(0),
+            profile: Some(profile.clone()),
+            tags: Arc::new(tags.map(|(name, value)| (name.to_owned(), value)).into()),
+        })
+    };
+    (0..devices).map(device).collect()
+}
+
+fn rollout(name: &str, share: &str, now: UtcTime) -> Result<Rollout, Box<dyn Error>> {
+    let sha256 = Digest::of(name.as_bytes());
+    let path = format!("pump/release-{name}.toml");
+    let plan = Plan::parse(&format!(
+        "name = \"{name}\"\nrelease = \"{path}\"\nsha256 = \"{sha256}\"\nauthor = \"a\"\n\
+         filter = 'hardware = mk3 and version.rootfs < 2.0.0 and region in (EU, US)'\n\
+         [[step]]\nshare = \"{share}\"\n"
+    ))?;
+    let release = ReleaseFacts {
+        target: FileRef {
+            path: TargetPath::parse(&path)?,
+            length: 1,
+            sha256,
+        },
+        product: ProductName::parse("pump")?,
+        version: "2.0.0".into(),
+        rollback_index: RollbackIndex(2),
+        downtime_secs: 60,
+        regions: ["EU".to_owned()].into(),
+        components: vec![ComponentFacts {
+            name: "rootfs".into(),
+            hardware: [HardwareId::parse("mk3")?].into(),
+            sha256: Digest::of(b"two"),
+            requires: std::collections::BTreeMap::new(),
+        }],
+    };
+    let key = CohortKey::new(*sha256.as_bytes());
+    Ok(Rollout::new(plan, release, key, now))
+}
+
+/// Halts by chance, at the expected rate over ten times the needed devices, and misses at the
+/// intolerable rate over the needed ones.
+fn chance() -> Result<Value, Box<dyn Error>> {
+    let test = Test {
+        expected: Share::parse("0.5%")?,
+        intolerable: Share::parse("3%")?,
+        false_halt: Share::parse("1%")?,
+        missed_halt: Share::parse("5%")?,
+    };
+    let needed = test.devices_needed().ok_or("the test tells nothing")?;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut halts = |rate: f64, devices: u32| {
+        let mut halted = 0;
+        for _ in 0..RUNS {
+            let mut failures = 0;
+            for settled in 1..=devices {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64")]
+                let uniform = (state >> 11) as f64 / (1_u64 << 53) as f64;
+                failures += u32::from(uniform < rate);
+                if test.halts(failures, settled) {
+                    halted += 1;
+                    break;
+                }
+            }
+        }
+        f64::from(halted) / f64::from(RUNS)
+    };
+    let false_halts = halts(0.005, 10 * needed);
+    let missed = 1.0 - halts(0.03, needed);
+    Ok(json!({
+        "runs": RUNS,
+        "devices_needed": needed,
+        "false_halts": false_halts,
+        "false_halts_stated": 0.01,
+        "missed_halts": missed,
+        "missed_halts_stated": 0.05,
+        "missed_halts_exact": test.missed_halt(0.03, needed),
+    }))
+}
+
+fn resident() -> Result<u64, Box<dyn Error>> {
+    status("VmRSS:")
+}
+
+fn peak() -> Result<u64, Box<dyn Error>> {
+    status("VmHWM:")
+}
+
+fn status(name: &str) -> Result<u64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    Ok(kib
+        .ok_or("the system tells no memory")?
+        .trim()
+        .parse::<u64>()?
+        * 1024)
+}
