@@ -4,13 +4,7 @@
 //! each of them, with what was not synced kept, lost, or torn; the update is called again with what
 //! is left, and must end with the new image.
 //!
-//! Mistakes planted, and what went red:
-//! - "staged" journalled before the scratch is synced: `a_cut_at_any_write_continues` (lost, torn);
-//! - the journal's two records in one sector's place (slot 0 for both): the same (torn);
-//! - "done" journalled before the image is synced: the same (lost, torn);
-//! - no base check: `a_wrong_base_is_found_before_the_first_write`;
-//! - old bytes not kept in a circle (an empty `kept`): `odd_pairs_come_back_in_place`, by the
-//!   step's digest.
+//! Mistakes planted, and what went red: see `hostile.rs`.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "the images of these tests are small"
