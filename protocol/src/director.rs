@@ -45,6 +45,7 @@ pub const DEVICE_MEMBER: &str = "ampoule_device";
 pub const LENGTHS: Lengths = Lengths {
     root: 65_536,
     timestamp: 16_384,
+    bundle: 0,
     snapshot: 16_384,
     targets: 65_536,
 };

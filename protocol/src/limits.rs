@@ -36,6 +36,9 @@ pub const BLOCK_LEN_MAX: u32 = 1 << 20;
 /// Components, deltas of a component, and other lists in a release description.
 pub const RELEASE_LIST_MAX: usize = 256;
 
+/// Hardware ids and device ids that one bundle names.
+pub const BUNDLE_LIST_MAX: usize = 4096;
+
 /// Text fields of a release description, in bytes.
 pub const RELEASE_TEXT_MAX: usize = 4096;
 
@@ -48,6 +51,8 @@ pub struct Lengths {
     pub root: u64,
     /// `timestamp.json`.
     pub timestamp: u64,
+    /// The statement of a bundle.
+    pub bundle: u64,
     /// `N.snapshot.json`, where the timestamp does not say its length.
     pub snapshot: u64,
     /// `N.ROLE.json`, where the snapshot does not say its length.
@@ -59,6 +64,7 @@ impl Lengths {
     pub const DEFAULT: Self = Self {
         root: 512_000,
         timestamp: 16_384,
+        bundle: 512_000,
         snapshot: 2_000_000,
         targets: 5_000_000,
     };

@@ -19,6 +19,8 @@ pub const METADATA_DIR: &str = "metadata";
 pub const TARGETS_DIR: &str = "targets";
 /// The one metadata file whose name never changes.
 pub const TIMESTAMP_FILE: &str = "timestamp.json";
+/// The name of a bundle's statement; only bundles hold one.
+pub const BUNDLE_FILE: &str = "bundle.json";
 
 /// `N.root.json`.
 pub fn root_file(version: MetaVersion) -> String {

@@ -33,8 +33,8 @@ use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
 
 pub use rollouts::RolloutAsk;
 
-/// Bytes of one question.
-const LINE_LEN_MAX: u64 = 16 * 1024;
+/// Bytes of one question: a receipt, with its quotes escaped.
+const LINE_LEN_MAX: u64 = 256 * 1024;
 /// For one question to come and its answer to be taken.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,6 +55,13 @@ pub enum Ask {
     Revoke {
         /// Who.
         device: DeviceId,
+    },
+    /// Keep a receipt that came by file. Whoever asks has verified it.
+    Receipt {
+        /// Whose.
+        device: DeviceId,
+        /// Its exact bytes.
+        receipt: String,
     },
     /// All devices.
     List,
@@ -211,6 +218,12 @@ fn write_of(ask: &Ask, at: i64) -> Option<Write> {
         Ask::Revoke { device } => Some(Write::Revoke {
             device: device.clone(),
             at,
+        }),
+        Ask::Receipt { device, receipt } => Some(Write::Receipt {
+            device: device.clone(),
+            at,
+            digest: Digest::of(receipt.as_bytes()),
+            bytes: receipt.clone().into_bytes(),
         }),
         Ask::List | Ask::Show { .. } | Ask::Rollout(_) => None,
     }

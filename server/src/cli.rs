@@ -1,9 +1,11 @@
-//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke`, `rollout …`.
+//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke`, `rollout …`,
+//! `receipts`.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
 
 mod devices;
+mod receipts;
 mod rollouts;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +66,8 @@ enum Command {
         #[command(subcommand)]
         command: rollouts::Command,
     },
+    /// Take in receipts that a device without a network sent by file.
+    Receipts(receipts::Receipts),
     /// Open a store and close it again, to see whether it can be opened.
     #[command(hide = true)]
     StoreProbe {
@@ -172,6 +176,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
             DeviceCommand::Revoke { device, common } => devices::revoke(device, &common)?,
         },
         Command::Rollout { command } => command.run()?,
+        Command::Receipts(receipts) => receipts.run()?,
         Command::StoreProbe {
             folder,
             receipts_max,

@@ -41,6 +41,14 @@ pub enum ServerError {
     /// A file stands where a new one should be written.
     #[error("{0:?} exists already and is left as it is")]
     Exists(PathBuf),
+    /// A file of receipts that is not what a device wrote.
+    #[error("\"{}\" is not taken, nothing of it is kept: {what}", path.display())]
+    Receipts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
     /// A device that the server does not know.
     #[error("device {0:?} is not enrolled")]
     UnknownDevice(String),
@@ -132,6 +140,7 @@ impl Coded for ServerError {
             Self::Tls(_) => "bad-tls-configuration",
             Self::Issue { .. } => "certificate-not-made",
             Self::Exists(_) => "file-exists",
+            Self::Receipts { .. } => "receipts-refused",
             Self::UnknownDevice(_) => "unknown-device",
             Self::Refused(_) => "refused-by-server",
             Self::StoreBusy { .. } => "store-busy",
@@ -152,6 +161,7 @@ impl Coded for ServerError {
             | Self::Tls(_)
             | Self::Issue { .. }
             | Self::Exists(_)
+            | Self::Receipts { .. }
             | Self::UnknownDevice(_)
             | Self::Refused(_)
             | Self::StoreBusy { .. } => Guilty::Operator,

@@ -4,7 +4,7 @@
 //! old ones. Nobody ever finds a part.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -50,6 +50,26 @@ pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Server
         sync_folder_of(path)
     };
     write().map_err(ServerError::file("write", path))
+}
+
+/// A text that is at most `len_max` bytes long.
+///
+/// # Errors
+/// It cannot be read, is longer, or is no text.
+pub fn read_text(path: &Path, len_max: u64) -> Result<String, ServerError> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        let read = File::open(path)?
+            .take(len_max + 1)
+            .read_to_string(&mut text)?;
+        if read as u64 > len_max {
+            return Err(io::Error::other(format!(
+                "it is longer than {len_max} bytes"
+            )));
+        }
+        Ok(text)
+    };
+    read().map_err(ServerError::file("read", path))
 }
 
 /// Writes a new file and refuses to touch one that is there.

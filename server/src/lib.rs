@@ -32,6 +32,7 @@ pub mod bucket;
 pub mod cell;
 pub mod cli;
 pub mod config;
+mod descriptors;
 pub mod director;
 pub mod error;
 pub mod file;

@@ -34,6 +34,7 @@ use crate::file::{self, Readers};
 const LENGTHS: Lengths = Lengths {
     root: 4 << 20,
     timestamp: 64 << 10,
+    bundle: 0,
     snapshot: 64 << 20,
     targets: 256 << 20,
 };

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin;
 use crate::config::Config;
+use crate::descriptors;
 use crate::director::Director;
 use crate::error::ServerError;
 use crate::fleet::Fleet;
@@ -64,6 +65,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 async fn life(config: Config) -> Result<(), ServerError> {
     let tls = Reloading::start(config.devices.clone())?;
     let log = Arc::new(Log::default());
+    descriptors::make_room(config.limits.connections_max, &log);
     let (store, fleet, writer, writing) = open_store(&config, &log)?;
     let caps = config
         .director

@@ -28,6 +28,7 @@
 
 pub mod add;
 pub mod blob;
+pub mod bundle;
 pub mod ceremony;
 pub mod cli;
 pub mod deltas;

@@ -17,7 +17,8 @@ use crate::error::{SignerError, TreeError};
 /// All releases of `product` in its role, the oldest version first.
 ///
 /// # Errors
-/// A release target whose description does not read: nothing is built on it.
+/// A release target whose description does not read, or is another release's: nothing is built on
+/// it.
 pub fn of(product: &ProductName, targets: &Targets) -> Result<Vec<Release>, SignerError> {
     let prefix = format!("{product}/release-");
     let mut releases = Vec::new();
@@ -30,7 +31,7 @@ pub fn of(product: &ProductName, targets: &Targets) -> Result<Vec<Release>, Sign
             continue;
         }
         let release =
-            Release::from_custom(file.custom.as_ref()).map_err(|source| TreeError::BadRelease {
+            Release::at(path, file.custom.as_ref()).map_err(|source| TreeError::BadRelease {
                 release: path.to_string(),
                 source: Box::new(source),
             })?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ampoule_protocol::client::{
-    Answer, Find, LocalName, Refresh, Releases, Search, Step, Trusted, Wanted,
+    self, Answer, Find, LocalName, Refresh, Releases, Search, Step, Trusted, Wanted,
 };
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::error::{Coded, Guilty};
@@ -103,6 +103,7 @@ pub fn stored_name(name: &LocalName) -> String {
     match name {
         LocalName::Root(_) => "root.json".into(),
         LocalName::Timestamp => paths::TIMESTAMP_FILE.into(),
+        LocalName::Bundle => paths::BUNDLE_FILE.into(),
         LocalName::Snapshot => paths::snapshot_file(None),
         LocalName::Targets(role) => paths::role_file(role, None),
     }
@@ -154,6 +155,28 @@ impl Device {
     /// The same, at a time that may be a floor only.
     pub fn refresh_at(
         &mut self,
+        source: impl Source,
+        start: UpdateStart,
+    ) -> Result<Trusted, Refused> {
+        self.refresh_from(client::Source::Repository, source, start)
+    }
+
+    /// The same from a bundle, whose statement is `metadata/bundle.json` of `source`.
+    ///
+    /// # Errors
+    /// Whatever the device refuses.
+    pub fn refresh_bundle(
+        &mut self,
+        source: impl Source,
+        now: UtcTime,
+    ) -> Result<Trusted, Refused> {
+        let start = UpdateStart::new(Some(now), UtcTime::EPOCH);
+        self.refresh_from(client::Source::Bundle, source, start)
+    }
+
+    fn refresh_from(
+        &mut self,
+        kind: client::Source,
         mut source: impl Source,
         start: UpdateStart,
     ) -> Result<Trusted, Refused> {
@@ -163,7 +186,7 @@ impl Device {
             .get("root.json")
             .cloned()
             .unwrap_or_default();
-        let mut refresh = Refresh::begin(&root, start, self.lengths)?;
+        let mut refresh = Refresh::begin_from(kind, &root, start, self.lengths)?;
         loop {
             match refresh.step()? {
                 Step::Load(name) => {

@@ -49,6 +49,8 @@ impl Versions {
                 "timestamp.json" => versions.timestamp = version,
                 "snapshot.json" => versions.snapshot = version,
                 "targets.json" => versions.targets = version,
+                // A record of the time, not of trust.
+                "bundle.json" => {}
                 other => {
                     let stem = other.trim_end_matches(".json").to_owned();
                     versions.delegated.insert(stem, version.unwrap_or(0));

@@ -10,6 +10,7 @@ pub(super) const HELP: &str = "\
 Updates this device: polls, verifies, stages, applies atomically, proves health, or goes back.
 
 usage: ampoule-agent [--config FILE] [--json] COMMAND
+       ampoule-agent receipts FILE | receipts --acknowledged FILE
 
 commands:
   daemon     look for updates and install them, for ever; ends when a restart is due
@@ -17,10 +18,13 @@ commands:
   install    finish the update under way, or look for one and install it, then end
   status     what runs, what is under way, the rollback floor
   history    updates that ended, oldest first
+  receipts   write the receipts that wait for a server to a file, to be carried there
   boot       play the boot loader: count a trial's attempt, print the slot to run
   set-floor N  give a device the rollback floor that it lost with its journal; a known one stays
 
 options:
+  --acknowledged FILE   what the server gave back for a file of receipts: these are done
+  --bundle FILE   check and install from a bundle that was carried here; asks no server
   --config FILE   the configuration [default: /etc/ampoule/agent.toml]
   --json          print one JSON document; \"daemon\": a JSON line for each thing that happens
   --help          print this
@@ -35,6 +39,12 @@ exit: 0 done (also: a restart is due, or a revert was brought to its end), 1 ref
 /// A command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
+    /// What a server acknowledged.
+    pub acknowledged: Option<PathBuf>,
+    /// The bundle to look into, instead of the server.
+    pub bundle: Option<PathBuf>,
+    /// The file to write.
+    pub file: Option<PathBuf>,
     /// The configuration.
     pub config: PathBuf,
     /// Whether results are JSON.
@@ -57,6 +67,8 @@ pub enum Verb {
     /// As its help says.
     History,
     /// As its help says.
+    Receipts,
+    /// As its help says.
     Boot,
     /// As its help says.
     SetFloor(u64),
@@ -71,6 +83,7 @@ pub enum Verb {
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, lexopt::Error> {
     let mut parser = Parser::from_args(words);
     let mut config = PathBuf::from("/etc/ampoule/agent.toml");
+    let (mut acknowledged, mut bundle, mut file) = (None, None, None);
     let mut json = false;
     let mut verb = None;
     while let Some(arg) = parser.next()? {
@@ -78,16 +91,34 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long("version") | Arg::Short('V') => verb = Some(Verb::Version),
             Arg::Long("config") | Arg::Short('c') => config = parser.value()?.into(),
+            Arg::Long("bundle") => bundle = Some(PathBuf::from(parser.value()?)),
             Arg::Long("json") => json = true,
+            Arg::Long("acknowledged") => acknowledged = Some(PathBuf::from(parser.value()?)),
             Arg::Value(word) if verb.is_none() && word == "set-floor" => {
                 verb = Some(Verb::SetFloor(parser.value()?.parse()?));
             }
             Arg::Value(word) if verb.is_none() => verb = Some(verb_of(&word)?),
+            Arg::Value(word) if verb == Some(Verb::Receipts) && file.is_none() => {
+                file = Some(PathBuf::from(word));
+            }
             other => return Err(other.unexpected()),
         }
     }
     match verb {
-        Some(verb) => Ok(Some(Args { config, json, verb })),
+        Some(verb) if bundle.is_some() && !matches!(verb, Verb::Check | Verb::Install) => {
+            Err("only check and install take a bundle".into())
+        }
+        Some(verb) if (verb == Verb::Receipts) != (file.is_some() != acknowledged.is_some()) => {
+            Err("receipts takes one file, to write or with --acknowledged to read".into())
+        }
+        Some(verb) => Ok(Some(Args {
+            acknowledged,
+            bundle,
+            file,
+            config,
+            json,
+            verb,
+        })),
         None => Err("a command is missing".into()),
     }
 }
@@ -100,6 +131,7 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
         Some("status") => Ok(Verb::Status),
         Some("history") => Ok(Verb::History),
         Some("boot") => Ok(Verb::Boot),
+        Some("receipts") => Ok(Verb::Receipts),
         _ => Err(format!("\"{}\" is not a command", word.to_string_lossy()).into()),
     }
 }
@@ -115,6 +147,9 @@ mod tests {
     #[test]
     fn options_stand_anywhere() {
         let expected = Args {
+            acknowledged: None,
+            bundle: None,
+            file: None,
             config: "x".into(),
             json: true,
             verb: Verb::Status,
@@ -131,6 +166,15 @@ mod tests {
             ("", "a command is missing"),
             ("upgrade", "\"upgrade\" is not a command"),
             ("check now", "unexpected argument \"now\""),
+            ("daemon --bundle x", "only check and install take a bundle"),
+            (
+                "receipts",
+                "receipts takes one file, to write or with --acknowledged to read",
+            ),
+            (
+                "status --acknowledged x",
+                "receipts takes one file, to write or with --acknowledged to read",
+            ),
             ("check --now", "invalid option '--now'"),
         ] {
             assert_eq!(words(line).expect_err("wrong").to_string(), text);

@@ -6,6 +6,7 @@
 
 mod args;
 mod open;
+mod receipts;
 mod run;
 mod show;
 mod watch;

@@ -13,8 +13,8 @@ use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
 use crate::journal::JournalError;
 use crate::machine::Fault;
-use crate::net::{HttpNetwork, HttpSettings, Identity, IdentityError};
-use crate::ports::{Ports, Storage};
+use crate::net::{BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError};
+use crate::ports::{Network, Ports, Storage};
 use crate::receipt::Reporter;
 use crate::stop::Stop;
 use crate::system::{GateCommands, HealthCommands, RestartCommand, SystemClock};
@@ -28,6 +28,13 @@ pub(super) enum CliError {
     Identity(#[from] IdentityError),
     #[error("\"{path}\" cannot be read")]
     Read { path: PathBuf, source: io::Error },
+    #[error("\"{path}\" cannot be written")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("\"{path}\" is not what a server gives back for receipts")]
+    NotUnderstood {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("another ampoule-agent is at work in \"{0}\"")]
     Busy(PathBuf),
     #[error("\"{path}\" cannot be locked")]
@@ -43,6 +50,8 @@ pub(super) enum CliError {
     Look(#[from] LookError),
     #[error(transparent)]
     Boot(#[from] BootError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     #[error("{}", .0.text)]
     Fault(Fault),
     #[error("output failed")]
@@ -56,6 +65,7 @@ impl CliError {
             Self::Driver(error) => Some(error),
             Self::Look(error) => Some(error),
             Self::Boot(error) => Some(error),
+            Self::Bundle(error) => Some(error),
             _ => None,
         }
     }
@@ -64,7 +74,8 @@ impl CliError {
     pub(super) fn code(&self) -> &str {
         match self {
             Self::Identity(_) => "identity",
-            Self::Read { .. } | Self::Output(_) | Self::Lock { .. } => "io",
+            Self::NotUnderstood { .. } => "acknowledgement-malformed",
+            Self::Read { .. } | Self::Write { .. } | Self::Output(_) | Self::Lock { .. } => "io",
             Self::Busy(_) => "busy",
             Self::Floor { .. } => "floor-known",
             Self::Fault(fault) => &fault.code,
@@ -124,18 +135,35 @@ pub(super) fn boot_control(config: &Config, storage: &Rc<dyn Storage>) -> WorldB
     WorldBoot::new(storage, files, config.worlds.iter().cloned())
 }
 
-/// The driver over the real ports.
-pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, CliError> {
-    let stop = Stop::on_signals()?;
+/// The server, or the bundle that was carried here in its place.
+fn network(
+    config: &Config,
+    identity: &Identity,
+    bundle: Option<&Path>,
+) -> Result<Box<dyn Network>, CliError> {
+    if let Some(path) = bundle {
+        return Ok(Box::new(BundleFile::open(path)?));
+    }
     let server = &config.server;
-    let identity = Identity::load(&server.certificate, &server.key, &server.ca)?;
     let settings = HttpSettings {
         url: server.url.clone(),
         connect_timeout: server.connect_timeout,
         stall_timeout: server.stall_timeout,
         pace: server.pace,
     };
-    let network = HttpNetwork::new(settings, &identity);
+    Ok(Box::new(HttpNetwork::new(settings, identity)))
+}
+
+/// The driver over the real ports; over `bundle` where there is one.
+pub(super) fn driver(
+    config: &Config,
+    bundle: Option<&Path>,
+    watch: Box<dyn Watch>,
+) -> Result<Driver, CliError> {
+    let stop = Stop::on_signals()?;
+    let server = &config.server;
+    let identity = Identity::load(&server.certificate, &server.key, &server.ca)?;
+    let network = network(config, &identity, bundle)?;
     let root = std::fs::read(&config.root).map_err(|source| CliError::Read {
         path: config.root.clone(),
         source,
@@ -144,7 +172,7 @@ pub(super) fn driver(config: &Config, watch: Box<dyn Watch>) -> Result<Driver, C
     let boot = boot_control(config, &storage).settle()?;
     let ports = Ports {
         storage,
-        network: Box::new(network),
+        network,
         boot: Box::new(boot),
         clock: Box::new(SystemClock::stopped_by(stop)),
         health: Box::new(HealthCommands {

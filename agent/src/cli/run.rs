@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::{Args, Verb};
 use super::open::{self, CliError};
 use super::watch::{Lines, Screen};
-use super::{Failure, show};
+use super::{Failure, receipts, show};
 use crate::boot::{self, Loaded};
 use crate::config::{self, Config};
 use crate::disk::Disk;
@@ -47,9 +47,10 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     match args.verb {
         Verb::Status => show::status(config, args.json)?,
         Verb::History => show::history(config, args.json)?,
+        Verb::Receipts => receipts::run(args, config)?,
         Verb::Boot => boot(config, args.json)?,
-        Verb::Check => check(config, args.json)?,
-        Verb::Install => return install(config, args.json),
+        Verb::Check => check(args, config)?,
+        Verb::Install => return install(args, config),
         Verb::Daemon => return daemon(config, args.json),
         Verb::SetFloor(floor) => set_floor(config, RollbackIndex(floor))?,
         Verb::Version => {}
@@ -101,11 +102,12 @@ fn set_floor(config: &Config, floor: RollbackIndex) -> Result<(), CliError> {
     })
 }
 
-fn check(config: &Config, json: bool) -> Result<(), CliError> {
+fn check(args: &Args, config: &Config) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, Box::new(Screen::new()))?;
+    let bundle = args.bundle.as_deref();
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()))?;
     let found = driver.look()?;
-    if json {
+    if args.json {
         let passed = found.passed.iter().map(|passed| {
             json!({"version": passed.version.to_string(), "code": passed.code, "why": passed.why})
         });
@@ -125,9 +127,10 @@ fn check(config: &Config, json: bool) -> Result<(), CliError> {
 }
 
 /// Finishes what is under way, or looks for an update once and sees it to its end.
-fn install(config: &Config, json: bool) -> Result<ExitCode, CliError> {
+fn install(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, Box::new(Screen::new()))?;
+    let bundle = args.bundle.as_deref();
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()))?;
     let last_seq = driver.state().facts.report_seq;
     let was_idle = matches!(driver.state().phase, Phase::Idle | Phase::Checking);
     let mut rest = driver.start()?;
@@ -151,7 +154,7 @@ fn install(config: &Config, json: bool) -> Result<ExitCode, CliError> {
         None if driver.state().facts.last_fault.is_some() => "failed",
         None => "nothing-new",
     });
-    conclude(&driver, result, ended.as_ref(), json)
+    conclude(&driver, result, ended.as_ref(), args.json)
 }
 
 fn conclude(
@@ -227,7 +230,7 @@ fn daemon(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     } else {
         Box::new(Screen::new())
     };
-    let end = open::driver(config, watch)?.run()?;
+    let end = open::driver(config, None, watch)?.run()?;
     if json {
         show::line(&json!({"event": "end", "result": end.as_str()}))?;
     } else {

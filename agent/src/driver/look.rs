@@ -3,6 +3,7 @@
 use ampoule_protocol::director::DirectorError;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::limits::Lengths;
+use ampoule_protocol::metadata::NotFor;
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::release::{Component, FileRef, Release, ReleaseError};
 use ampoule_protocol::trust::TrustedTarget;
@@ -13,6 +14,7 @@ use crate::choose::{self, Candidate, Passed, Policy, RunningImages};
 use crate::install::digest_of;
 use crate::machine::{BootViews, Event, Fault, Installed, Plan, Slot};
 use crate::ports::Access;
+use crate::receipt::Reporter;
 use crate::trust::{UpdateError, Updater, update_start};
 
 /// What a look at the repository found.
@@ -40,6 +42,13 @@ pub enum LookError {
         /// Why.
         source: ReleaseError,
     },
+    /// A bundle that was made for others.
+    #[error("the bundle is for {}", match .0 {
+        NotFor::Product => "another product",
+        NotFor::Hardware => "other hardware",
+        NotFor::Device => "other devices of this kind",
+    })]
+    OtherBundle(NotFor),
     /// The boot settings.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -53,6 +62,7 @@ impl Coded for LookError {
         match self {
             Self::Update(error) => error.code(),
             Self::Release { source, .. } => source.code(),
+            Self::OtherBundle(_) => "bundle-for-others",
             Self::Boot(error) => error.code(),
             Self::Director(error) => error.code(),
         }
@@ -62,6 +72,7 @@ impl Coded for LookError {
         match self {
             Self::Update(error) => error.guilty(),
             Self::Release { source, .. } => source.guilty(),
+            Self::OtherBundle(_) => Guilty::Operator,
             Self::Boot(error) => error.guilty(),
             Self::Director(error) => error.guilty(),
         }
@@ -88,7 +99,10 @@ impl Driver {
             Err(error) => {
                 let retry_after_secs = match &error {
                     LookError::Update(error) => error.retry_after_secs(),
-                    LookError::Release { .. } | LookError::Boot(_) | LookError::Director(_) => None,
+                    LookError::Release { .. }
+                    | LookError::OtherBundle(_)
+                    | LookError::Boot(_)
+                    | LookError::Director(_) => None,
                 };
                 Event::Failed(Fault {
                     retry_after_secs,
@@ -118,16 +132,35 @@ impl Driver {
         let start = update_start(self.ports.clock.wall(), &self.store);
         let mut updater = Updater::new(&self.store, self.ports.network.as_mut(), Lengths::DEFAULT);
         let mut trusted = updater.refresh(start)?;
+        if let Some(bundle) = trusted.set().bundle() {
+            let Reporter {
+                device,
+                product,
+                hardware,
+            } = &self.device.reporter;
+            let fits = bundle.is_for(product, hardware, device);
+            fits.map_err(LookError::OtherBundle)?;
+        }
         let product = self.device.reporter.product.clone();
         let targets = updater.releases(&mut trusted, product)?;
         let targets = self.offered(targets)?;
         let mut candidates = Vec::new();
         for target in targets {
-            candidates.push(self.candidate(&target)?);
+            let candidate = self.candidate(&target)?;
+            candidates.extend(self.on_offer(candidate));
         }
         let views = self.views()?;
         let running = self.running(&views);
         Ok(self.choose(&views, running, candidates))
+    }
+
+    /// What can be had of a release here: a bundle holds some releases and some deltas.
+    fn on_offer(&self, mut candidate: Candidate) -> Option<Candidate> {
+        let holds = |file: &FileRef| self.ports.network.holds(&file.file_name());
+        for component in &mut candidate.release.components {
+            component.deltas.retain(|delta| holds(&delta.file));
+        }
+        holds(&candidate.target).then_some(candidate)
     }
 
     fn candidate(&self, target: &TrustedTarget) -> Result<Candidate, LookError> {
@@ -136,12 +169,7 @@ impl Driver {
             path: path.to_string(),
             source,
         };
-        let release = Release::from_custom(target.file().custom.as_ref()).map_err(fail)?;
-        if release.path() != path || release.product != self.device.reporter.product {
-            let what = "it describes another release than its path".to_owned();
-            let place = "version".to_owned();
-            return Err(fail(ReleaseError::Content { place, what }));
-        }
+        let release = Release::of_target(target).map_err(fail)?;
         let sha256 = target
             .file()
             .hashes

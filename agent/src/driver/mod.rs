@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::name::HardwareId;
+use ampoule_protocol::repo::RepoError;
 use ampoule_protocol::sign::Sign;
 use ampoule_protocol::time::UtcTime;
 
@@ -104,6 +105,9 @@ pub enum DriverError {
     /// The metadata store cannot be opened.
     #[error("the metadata store cannot be used")]
     Store(#[from] StoreError),
+    /// The device's own key does not sign.
+    #[error("a receipt cannot be signed")]
+    Key(#[from] RepoError),
 }
 
 impl Coded for DriverError {
@@ -113,6 +117,7 @@ impl Coded for DriverError {
             Self::FloorLost { .. } => "floor-lost",
             Self::Boot(error) => error.code(),
             Self::Store(error) => error.code(),
+            Self::Key(error) => error.code(),
         }
     }
 
@@ -129,7 +134,7 @@ impl Coded for DriverError {
                 "on the device, \"ampoule-agent set-floor N\" with the rollback index of what runs"
                     .to_owned(),
             ),
-            Self::Journal { .. } | Self::Boot(_) | Self::Store(_) => None,
+            Self::Journal { .. } | Self::Boot(_) | Self::Store(_) | Self::Key(_) => None,
         }
     }
 }

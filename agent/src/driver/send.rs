@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use ampoule_protocol::device::{Acknowledged, CheckedIn};
 use ampoule_protocol::digest::Digest;
+use ampoule_protocol::name::DeviceId;
+use ampoule_protocol::repo::RepoError;
 
-use super::Driver;
-use crate::machine::Event;
+use super::{Driver, DriverError};
+use crate::machine::{Event, Report};
 use crate::net::NetError;
 
 /// Bounds on the interval that a server may ask for: never a storm, never a stranded device.
@@ -72,6 +74,39 @@ impl Driver {
                 .note(&format!("the inventory was not taken: {error}"));
         }
         Some(Event::Acknowledged(acknowledged))
+    }
+
+    /// Who this device is.
+    pub fn device(&self) -> &DeviceId {
+        &self.device.reporter.device
+    }
+
+    /// The receipts that wait for an acknowledgement, oldest first: number and signed bytes.
+    ///
+    /// # Errors
+    /// The key failed.
+    pub fn receipts(&self) -> Result<Vec<(u64, Vec<u8>)>, RepoError> {
+        let signed = |report: &Report| {
+            let receipt = self.device.reporter.receipt(report);
+            Ok((report.seq, receipt.sign(self.device.key.as_ref())?))
+        };
+        self.state.facts.outbox.iter().map(signed).collect()
+    }
+
+    /// Lets go of the receipts whose digests a server acknowledged by another way than the
+    /// network; how many there were.
+    ///
+    /// # Errors
+    /// The key or the journal failed.
+    pub fn take_acknowledged(&mut self, digests: &[Digest]) -> Result<usize, DriverError> {
+        let receipts = self.receipts()?;
+        let acknowledged = receipts
+            .iter()
+            .filter(|(_, bytes)| digests.contains(&Digest::of(bytes)));
+        let seqs: Vec<u64> = acknowledged.map(|(seq, _)| *seq).collect();
+        let count = seqs.len();
+        self.step(Event::Acknowledged(seqs))?;
+        Ok(count)
     }
 
     fn send_receipt(&mut self, bytes: &[u8]) -> Result<bool, NetError> {

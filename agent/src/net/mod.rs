@@ -3,15 +3,18 @@
 //! - Every answer is length-capped, and cut off when it is slow: by the average over a window, and
 //!   by a stall (slow retrieval attack).
 //! - Downloads ask for a range and check that the answer is the one asked for.
+//! - [`BundleFile`] is the same port over a file that was carried to the device.
 //! - A server that says when to come again is obeyed, within [`RETRY_AFTER_MAX_SECS`].
 
 mod backoff;
+mod bundle;
 mod error;
 mod http;
 mod identity;
 mod pace;
 
 pub use backoff::{Backoff, jitter};
+pub use bundle::{BundleError, BundleFile};
 pub use error::NetError;
 pub use http::{HttpNetwork, HttpSettings};
 pub use identity::{Identity, IdentityError};

@@ -7,6 +7,7 @@ mod storage;
 use std::io::Read;
 use std::time::Duration;
 
+use ampoule_protocol::client::Source;
 use ampoule_protocol::device::Check;
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::time::UtcTime;
@@ -43,6 +44,11 @@ pub trait Fetch {
     /// # Errors
     /// More than `max_len` bytes, and whatever the network does.
     fn fetch(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError>;
+
+    /// What answers: a repository, unless it says otherwise.
+    fn source(&self) -> Source {
+        Source::Repository
+    }
 }
 
 /// The server, as a device sees it.
@@ -66,6 +72,12 @@ pub trait Network: Fetch {
     fn director(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
         let _ = (name, max_len);
         Ok(None)
+    }
+
+    /// Whether the target file `name` can be had here. Where only asking tells, it can.
+    fn holds(&self, name: &str) -> bool {
+        let _ = name;
+        true
     }
 
     /// Posts JSON to `/device/v1/<path>`, and gives back the JSON that is answered.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use ampoule_protocol::client::LocalName;
 use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::paths;
 use ampoule_protocol::time::UtcTime;
 
 use crate::ports::{Storage, replace};
@@ -101,10 +102,14 @@ impl MetadataStore {
         self.write(&file_name(name), bytes)
     }
 
-    /// When the trusted timestamp was signed, where it says so.
-    pub fn timestamp_signed_at(&self) -> Option<UtcTime> {
-        let bytes = self.load(&LocalName::Timestamp).ok().flatten()?;
-        super::signed_at(&bytes)
+    /// When the last trusted timestamp or bundle was signed, whichever is later and says so.
+    pub fn signed_at(&self) -> Option<UtcTime> {
+        let signed_at = |name, member| {
+            let bytes = self.load(&name).ok().flatten()?;
+            super::signed_at(&bytes, member)
+        };
+        let timestamp = signed_at(LocalName::Timestamp, super::SIGNED_AT);
+        timestamp.max(signed_at(LocalName::Bundle, super::BUNDLE_SIGNED_AT))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -132,6 +137,7 @@ fn file_name(name: &LocalName) -> String {
     match name {
         LocalName::Root(_) => "root.json".to_owned(),
         LocalName::Timestamp => "timestamp.json".to_owned(),
+        LocalName::Bundle => paths::BUNDLE_FILE.to_owned(),
         LocalName::Snapshot => "snapshot.json".to_owned(),
         LocalName::Targets(role) => format!("{}.json", role.file_stem()),
     }

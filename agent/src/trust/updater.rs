@@ -91,7 +91,8 @@ impl<'a> Updater<'a> {
     /// See [`UpdateError`]; what was stored stays trusted.
     pub fn refresh(&mut self, start: UpdateStart) -> Result<Trusted, UpdateError> {
         let root = self.store.root()?.ok_or(UpdateError::NoRoot)?;
-        let mut refresh = Refresh::begin(&root, start, self.lengths)?;
+        let source = self.fetch.source();
+        let mut refresh = Refresh::begin_from(source, &root, start, self.lengths)?;
         loop {
             match self.turn(refresh.step()?)? {
                 Turn::Bytes(bytes) => refresh.answer(Answer::Bytes(&bytes))?,

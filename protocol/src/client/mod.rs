@@ -23,7 +23,7 @@ mod search;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use refresh::Refresh;
+pub use refresh::{Refresh, Source};
 pub use search::{Find, Releases, Search};
 
 use crate::limits::Lengths;
@@ -38,6 +38,9 @@ pub enum LocalName {
     Root(MetaVersion),
     /// The timestamp.
     Timestamp,
+    /// The statement of the last bundle. It is never read as trusted again: it tells what time it
+    /// was when it was signed.
+    Bundle,
     /// The snapshot.
     Snapshot,
     /// Targets or a delegated role.

@@ -16,7 +16,17 @@ use crate::trust::{
 pub struct Refresh {
     start: UpdateStart,
     lengths: Lengths,
+    source: Source,
     place: Place,
+}
+
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A repository: its timestamp says what is newest.
+    Repository,
+    /// A bundle: its own statement does, and the timestamp is neither asked for nor stored.
+    Bundle,
 }
 
 /// Where the refresh is; each place is one question, or the bytes to be stored before the next.
@@ -32,7 +42,9 @@ enum Place {
     },
     LocalTimestamp(TrustedSet<AtTimestamp>),
     Timestamp(TrustedSet<AtTimestamp>),
-    StoreTimestamp {
+    /// The timestamp, or the bundle's statement.
+    StoreNewest {
+        name: LocalName,
         set: TrustedSet<AtSnapshot>,
         bytes: Vec<u8>,
     },
@@ -58,6 +70,19 @@ impl Refresh {
     /// # Errors
     /// A root that its own keys did not sign.
     pub fn begin(root: &[u8], start: UpdateStart, lengths: Lengths) -> Result<Self, TrustError> {
+        Self::begin_from(Source::Repository, root, start, lengths)
+    }
+
+    /// As [`Refresh::begin`], with what `source` offers.
+    ///
+    /// # Errors
+    /// A root that its own keys did not sign.
+    pub fn begin_from(
+        source: Source,
+        root: &[u8],
+        start: UpdateStart,
+        lengths: Lengths,
+    ) -> Result<Self, TrustError> {
         let place = Place::NextRoot {
             set: TrustedSet::begin(root)?,
             steps: 0,
@@ -65,6 +90,7 @@ impl Refresh {
         Ok(Self {
             start,
             lengths,
+            source,
             place,
         })
     }
@@ -85,10 +111,11 @@ impl Refresh {
                 Ok(Step::Store(name, bytes.clone()))
             }
             Place::LocalTimestamp(_) => Ok(Step::Load(LocalName::Timestamp)),
-            Place::Timestamp(_) => fetch(paths::TIMESTAMP_FILE.into(), self.lengths.timestamp),
-            Place::StoreTimestamp { bytes, .. } => {
-                Ok(Step::Store(LocalName::Timestamp, bytes.clone()))
-            }
+            Place::Timestamp(_) => match self.source {
+                Source::Repository => fetch(paths::TIMESTAMP_FILE.into(), self.lengths.timestamp),
+                Source::Bundle => fetch(paths::BUNDLE_FILE.into(), self.lengths.bundle),
+            },
+            Place::StoreNewest { name, bytes, .. } => Ok(Step::Store(name.clone(), bytes.clone())),
             Place::LocalSnapshot(_) => Ok(Step::Load(LocalName::Snapshot)),
             Place::Snapshot(set) => {
                 let file = paths::snapshot_file(set.file_version(set.wanted().version));
@@ -152,14 +179,22 @@ impl Refresh {
                 Ok(Place::Timestamp(set))
             }
             (Place::LocalTimestamp(set), Answer::NotFound) => Ok(Place::Timestamp(set)),
+            (Place::Timestamp(set), Answer::Bytes(bytes)) if self.source == Source::Bundle => {
+                Ok(Place::StoreNewest {
+                    name: LocalName::Bundle,
+                    set: set.bundle(bytes)?,
+                    bytes: bytes.to_vec(),
+                })
+            }
             (Place::Timestamp(set), Answer::Bytes(bytes)) => match set.timestamp(bytes)? {
-                (set, Adopted::New) => Ok(Place::StoreTimestamp {
+                (set, Adopted::New) => Ok(Place::StoreNewest {
+                    name: LocalName::Timestamp,
                     set,
                     bytes: bytes.to_vec(),
                 }),
                 (set, Adopted::Kept) => Ok(Place::LocalSnapshot(set)),
             },
-            (Place::StoreTimestamp { set, .. }, Answer::Stored) => Ok(Place::LocalSnapshot(set)),
+            (Place::StoreNewest { set, .. }, Answer::Stored) => Ok(Place::LocalSnapshot(set)),
             (Place::LocalSnapshot(set), Answer::Bytes(bytes)) => match set.local_snapshot(bytes) {
                 LocalSnapshot::Current(set) => Ok(Place::LocalTargets(set)),
                 LocalSnapshot::Older(set) => Ok(Place::Snapshot(set)),
@@ -184,7 +219,7 @@ impl Refresh {
             }
             (Place::StoreTargets { set, .. }, Answer::Stored) => Ok(Place::Done(set)),
             (place @ (Place::Timestamp(_) | Place::Snapshot(_) | Place::Targets(_)), _) => {
-                Err(missing(&place))
+                Err(missing(&place, self.source))
             }
             (_, _) => Err(TrustError::OutOfTurn),
         }
@@ -202,9 +237,10 @@ impl Refresh {
     }
 }
 
-fn missing(place: &Place) -> TrustError {
+fn missing(place: &Place, source: Source) -> TrustError {
     let file = match place {
-        Place::Timestamp(_) => "timestamp.json",
+        Place::Timestamp(_) if source == Source::Bundle => paths::BUNDLE_FILE,
+        Place::Timestamp(_) => paths::TIMESTAMP_FILE,
         Place::Snapshot(_) => "snapshot.json",
         _ => "targets.json",
     };

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 use core::fmt;
 
-use super::{Common, FormatError, RoleType};
+use super::{Common, FormatError};
 use crate::json::{Map, Value};
 use crate::time::UtcTime;
 use crate::version::MetaVersion;
@@ -105,9 +105,9 @@ impl<'a> Fields<'a> {
     }
 
     /// `_type`, `spec_version`, `version` and `expires`, which every payload has.
-    pub(super) fn common(&mut self, kind: RoleType) -> Result<Common, FormatError> {
+    pub(super) fn common(&mut self, kind: &str) -> Result<Common, FormatError> {
         let found = self.string("_type")?;
-        if found != kind.as_str() {
+        if found != kind {
             return Err(self.error("_type", &format!("found \"{found}\", expected \"{kind}\"")));
         }
         let spec_version = self.string("spec_version")?;
@@ -146,9 +146,9 @@ fn is_spec_1(text: &str) -> bool {
 }
 
 /// The members that every payload begins with.
-pub(super) fn common_members(kind: RoleType, common: &Common) -> Map {
+pub(super) fn common_members(kind: &str, common: &Common) -> Map {
     let mut members = common.extra.clone();
-    members.insert("_type".into(), kind.as_str().into());
+    members.insert("_type".into(), kind.into());
     members.insert("spec_version".into(), common.spec_version.as_str().into());
     members.insert("version".into(), common.version.get().into());
     members.insert("expires".into(), common.expires.to_string().into());

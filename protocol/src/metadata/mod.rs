@@ -12,6 +12,7 @@
 //!   writer.
 //! - What we write, python-tuf reads: no nulls, no floats, no empty hash lists, whole seconds.
 
+mod bundle;
 mod delegations;
 mod envelope;
 mod fields;
@@ -24,6 +25,7 @@ use core::fmt;
 
 use alloc::string::String;
 
+pub use bundle::{Bundle, NotFor};
 pub use delegations::{DelegatedRole, Delegations, Listing, SuccinctBins, Trusts};
 pub use envelope::{Envelope, EnvelopeError, Signature};
 pub use root::{RoleKeys, Root};
@@ -69,10 +71,12 @@ impl fmt::Display for RoleType {
     }
 }
 
-/// A payload of one of the four kinds.
+/// A payload that is signed as metadata is.
 pub trait Payload: Sized {
-    /// Its `_type`.
+    /// The role whose keys sign it where root names them.
     const TYPE: RoleType;
+    /// Its `_type`. No two payloads share one: what was signed as one is never read as another.
+    const NAME: &'static str = Self::TYPE.as_str();
 
     /// Reads the `signed` member.
     ///

@@ -132,7 +132,7 @@ impl Payload for Root {
 
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("root", signed)?;
-        let mut common = fields.common(Self::TYPE)?;
+        let mut common = fields.common(Self::NAME)?;
         let consistent_snapshot = match fields.optional("consistent_snapshot") {
             None => false,
             Some(Value::Bool(truth)) => *truth,
@@ -163,7 +163,7 @@ impl Payload for Root {
     }
 
     fn to_signed(&self) -> Value {
-        let mut members = common_members(Self::TYPE, &self.common);
+        let mut members = common_members(Self::NAME, &self.common);
         let roles = self.roles.iter();
         let roles = roles.map(|(role, keys)| (role.to_string(), Value::Object(keys.to_map())));
         members.insert(

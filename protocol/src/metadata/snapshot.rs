@@ -129,14 +129,14 @@ impl Payload for Snapshot {
 
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("snapshot", signed)?;
-        let mut common = fields.common(Self::TYPE)?;
+        let mut common = fields.common(Self::NAME)?;
         let meta = read_meta(fields.object("meta")?)?;
         common.extra = fields.rest();
         Ok(Self { common, meta })
     }
 
     fn to_signed(&self) -> Value {
-        let mut members = common_members(Self::TYPE, &self.common);
+        let mut members = common_members(Self::NAME, &self.common);
         let meta = self.meta.iter();
         let meta = meta.map(|(name, file)| (name.clone(), Value::Object(file.to_map())));
         members.insert("meta".into(), Value::Object(meta.collect()));

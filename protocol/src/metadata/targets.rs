@@ -103,7 +103,7 @@ impl Payload for Targets {
 
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("targets", signed)?;
-        let mut common = fields.common(Self::TYPE)?;
+        let mut common = fields.common(Self::NAME)?;
         let targets = fields.object("targets")?.iter().map(|(path, value)| {
             let name = TargetPath::parse(path)
                 .map_err(|error| FormatError::new("targets.targets", format!("{error}")))?;
@@ -123,7 +123,7 @@ impl Payload for Targets {
     }
 
     fn to_signed(&self) -> Value {
-        let mut members = common_members(Self::TYPE, &self.common);
+        let mut members = common_members(Self::NAME, &self.common);
         let targets = self.targets.iter();
         let targets = targets.map(|(path, file)| (path.as_str().into(), file.to_map().into()));
         members.insert("targets".into(), Value::Object(targets.collect()));

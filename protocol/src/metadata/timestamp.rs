@@ -39,7 +39,7 @@ impl Payload for Timestamp {
 
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("timestamp", signed)?;
-        let mut common = fields.common(Self::TYPE)?;
+        let mut common = fields.common(Self::NAME)?;
         let meta = fields.object("meta")?;
         let snapshot = meta
             .get(SNAPSHOT)
@@ -66,7 +66,7 @@ impl Payload for Timestamp {
     }
 
     fn to_signed(&self) -> Value {
-        let mut members = common_members(Self::TYPE, &self.common);
+        let mut members = common_members(Self::NAME, &self.common);
         let meta = Map::from([(SNAPSHOT.to_string(), Value::Object(self.snapshot.to_map()))]);
         members.insert("meta".into(), meta.into());
         if let Some(signed_at) = self.signed_at {

@@ -33,11 +33,12 @@ use serde::{Deserialize, Serialize};
 
 pub use words::{Class, Install, ReleaseVersion, Requirement, WordError};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hashes};
 use crate::error::{Coded, Guilty};
 use crate::json::{self, Map, Value};
 use crate::limits::{RELEASE_LIST_MAX, RELEASE_TEXT_MAX};
 use crate::name::{ComponentName, HardwareId, ProductName, TargetPath};
+use crate::paths;
 use crate::tree::{TreeError, TreeShape};
 use crate::trust::TrustedTarget;
 use crate::version::RollbackIndex;
@@ -112,6 +113,13 @@ pub struct FileRef {
     pub length: u64,
     /// Its digest.
     pub sha256: Digest,
+}
+
+impl FileRef {
+    /// The name of its file below `targets/`, with the digest in front.
+    pub fn file_name(&self) -> String {
+        paths::target_file(&self.path, Some(&Hashes::sha256(self.sha256)))
+    }
 }
 
 /// The block hash tree of an artifact.
@@ -226,20 +234,28 @@ impl Release {
         Ok(release)
     }
 
-    /// Reads the description of a trusted release target, which must stand under its own path: a
-    /// role that signs for one release must not have it taken for another.
+    /// Reads the description of the target at `path`, which must stand under its own path: a role
+    /// that signs for one release must not have it taken for another.
     ///
     /// # Errors
     /// As [`Release::from_custom`], and a description of another product or version.
-    pub fn of_target(target: &TrustedTarget) -> Result<Self, ReleaseError> {
-        let release = Self::from_custom(target.file().custom.as_ref())?;
-        if release.path() != *target.path() {
+    pub fn at(path: &TargetPath, custom: Option<&Value>) -> Result<Self, ReleaseError> {
+        let release = Self::from_custom(custom)?;
+        if release.path() != *path {
             return Err(content(
                 "version",
                 "it is the description of another release",
             ));
         }
         Ok(release)
+    }
+
+    /// Reads the description of a trusted release target.
+    ///
+    /// # Errors
+    /// As [`Release::at`].
+    pub fn of_target(target: &TrustedTarget) -> Result<Self, ReleaseError> {
+        Self::at(target.path(), target.file().custom.as_ref())
     }
 
     /// The `custom` of a release target.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   TrustedSet<Rotating> --root()*--> --finish_root(start)--> TrustedSet<AtTimestamp>
-//!     --timestamp()--> TrustedSet<AtSnapshot> --snapshot()--> TrustedSet<AtTargets>
+//!     --timestamp()|bundle()--> TrustedSet<AtSnapshot> --snapshot()--> TrustedSet<AtTargets>
 //!     --targets()--> TrustedSet<Complete> --delegated()*
 //! ```
 //!

@@ -4,7 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 
 use super::{Fresh, KeyRing, TrustError, UpdateStart, Verified};
-use crate::metadata::{Envelope, MetaFile, RoleType, Root, Snapshot, Targets, Timestamp};
+use crate::metadata::{
+    Bundle, Envelope, MetaFile, Payload, RoleType, Root, Snapshot, Targets, Timestamp,
+};
 use crate::name::RoleName;
 use crate::version::MetaVersion;
 
@@ -26,11 +28,34 @@ pub struct AtTimestamp {
     floor: Option<Verified<Timestamp>>,
 }
 
-/// The timestamp is trusted; the snapshot comes next.
+/// What says which snapshot is the newest.
+#[derive(Debug, Clone)]
+enum Vouching {
+    Timestamp(Fresh<Timestamp>),
+    Bundle(Fresh<Bundle>),
+}
+
+impl Vouching {
+    fn snapshot(&self) -> &MetaFile {
+        match self {
+            Self::Timestamp(timestamp) => &timestamp.snapshot,
+            Self::Bundle(bundle) => &bundle.snapshot,
+        }
+    }
+
+    fn bundle(&self) -> Option<&Bundle> {
+        match self {
+            Self::Timestamp(_) => None,
+            Self::Bundle(bundle) => Some(bundle),
+        }
+    }
+}
+
+/// The timestamp, or a bundle's statement, is trusted; the snapshot comes next.
 #[derive(Debug, Clone)]
 pub struct AtSnapshot {
     start: UpdateStart,
-    timestamp: Fresh<Timestamp>,
+    vouching: Vouching,
     floor: Option<Verified<Snapshot>>,
 }
 
@@ -38,7 +63,7 @@ pub struct AtSnapshot {
 #[derive(Debug, Clone)]
 pub struct AtTargets {
     start: UpdateStart,
-    timestamp: Fresh<Timestamp>,
+    vouching: Vouching,
     snapshot: Fresh<Snapshot>,
 }
 
@@ -46,7 +71,7 @@ pub struct AtTargets {
 #[derive(Debug, Clone)]
 pub struct Complete {
     start: UpdateStart,
-    timestamp: Fresh<Timestamp>,
+    vouching: Vouching,
     snapshot: Fresh<Snapshot>,
     targets: Fresh<Targets>,
     /// By (delegator, role): the same role file may be trusted by one delegator and not by
@@ -74,11 +99,8 @@ impl<S> TrustedSet<S> {
         self.root.consistent_snapshot.then_some(version)
     }
 
-    fn top_level<T: crate::metadata::Payload>(
-        &self,
-        bytes: &[u8],
-    ) -> Result<Verified<T>, TrustError> {
-        let name = T::TYPE.as_str();
+    fn top_level<T: Payload>(&self, bytes: &[u8]) -> Result<Verified<T>, TrustError> {
+        let name = T::NAME;
         KeyRing::of_root(&self.root, T::TYPE).verify(name, &read(name, bytes)?)
     }
 }
@@ -140,7 +162,7 @@ impl TrustedSet<Rotating> {
 }
 
 fn self_signed(envelope: &Envelope) -> Result<Verified<Root>, TrustError> {
-    let root = <Root as crate::metadata::Payload>::from_signed(envelope.unverified())
+    let root = <Root as Payload>::from_signed(envelope.unverified())
         .map_err(|source| TrustError::format("root", source))?;
     KeyRing::of_root(&root, RoleType::Root).verify("root", envelope)
 }
@@ -169,19 +191,34 @@ impl TrustedSet<AtTimestamp> {
                 (new, Adopted::New)
             }
         };
-        let timestamp = chosen.fresh("timestamp", start)?;
+        let vouching = Vouching::Timestamp(chosen.fresh("timestamp", start)?);
+        let set = Self::vouched(self.root, start, vouching);
+        Ok((set, adopted))
+    }
+
+    /// Takes a bundle's statement in place of the timestamp. It says nothing about timestamps and
+    /// replaces none: the stored one stays the floor of the next.
+    pub fn bundle(self, bytes: &[u8]) -> Result<TrustedSet<AtSnapshot>, TrustError> {
+        let bundle: Verified<Bundle> = self.top_level(bytes)?;
+        let AtTimestamp { start, floor } = self.state;
+        if let Some(floor) = floor {
+            never_falls("snapshot", bundle.snapshot.version, floor.snapshot.version)?;
+        }
+        let vouching = Vouching::Bundle(bundle.fresh(<Bundle as Payload>::NAME, start)?);
+        Ok(Self::vouched(self.root, start, vouching))
+    }
+
+    fn vouched(
+        root: Verified<Root>,
+        start: UpdateStart,
+        vouching: Vouching,
+    ) -> TrustedSet<AtSnapshot> {
         let state = AtSnapshot {
             start,
-            timestamp,
+            vouching,
             floor: None,
         };
-        Ok((
-            TrustedSet {
-                root: self.root,
-                state,
-            },
-            adopted,
-        ))
+        TrustedSet { root, state }
     }
 }
 
@@ -206,9 +243,14 @@ pub enum LocalSnapshot {
 }
 
 impl TrustedSet<AtSnapshot> {
-    /// The snapshot that the timestamp names.
+    /// The snapshot that is vouched for.
     pub fn wanted(&self) -> &MetaFile {
-        &self.state.timestamp.snapshot
+        self.state.vouching.snapshot()
+    }
+
+    /// The bundle's statement, where it is one that vouches.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.state.vouching.bundle()
     }
 
     /// Takes the stored snapshot: as it is where the timestamp still names it, else as the floor.
@@ -251,13 +293,13 @@ impl TrustedSet<AtSnapshot> {
 
     fn with_snapshot(self, snapshot: Fresh<Snapshot>) -> TrustedSet<AtTargets> {
         let AtSnapshot {
-            start, timestamp, ..
+            start, vouching, ..
         } = self.state;
         TrustedSet {
             root: self.root,
             state: AtTargets {
                 start,
-                timestamp,
+                vouching,
                 snapshot,
             },
         }
@@ -323,13 +365,13 @@ impl TrustedSet<AtTargets> {
     pub fn targets(self, targets: Fresh<Targets>) -> TrustedSet<Complete> {
         let AtTargets {
             start,
-            timestamp,
+            vouching,
             snapshot,
         } = self.state;
         let delegated = BTreeMap::new();
         let state = Complete {
             start,
-            timestamp,
+            vouching,
             snapshot,
             targets,
             delegated,
@@ -347,9 +389,17 @@ impl TrustedSet<Complete> {
         self.state.start
     }
 
-    /// The trusted timestamp.
-    pub fn timestamp(&self) -> &Timestamp {
-        &self.state.timestamp
+    /// The trusted timestamp, where it is one that vouches for the snapshot.
+    pub fn timestamp(&self) -> Option<&Timestamp> {
+        match &self.state.vouching {
+            Vouching::Timestamp(timestamp) => Some(timestamp),
+            Vouching::Bundle(_) => None,
+        }
+    }
+
+    /// The bundle's statement, where it is one that vouches for the snapshot.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.state.vouching.bundle()
     }
 
     /// The trusted snapshot.

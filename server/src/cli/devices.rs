@@ -142,11 +142,12 @@ pub(super) fn revoke(device: DeviceId, common: &Common) -> Result<(), ServerErro
     Ok(())
 }
 
-fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow, ServerError> {
+pub(super) fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow, ServerError> {
     let name = match question {
-        Ask::Enroll { device, .. } | Ask::Revoke { device } | Ask::Show { device } => {
-            device.to_string()
-        }
+        Ask::Enroll { device, .. }
+        | Ask::Revoke { device }
+        | Ask::Receipt { device, .. }
+        | Ask::Show { device } => device.to_string(),
         Ask::List | Ask::Rollout(_) => String::new(),
     };
     match ask(question, config, &name)? {

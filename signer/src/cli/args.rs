@@ -74,6 +74,8 @@ pub(super) enum Command {
     Product(ProductArgs),
     /// Draft a product without one of its releases
     Withdraw(WithdrawArgs),
+    /// Make one file with metadata and a release, for devices without a network
+    Bundle(BundleArgs),
     /// Show what a file or a tree says, believed or not
     Inspect(InspectArgs),
     /// Verify a published tree or one of its files, offline
@@ -295,6 +297,36 @@ pub(super) struct ProductArgs {
     /// Signatures that a release needs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) threshold: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BundleArgs {
+    /// The product of the devices
+    pub(super) product: String,
+    /// The file to write
+    pub(super) output: PathBuf,
+    /// A hardware id that it is for
+    #[arg(long, value_name = "ID", required = true)]
+    pub(super) hardware: Vec<String>,
+    /// A device that it is for; all of that hardware where none is named
+    #[arg(long = "device", value_name = "ID")]
+    pub(super) devices: Vec<String>,
+    /// A file with the ids of devices that it is for, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) devices_from: Option<PathBuf>,
+    /// The release; the highest version where not given
+    #[arg(long, value_name = "VERSION")]
+    pub(super) version: Option<String>,
+    /// How long it can be used
+    #[arg(long, value_name = "DAYS", default_value_t = 30,
+        value_parser = clap::value_parser!(u16).range(1..=730))]
+    pub(super) expires_in_days: u16,
+    /// Leave deltas out
+    #[arg(long)]
+    pub(super) no_deltas: bool,
+    /// Keys for snapshot: they sign the bundle
+    #[arg(long = "key", short = 'k', value_name = "FILE", required = true)]
+    pub(super) keys: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! results alone; with `--json` it is one JSON value.
 
 mod args;
+mod bundle;
 mod drafts;
 mod keys;
 mod setup;
@@ -77,6 +78,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, SignerError> {
         Command::Renew(args) => drafts::renew(context, &args),
         Command::Product(args) => drafts::product_add(context, &args),
         Command::Withdraw(args) => drafts::withdraw(context, &args),
+        Command::Bundle(args) => bundle::bundle(context, &args),
         Command::Inspect(args) => show::inspect(context, &args),
         Command::Verify(args) => show::verify(context, &args),
     }

@@ -14,6 +14,7 @@ fn floor_of(world: &mut World) -> UtcTime {
     trusted
         .set()
         .timestamp()
+        .expect("from a repository")
         .signed_at
         .expect("ours carries it")
 }

@@ -12,6 +12,7 @@
 //! snapshot or targets unchecked; a delegated role trusted by its name alone; terminating ignored.
 
 mod arbitrary_software;
+mod bundles;
 mod clock;
 mod delegations;
 mod endless_data;

@@ -21,6 +21,10 @@ use crate::world::{PRODUCT, Room, cannot};
 const ROUNDS: usize = 3;
 const SECONDS: &str = "4";
 const NGINX_PORT: u16 = 19_443;
+/// Connections that are held open, idle.
+const IDLE: &str = "10000";
+/// Descriptors that both servers and the client may open; the hard limit may be no higher.
+const DESCRIPTORS: u32 = 20_000;
 const DEVICE: &str = "bench-0001";
 
 /// What is asked for, and how nginx does that at its best.
@@ -40,7 +44,7 @@ enum What {
     Image,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         name: "poll, full handshake",
         mode: "full",
@@ -58,6 +62,13 @@ const CASES: [Case; 4] = [
     Case {
         name: "metadata, kept alive",
         mode: "keep-alive",
+        connections: "16",
+        what: What::Metadata,
+        nginx_cache: "off",
+    },
+    Case {
+        name: "metadata, HTTP/2",
+        mode: "h2",
         connections: "16",
         what: What::Metadata,
         nginx_cache: "off",
@@ -113,8 +124,55 @@ pub(super) fn run() -> Outcome {
             unit.to_owned(),
         ]);
     }
+    shown.row(idle(&room, &measure, &paths.metadata)?);
     println!("{}", shown.to_text());
+    println!(
+        "budgets: full >= 2.3, resumed >= 3.0, kept alive >= 1.05 (HTTP/2 1.15), bytes >= 1.35,"
+    );
+    println!("         idle <= 24.0 KiB of memory in user land");
     Ok(())
+}
+
+/// The row of what an idle connection costs: less is better, the ratio is nginx to ours.
+fn idle(room: &Room, measure: &Path, path: &str) -> Outcome<[String; 5]> {
+    let server = Server::start(room, &["prlimit", &format!("--nofile={DESCRIPTORS}")])?;
+    let ours = hold(room, measure, server.address(), path, server.process())?;
+    server.stop()?;
+    let nginx = Nginx::start(room, "off")?;
+    let address = format!("127.0.0.1:{NGINX_PORT}");
+    let theirs = hold(room, measure, &address, path, nginx.0.id())?;
+    Ok([
+        format!("{IDLE} idle connections"),
+        format!("{:.1}", ours / 1024.0),
+        format!("{:.1}", theirs / 1024.0),
+        format!("{:.2}", theirs / ours),
+        "KiB per connection".to_owned(),
+    ])
+}
+
+/// Bytes of memory per idle connection.
+fn hold(room: &Room, measure: &Path, address: &str, path: &str, process: u32) -> Outcome<f64> {
+    let mut client = Command::new("prlimit");
+    client
+        .arg(format!("--nofile={DESCRIPTORS}"))
+        .arg(measure)
+        .args(["hold", address, path]);
+    identify(room, &mut client);
+    client.args([IDLE, &process.to_string()]);
+    let told = told(&mut client)?;
+    Ok(told["bytes_per_connection"].as_f64().unwrap_or(f64::NAN))
+}
+
+/// The certificates of the device that asks.
+fn identify(room: &Room, client: &mut Command) {
+    for file in ["ca.pem", "device.pem", "device.key"] {
+        client.arg(room.path("device/identity").join(file));
+    }
+}
+
+fn told(client: &mut Command) -> Outcome<Value> {
+    serde_json::from_str(&shell::read(client)?)
+        .map_err(|error| Fault::new("measure said something else").because(error))
 }
 
 /// Paths below the server's address.
@@ -141,7 +199,8 @@ fn make_tree(room: &Room) -> Outcome<Paths> {
     server::make_ca(room)?;
     // One device stands for many here: its own bounds are lifted.
     let more = "threads = 1\n\n[limits]\nrequests_per_minute = 1000000\n\
-                requests_burst = 1000000\nconnections_per_device_max = 4096\n";
+                requests_burst = 1000000\nconnections_per_device_max = 20000\n\
+                connections_max = 20000\nheader_timeout_secs = 600\n";
     let settings = Settings {
         tree: signer::TREE,
         timestamp_key: None,
@@ -175,12 +234,9 @@ fn load(
         .args(["-c", "1"])
         .arg(measure)
         .args(["load", case.mode, address, path]);
-    for file in ["ca.pem", "device.pem", "device.key"] {
-        client.arg(room.path("device/identity").join(file));
-    }
+    identify(room, &mut client);
     client.args([case.connections, SECONDS, &process.to_string()]);
-    let told: Value = serde_json::from_str(&shell::read(&mut client)?)
-        .map_err(|error| Fault::new("measure said something else").because(error))?;
+    let told = told(&mut client)?;
     let number = |name: &str| told[name].as_f64().unwrap_or(f64::NAN);
     if case.mode == "resumed" && number("resumed") < number("requests") * 0.9 {
         let (resumed, requests) = (&told["resumed"], &told["requests"]);
@@ -243,10 +299,10 @@ impl Drop for Nginx {
 
 fn config(room: &Room, cache: &str) -> String {
     let pki = room.path("server/pki");
-    let mut text = String::from(
+    let mut text = format!(
         "daemon off; worker_processes 1; pid nginx.pid; error_log error.log error;\n\
-         worker_rlimit_nofile 8192; events { worker_connections 4096; multi_accept on; }\n\
-         http { access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;\n\
+         worker_rlimit_nofile {DESCRIPTORS}; events {{ worker_connections {DESCRIPTORS}; multi_accept on; }}\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;\n\
          keepalive_requests 1000000000; keepalive_timeout 600s; server_tokens off;\n\
          open_file_cache max=100 inactive=60s; default_type application/octet-stream;\n",
     );
@@ -256,7 +312,7 @@ fn config(room: &Room, cache: &str) -> String {
     }
     let _ = writeln!(
         text,
-        "server {{ listen 127.0.0.1:{NGINX_PORT} ssl backlog=4096; server_name localhost;\n\
+        "server {{ listen 127.0.0.1:{NGINX_PORT} ssl http2 backlog=4096; server_name localhost;\n\
          ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key;\n\
          ssl_client_certificate {0}/ca.pem; ssl_verify_client on; ssl_protocols TLSv1.3;\n\
          ssl_session_tickets off; ssl_session_cache {cache}; ssl_session_timeout 1h;\n\

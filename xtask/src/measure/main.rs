@@ -4,12 +4,17 @@
 //! measure verify
 //! measure rollout DEVICES
 //! measure load MODE ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SECONDS SERVER_PID
+//! measure hold ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SERVER_PID
 //! ```
 //!
 //! Each command prints one JSON value. Figures go out as they were found; medians and ratios are
 //! made by the task that calls this.
 
+mod h2;
+mod hold;
 mod load;
+mod peer;
+mod process;
 mod rollout;
 mod verify;
 
@@ -35,6 +40,7 @@ fn run(arguments: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
         Some((command, [])) if command == "verify" => verify::run(),
         Some((command, rest)) if command == "load" => load::run(&load::Plan::parse(rest)?),
         Some((command, [devices])) if command == "rollout" => rollout::run(devices.parse()?),
-        _ => Err("usage: measure verify | measure rollout DEVICES | measure load …; see the head of the program".into()),
+        Some((command, rest)) if command == "hold" => hold::run(&hold::Plan::parse(rest)?),
+        _ => Err("usage: measure verify | rollout DEVICES | load … | hold …; see the head of the program".into()),
     }
 }

@@ -138,7 +138,7 @@ impl<'a> Client<'a> {
     fn refresh(&self, updater: &mut Updater<'_>) -> Result<Trusted, Failure> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let now = UtcTime::from_unix(i64::try_from(now.as_secs())?);
-        let signed_at = self.store.timestamp_signed_at().unwrap_or(UtcTime::EPOCH);
+        let signed_at = self.store.signed_at().unwrap_or(UtcTime::EPOCH);
         Ok(updater.refresh(UpdateStart::new(Some(now), signed_at))?)
     }
 
