@@ -9,7 +9,7 @@ use ampoule_protocol::release::{Component, DeltaRef, FileRef, Release, ReleaseVe
 use ampoule_protocol::time::UtcTime;
 
 use crate::install::Place;
-use crate::machine::{BootViews, Facts, Installed, Part, Plan};
+use crate::machine::{BootViews, Facts, Installed, Notice, Part, Plan};
 
 /// What the device is, for the choice.
 pub struct Policy<'a> {
@@ -199,6 +199,7 @@ pub fn plan(
         version: release.version.clone(),
         rollback_index: release.rollback_index,
         class: release.class,
+        notice: Notice::of(release),
         parts,
     };
     match facts.refuses(&plan, policy.now) {

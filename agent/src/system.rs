@@ -1,4 +1,4 @@
-//! The ports of a real machine: clock, health commands, gate commands, restart command.
+//! The ports of a real machine: clock, health commands, restart command.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use ampoule_protocol::device::Check;
 use ampoule_protocol::time::UtcTime;
 
 use crate::machine::{Fault, Health as Verdict};
-use crate::ports::{Clock, Gates, Health, Restart, Restarted};
+use crate::ports::{Clock, Health, Restart, Restarted};
 use crate::stop::Stop;
 use crate::trust::BUILD_TIME;
 
@@ -50,6 +50,12 @@ impl Clock for SystemClock {
 
     fn uptime(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn since_boot(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
     }
 
     fn sleep(&self, time: Duration) {
@@ -132,22 +138,6 @@ fn check(command: &CommandLine, ended: &Ended) -> Check {
         name: command.join(" "),
         passed: matches!(ended, Ended::Well),
         detail,
-    }
-}
-
-/// Gate commands: exit 0 opens, anything else, silence too, closes.
-pub struct GateCommands {
-    /// What is run.
-    pub commands: Vec<CommandLine>,
-    /// For how long each may run.
-    pub timeout: Duration,
-}
-
-impl Gates for GateCommands {
-    fn closed(&mut self) -> Vec<String> {
-        let is_closed = |command: &&CommandLine| !matches!(run(command, self.timeout), Ended::Well);
-        let closed = self.commands.iter().filter(is_closed);
-        closed.map(|command| command.join(" ")).collect()
     }
 }
 

@@ -19,6 +19,9 @@ commands:
   status     what runs, what is under way, the rollback floor
   history    updates that ended, oldest first
   receipts   write the receipts that wait for a server to a file, to be carried there
+  consent [DIGEST]  agree to the update under way; without a digest shows what it is
+  postpone SECS     put the update under way off
+  hash-pin   read a PIN from stdin and print what gates.consent.pin_hash wants
   boot       play the boot loader: count a trial's attempt, print the slot to run
   set-floor N  give a device the rollback floor that it lost with its journal; a known one stays
 
@@ -27,6 +30,8 @@ options:
   --bundle FILE   check and install from a bundle that was carried here; asks no server
   --config FILE   the configuration [default: /etc/ampoule/agent.toml]
   --json          print one JSON document; \"daemon\": a JSON line for each thing that happens
+  --withdraw      with consent: take the agreement back
+  --pin-stdin     with consent: read the PIN from stdin
   --help          print this
   --version       print the version
 
@@ -51,6 +56,12 @@ pub struct Args {
     pub json: bool,
     /// The command.
     pub verb: Verb,
+    /// What stands after the command, where it takes something.
+    pub operand: Option<String>,
+    /// Whether an agreement is taken back.
+    pub withdraw: bool,
+    /// Whether a PIN comes on stdin.
+    pub pin_stdin: bool,
 }
 
 /// A command.
@@ -69,11 +80,23 @@ pub enum Verb {
     /// As its help says.
     Receipts,
     /// As its help says.
+    Consent,
+    /// As its help says.
+    Postpone,
+    /// As its help says.
+    HashPin,
+    /// As its help says.
     Boot,
     /// As its help says.
     SetFloor(u64),
     /// Prints the version.
     Version,
+}
+
+impl Verb {
+    const fn takes_operand(self) -> bool {
+        matches!(self, Self::Consent | Self::Postpone)
+    }
 }
 
 /// Reads a command line, without the program's name; `None` where help is asked for.
@@ -86,6 +109,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
     let (mut acknowledged, mut bundle, mut file) = (None, None, None);
     let mut json = false;
     let mut verb = None;
+    let mut operand = None;
+    let (mut withdraw, mut pin_stdin) = (false, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
@@ -94,6 +119,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
             Arg::Long("bundle") => bundle = Some(PathBuf::from(parser.value()?)),
             Arg::Long("json") => json = true,
             Arg::Long("acknowledged") => acknowledged = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("withdraw") if verb == Some(Verb::Consent) => withdraw = true,
+            Arg::Long("pin-stdin") if verb == Some(Verb::Consent) => pin_stdin = true,
+            Arg::Value(word) if operand.is_none() && verb.is_some_and(Verb::takes_operand) => {
+                operand = Some(word.string()?);
+            }
             Arg::Value(word) if verb.is_none() && word == "set-floor" => {
                 verb = Some(Verb::SetFloor(parser.value()?.parse()?));
             }
@@ -118,6 +148,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
             config,
             json,
             verb,
+            operand,
+            withdraw,
+            pin_stdin,
         })),
         None => Err("a command is missing".into()),
     }
@@ -130,6 +163,9 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
         Some("install") => Ok(Verb::Install),
         Some("status") => Ok(Verb::Status),
         Some("history") => Ok(Verb::History),
+        Some("consent") => Ok(Verb::Consent),
+        Some("postpone") => Ok(Verb::Postpone),
+        Some("hash-pin") => Ok(Verb::HashPin),
         Some("boot") => Ok(Verb::Boot),
         Some("receipts") => Ok(Verb::Receipts),
         _ => Err(format!("\"{}\" is not a command", word.to_string_lossy()).into()),
@@ -153,6 +189,9 @@ mod tests {
             config: "x".into(),
             json: true,
             verb: Verb::Status,
+            operand: None,
+            withdraw: false,
+            pin_stdin: false,
         };
         for line in ["--config x --json status", "status --json --config=x"] {
             assert_eq!(words(line).expect("fine"), Some(expected.clone()));

@@ -4,6 +4,8 @@
 //! to stderr, progress only where stderr is a terminal. Exit 0: done. Exit 1: refused or failed,
 //! with one `error:` line. Exit 2: wrong usage.
 
+mod agree;
+mod announce;
 mod args;
 mod open;
 mod receipts;

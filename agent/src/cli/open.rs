@@ -11,13 +11,14 @@ use crate::boot::{BootError, FileBoot, WorldBoot};
 use crate::config::{Config, ConfigError};
 use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
+use crate::gate::{self, Consents};
 use crate::journal::JournalError;
 use crate::machine::Fault;
 use crate::net::{BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError};
-use crate::ports::{Network, Ports, Storage};
+use crate::ports::{Clock, Network, Ports, Storage};
 use crate::receipt::Reporter;
 use crate::stop::Stop;
-use crate::system::{GateCommands, HealthCommands, RestartCommand, SystemClock};
+use crate::system::{HealthCommands, RestartCommand, SystemClock};
 
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,12 @@ pub(super) fn boot_control(config: &Config, storage: &Rc<dyn Storage>) -> WorldB
     WorldBoot::new(storage, files, config.worlds.iter().cloned())
 }
 
+/// What people said of updates, as it is kept.
+pub(super) fn consents(config: &Config) -> Consents {
+    let clock = Rc::new(SystemClock::default());
+    Consents::new(Rc::new(Disk), clock, &config.data_dir)
+}
+
 /// The server, or the bundle that was carried here in its place.
 fn network(
     config: &Config,
@@ -150,6 +157,7 @@ fn network(
         connect_timeout: server.connect_timeout,
         stall_timeout: server.stall_timeout,
         pace: server.pace,
+        bytes_per_sec_max: server.bytes_per_sec_max,
     };
     Ok(Box::new(HttpNetwork::new(settings, identity)))
 }
@@ -159,6 +167,16 @@ pub(super) fn driver(
     config: &Config,
     bundle: Option<&Path>,
     watch: Box<dyn Watch>,
+) -> Result<Driver, CliError> {
+    driver_with(config, bundle, watch, |clock| Box::new(clock))
+}
+
+/// The same, with something that serves while it waits.
+pub(super) fn driver_with(
+    config: &Config,
+    bundle: Option<&Path>,
+    watch: Box<dyn Watch>,
+    clock: impl FnOnce(SystemClock) -> Box<dyn Clock>,
 ) -> Result<Driver, CliError> {
     let stop = Stop::on_signals()?;
     let server = &config.server;
@@ -174,7 +192,7 @@ pub(super) fn driver(
         storage,
         network,
         boot: Box::new(boot),
-        clock: Box::new(SystemClock::stopped_by(stop)),
+        clock: clock(SystemClock::stopped_by(stop)),
         health: Box::new(HealthCommands {
             commands: config.health.commands.clone(),
             timeout: config.health.timeout,
@@ -183,10 +201,7 @@ pub(super) fn driver(
             silence_max: config.health.silence_max,
             answers: Vec::new(),
         }),
-        gates: Box::new(GateCommands {
-            commands: config.gates.commands.clone(),
-            timeout: config.gates.timeout,
-        }),
+        gates: gate::all(&config.gates, &consents(config)),
         restart: Box::new(RestartCommand(config.restart.clone())),
     };
     let device = Device {

@@ -7,16 +7,18 @@ use std::rc::Rc;
 use ampoule_protocol::version::RollbackIndex;
 use serde_json::json;
 
+use super::announce::{Announcer, Audience};
 use super::args::{Args, Verb};
 use super::open::{self, CliError};
 use super::watch::{Lines, Screen};
-use super::{Failure, receipts, show};
+use super::{Failure, agree, receipts, show};
 use crate::boot::{self, Loaded};
 use crate::config::{self, Config};
 use crate::disk::Disk;
 use crate::driver::{Driver, Rest, Watch};
 use crate::install::Place;
 use crate::journal::Journal;
+use crate::local::Interface;
 use crate::machine::{BootViews, Fault, Outcome, Pending, Phase, Report};
 use crate::ports::{BootControl, Storage};
 
@@ -26,6 +28,11 @@ const RESTART_DUE: &str = "restart-due";
 const STOPPED: &str = "stopped";
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.verb == Verb::HashPin {
+        return agree::hash_pin()
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Box::new);
+    }
     if args.verb == Verb::Version {
         println!("ampoule-agent {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
@@ -45,7 +52,9 @@ fn load(path: &Path) -> Result<Config, CliError> {
 
 fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     match args.verb {
-        Verb::Status => show::status(config, args.json)?,
+        Verb::Status => agree::status(config, args.json)?,
+        Verb::Consent => agree::consent(config, args)?,
+        Verb::Postpone => agree::postpone(config, args)?,
         Verb::History => show::history(config, args.json)?,
         Verb::Receipts => receipts::run(args, config)?,
         Verb::Boot => boot(config, args.json)?,
@@ -53,7 +62,7 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         Verb::Install => return install(args, config),
         Verb::Daemon => return daemon(config, args.json),
         Verb::SetFloor(floor) => set_floor(config, RollbackIndex(floor))?,
-        Verb::Version => {}
+        Verb::HashPin | Verb::Version => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -225,16 +234,34 @@ fn pending(driver: &Driver) -> Option<&Pending> {
 /// Looks for updates and installs them until a restart is due, or a signal comes.
 fn daemon(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let watch: Box<dyn Watch> = if json {
+    let screen: Box<dyn Watch> = if json {
         Box::new(Lines::new())
     } else {
         Box::new(Screen::new())
     };
-    let end = open::driver(config, None, watch)?.run()?;
+    let audience = Audience::new(interface(config));
+    let watch = Announcer::new(screen, audience.clone());
+    let clock = |clock| audience.clone().with_clock(clock);
+    let mut driver = open::driver_with(config, None, Box::new(watch), clock)?;
+    audience.notifier.ready();
+    let end = driver.run()?;
+    audience.notifier.stopping();
     if json {
         show::line(&json!({"event": "end", "result": end.as_str()}))?;
     } else {
         println!("{}", end.as_str());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Without its local interface a device still updates: the reason is told, and it goes on.
+fn interface(config: &Config) -> Option<Interface> {
+    match Interface::bind(config.local.clone(), agree::desk(config)) {
+        Ok(interface) => Some(interface),
+        Err(error) => {
+            let path = config.local.socket.display();
+            eprintln!("  the local interface \"{path}\" cannot be opened: {error}");
+            None
+        }
+    }
 }

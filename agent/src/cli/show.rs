@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::history::History;
 use crate::journal::Journal;
-use crate::machine::{Facts, Installed, Outcome, Part, Plan, Report, State};
+use crate::machine::{Outcome, Part, Plan, Report, State};
 use crate::ports::{BootControl, Storage};
 
 /// Prints one JSON document.
@@ -54,6 +54,11 @@ pub(super) fn plan(plan: &Plan) -> Value {
         "version": plan.version.to_string(),
         "rollback_index": plan.rollback_index.0,
         "class": plan.class.as_str(),
+        "digest": plan.identity().to_string(),
+        "purpose": plan.notice.purpose,
+        "risk_if_not_applied": plan.notice.risk_if_not_applied,
+        "downtime_secs": plan.notice.downtime_secs,
+        "functions_unavailable": plan.notice.functions_unavailable,
         "parts": plan.parts.iter().map(part).collect::<Vec<_>>(),
     })
 }
@@ -89,8 +94,8 @@ fn state_of(config: &Config) -> Result<State, CliError> {
     Ok(state.unwrap_or_default())
 }
 
-/// `status`.
-pub(super) fn status(config: &Config, json: bool) -> Result<(), CliError> {
+/// How things are, as `status --json` prints it.
+pub(super) fn status_document(config: &Config) -> Result<Value, CliError> {
     let State { facts, phase } = state_of(config)?;
     let storage: Rc<dyn Storage> = Rc::new(Disk);
     let boot = super::open::boot_control(config, &storage);
@@ -101,81 +106,115 @@ pub(super) fn status(config: &Config, json: bool) -> Result<(), CliError> {
             .slots
             .get(&place.component)
             .and_then(|slots| slots.get(&view.running));
-        components.push((place, view, image));
+        components.push(json!({
+            "component": place.component.as_str(),
+            "running": view.running,
+            "default": view.default,
+            "armed": view.armed.map(|(slot, left)| json!({"slot": slot, "attempts_left": left})),
+            "version": image.and_then(|image| image.version.as_ref()).map(ToString::to_string),
+            "sha256": image.map(|image| image.sha256.to_string()),
+        }));
     }
-    if json {
-        let component = |(place, view, image): &(
-            &crate::install::Place,
-            crate::machine::BootView,
-            Option<&Installed>,
-        )| {
-            json!({
-                "component": place.component.as_str(),
-                "running": view.running,
-                "default": view.default,
-                "armed": view.armed.map(|(slot, left)| json!({"slot": slot, "attempts_left": left})),
-                "version": image.and_then(|image| image.version.as_ref()).map(ToString::to_string),
-                "sha256": image.map(|image| image.sha256.to_string()),
-            })
-        };
-        return Ok(document(&json!({
-            "phase": phase.as_str(),
-            "update": phase.plan().map(plan),
-            "components": components.iter().map(component).collect::<Vec<_>>(),
-            "floor": facts.floor.0,
-            "refused": facts.refused,
-            "outbox": facts.outbox.len(),
-            "passed_over": facts.passed,
-            "last_fault": facts.last_fault,
-        }))?);
-    }
-    let version = phase
-        .plan()
-        .map(|plan| format!(" {}", plan.version))
-        .unwrap_or_default();
-    println!("phase   {}{version}", phase.as_str());
-    for (place, view, image) in components {
-        let version = image
-            .and_then(|image| image.version.as_ref())
-            .map(ToString::to_string);
-        let version = version.unwrap_or_else(|| "unknown".to_owned());
-        let digest = image.map(|image| image.sha256.short()).unwrap_or_default();
-        println!(
-            "{}  {version}  slot {} (default {})  {digest}",
-            place.component, view.running, view.default
-        );
-    }
-    print_facts(&facts);
-    Ok(())
+    Ok(json!({
+        "phase": phase.as_str(),
+        "update": phase.plan().map(plan),
+        "components": components,
+        "floor": facts.floor.0,
+        "refused": facts.refused,
+        "outbox": facts.outbox.len(),
+        "passed_over": facts.passed,
+        "last_fault": facts.last_fault,
+    }))
 }
 
-fn print_facts(facts: &Facts) {
-    println!("floor   {}", facts.floor);
-    for refused in &facts.refused {
+/// A member as text; what is no text is not there.
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// `status`, for people.
+pub(super) fn print_status(status: &Value) {
+    println!(
+        "phase   {} {}",
+        text(status, "phase"),
+        text(&status["update"], "version")
+    );
+    for component in items(&status["components"]) {
+        let version = component["version"].as_str().unwrap_or("unknown");
+        let digest = text(component, "sha256");
+        println!(
+            "{}  {version}  slot {} (default {})  {}",
+            text(component, "component"),
+            text(component, "running"),
+            text(component, "default"),
+            digest.get(..12).unwrap_or_default()
+        );
+    }
+    for gate in items(&status["gates"]) {
+        let (name, answer) = (text(gate, "gate"), text(gate, "answer"));
+        println!("gate    {name}: {answer}  {}", text(gate, "reason"));
+    }
+    println!("floor   {}", status["floor"]);
+    for refused in items(&status["refused"]) {
+        let digest = text(refused, "digest");
         println!(
             "refused {} ({}) {}",
-            refused.version,
-            refused.code,
-            refused.digest.short()
+            text(refused, "version"),
+            text(refused, "code"),
+            digest.get(..12).unwrap_or_default()
         );
     }
-    for passed in &facts.passed {
-        println!("passed over {}: {}", passed.version, passed.why);
+    for passed in items(&status["passed_over"]) {
+        let (version, why) = (text(passed, "version"), text(passed, "why"));
+        println!("passed over {version}: {why}");
     }
-    if !facts.outbox.is_empty() {
-        println!(
-            "outbox  {} receipts wait for the server",
-            facts.outbox.len()
-        );
+    if status["outbox"] != 0 {
+        println!("outbox  {} receipts wait for the server", status["outbox"]);
     }
-    if let Some(fault) = &facts.last_fault {
+    if let Some(fault) = status["last_fault"].as_object() {
+        let member = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
         println!(
             "fault   {} [{}, {}]",
-            fault.text,
-            fault.code,
-            fault.guilty.as_str()
+            member("text"),
+            member("code"),
+            member("guilty")
         );
     }
+}
+
+/// What a person agrees to, in words, and how.
+pub(super) fn print_notice(status: &Value) {
+    let update = &status["update"];
+    if update.is_null() {
+        println!("no update is under way");
+        return;
+    }
+    let functions: Vec<&str> = items(&update["functions_unavailable"])
+        .filter_map(Value::as_str)
+        .collect();
+    println!(
+        "update      {} ({})",
+        text(update, "version"),
+        text(update, "class")
+    );
+    println!("purpose     {}", text(update, "purpose"));
+    println!("without it  {}", text(update, "risk_if_not_applied"));
+    println!("downtime    {} seconds", update["downtime_secs"]);
+    println!("unavailable {}", functions.join(", "));
+    let consent = &status["consent"];
+    if let Some(by) = consent["agreed"]["by"].as_str() {
+        println!("agreed      by {by}");
+    } else if consent["needed"] == true {
+        println!(
+            "agree with  ampoule-agent consent {}",
+            text(update, "digest")
+        );
+    }
+    println!("put off     {} more times", consent["postponements_left"]);
 }
 
 fn reports(config: &Config) -> Result<Vec<Report>, CliError> {

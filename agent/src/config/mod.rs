@@ -1,6 +1,8 @@
 //! The configuration: one TOML file, checked whole, with all faults named by line.
 
 mod boot;
+mod gates;
+mod local;
 mod read;
 mod table;
 
@@ -12,9 +14,11 @@ use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 
 use crate::boot::World;
 use crate::install::Place;
+use crate::local::LocalConfig;
 use crate::net::{Backoff, Pace};
 use crate::system::CommandLine;
 
+pub use gates::GatesConfig;
 pub use read::load;
 
 /// What a device is told about itself; nothing received can change it.
@@ -50,6 +54,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// The gates.
     pub gates: GatesConfig,
+    /// The local interface.
+    pub local: LocalConfig,
     /// How a new image is started.
     pub restart: Option<CommandLine>,
 }
@@ -71,6 +77,8 @@ pub struct Server {
     pub stall_timeout: Duration,
     /// How fast is fast enough.
     pub pace: Pace,
+    /// Bytes that may come each second; `None` for as many as there are.
+    pub bytes_per_sec_max: Option<u64>,
 }
 
 /// The verdict on a trial.
@@ -90,17 +98,6 @@ pub struct HealthConfig {
     pub silence_max: Duration,
     /// Boots that a trial gets.
     pub attempts_max: u32,
-}
-
-/// The gates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatesConfig {
-    /// What is run; all must exit with 0.
-    pub commands: Vec<CommandLine>,
-    /// For how long each may run.
-    pub timeout: Duration,
-    /// Between two runs.
-    pub interval: Duration,
 }
 
 /// A configuration that cannot be used, with all its faults.

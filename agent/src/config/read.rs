@@ -8,8 +8,10 @@ use ampoule_protocol::release::Install;
 use toml::de::DeTable;
 
 use super::boot::{Folders, world};
+use super::gates::gates;
+use super::local::local;
 use super::table::{Faults, Table};
-use super::{Config, ConfigError, GatesConfig, HealthConfig, Server};
+use super::{Config, ConfigError, HealthConfig, Server};
 use crate::boot::World;
 use crate::install::{Options, Place};
 use crate::net::{Backoff, Pace};
@@ -68,7 +70,8 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let components = places(components, folder, &data_dir, faults);
     let (places, worlds) = split(components);
     let health = health(top.table("health", faults), faults);
-    let gates = gates(top.table("gates", faults), faults);
+    let gates = gates(top.table("gates", faults), folder, faults);
+    let local = local(top.table("local", faults), folder, &data_dir, faults);
     let mut restart_table = top.table("restart", faults);
     let restart = restart_table.command("command", faults);
     restart_table.finish(faults);
@@ -89,6 +92,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
         worlds,
         health,
         gates,
+        local,
         restart,
     })
 }
@@ -115,6 +119,8 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
         }
         text.trim_end_matches('/').clone_into(&mut url);
     }
+    let has_max = table.has("bytes_per_sec_max");
+    let bytes_per_sec_max = table.number("bytes_per_sec_max", 1 << 30, 1024..=1 << 30, faults);
     let server = Server {
         url,
         ca: folder.join(table.needed_path("ca", faults)),
@@ -126,7 +132,13 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
             bytes_per_sec_min: table.number("bytes_per_sec_min", 512, 0..=1 << 30, faults),
             window: table.secs("slow_window_secs", 60, 1..=3600, faults),
         },
+        bytes_per_sec_max: has_max.then_some(bytes_per_sec_max),
     };
+    // A device that slows its server down must not take it for an attack.
+    if has_max && server.pace.bytes_per_sec_min > bytes_per_sec_max / 2 {
+        let what = "\"server.bytes_per_sec_min\" is above half of \"server.bytes_per_sec_max\"";
+        faults.add(table.at(), what);
+    }
     table.finish(faults);
     server
 }
@@ -154,16 +166,6 @@ fn health(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> HealthConfig {
     };
     table.finish(faults);
     health
-}
-
-fn gates(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> GatesConfig {
-    let gates = GatesConfig {
-        commands: table.commands("commands", faults),
-        timeout: table.secs("timeout_secs", 10, 1..=600, faults),
-        interval: table.secs("interval_secs", 30, 1..=DAY, faults),
-    };
-    table.finish(faults);
-    gates
 }
 
 fn places(

@@ -276,6 +276,29 @@ impl<'t, 'a> Table<'t, 'a> {
         })
     }
 
+    /// A list of texts, each with its place.
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        faults: &mut Faults<'_>,
+    ) -> Vec<(usize, String)> {
+        let full = self.full(name);
+        let Some(value) = self.member(name) else {
+            return Vec::new();
+        };
+        let text = |item: &Spanned<DeValue<'_>>| {
+            let text = item.get_ref().as_str()?;
+            Some((item.span().start, text.to_owned()))
+        };
+        let array = value.get_ref().as_array();
+        let texts = array.and_then(|array| array.iter().map(text).collect());
+        texts.unwrap_or_else(|| {
+            let what = format!("\"{full}\" is not a list of texts");
+            faults.add(value.span().start, what);
+            Vec::new()
+        })
+    }
+
     /// All members as texts.
     pub(super) fn all_texts(self, faults: &mut Faults<'_>) -> Vec<(String, String)> {
         let mut texts = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::{Driver, DriverError};
 use crate::boot::BootError;
+use crate::gate::{self, Decision, Question};
 use crate::install::{self, Fill, InstallError, Place, Source};
 use crate::machine::{self, Action, Event, Fault, Mark, Part, Phase, Plan};
 
@@ -144,15 +145,20 @@ impl Driver {
     }
 
     fn perform_ask_gates(&mut self) -> Result<Event, DriverError> {
-        let closed = self.ports.gates.closed();
-        let answers = self.ports.gates.answers();
-        self.step(Event::GatesAnswered(answers))?;
-        if closed.is_empty() {
-            return Ok(Event::GatesOpen);
-        }
-        self.watch
-            .note(&format!("waiting for: {}", closed.join(", ")));
-        Ok(Event::GatesClosed(closed))
+        let Some(plan) = self.plan() else {
+            return Ok(Event::Failed(out_of_phase()));
+        };
+        let asked = gate::ask_all(&mut self.ports.gates, &Question::of(&plan));
+        self.watch.gates(&asked);
+        self.step(Event::GatesAnswered(gate::checks(&asked)))?;
+        Ok(match gate::decide(&asked) {
+            Decision::Open => Event::GatesOpen,
+            Decision::Closed(closed) => {
+                self.watch
+                    .note(&format!("waiting for: {}", closed.join(", ")));
+                Event::GatesClosed(closed)
+            }
+        })
     }
 
     fn perform_arm(&mut self) -> Event {
@@ -194,7 +200,12 @@ impl Driver {
             .map(|part| (part.component.clone(), part.slot))
             .collect();
         match self.ports.boot.commit_all(&slots) {
-            Ok(()) => Event::Committed,
+            Ok(()) => {
+                for gate in &mut self.ports.gates {
+                    gate.committed(plan.class);
+                }
+                Event::Committed
+            }
             Err(error) => Event::Failed(Fault::of(&error)),
         }
     }

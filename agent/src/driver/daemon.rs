@@ -35,6 +35,7 @@ impl Driver {
     pub fn run(&mut self) -> Result<End, DriverError> {
         let mut rest = self.start()?;
         let mut next_check = Duration::ZERO;
+        let mut waited = Duration::ZERO;
         loop {
             if self.is_to_stop() {
                 return Ok(End::Stopped);
@@ -47,10 +48,18 @@ impl Driver {
                     }
                     let rest = self.check()?;
                     next_check = self.until_next_check();
+                    waited = Duration::ZERO;
                     rest
                 }
                 Rest::Wait(time) => {
                     self.sleep(time);
+                    waited += time;
+                    // A wait for gates may last for days: what is recalled meanwhile is not begun.
+                    if waited >= next_check && self.state().phase.is_waiting() {
+                        self.check()?;
+                        next_check = self.until_next_check();
+                        waited = Duration::ZERO;
+                    }
                     self.tick()?
                 }
                 Rest::RestartDue => return Ok(End::RestartDue),

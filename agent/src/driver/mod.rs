@@ -24,6 +24,7 @@ pub use daemon::End;
 pub use look::{Found, LookError};
 
 use crate::boot::BootError;
+use crate::gate::Asked;
 use crate::history::History;
 use crate::install::{Place, VerifiedImage};
 use crate::journal::{Journal, JournalError};
@@ -78,6 +79,8 @@ pub trait Watch {
     fn phase(&mut self, state: &State);
     /// Bytes done of an image that is filled or verified.
     fn progress(&mut self, what: &str, done: u64, total: u64);
+    /// The gates were asked.
+    fn gates(&mut self, _asked: &[Asked]) {}
     /// Something that changes nothing and is worth a line.
     fn note(&mut self, text: &str);
 }

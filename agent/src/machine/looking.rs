@@ -60,7 +60,7 @@ pub(super) fn checking(facts: &mut Facts, event: Event, now: UtcTime) -> Turn {
     }
 }
 
-fn succeeded(facts: &mut Facts) {
+pub(super) fn succeeded(facts: &mut Facts) {
     facts.failed_checks = 0;
     facts.last_fault = None;
 }

@@ -22,7 +22,7 @@
 //! - Whatever fails, the machine comes to rest in Idle.
 //!
 //! A file per state family: `looking` (Idle, Checking), `filling` (Filling, Verifying, Staged),
-//! `starting` (Waiting, Arming, Trial), `ending` (Committing, Reverting).
+//! `waiting` (Waiting), `starting` (Arming, Trial), `ending` (Committing, Reverting).
 
 mod ending;
 mod filling;
@@ -31,6 +31,7 @@ mod starting;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,7 @@ use ampoule_protocol::time::UtcTime;
 
 pub use state::{
     Answers, Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method,
-    Part, Party, PassedOver, Pending, Phase, Plan, Refused, Report, Reverting, Slot, State,
+    Notice, Part, Party, PassedOver, Pending, Phase, Plan, Refused, Report, Reverting, Slot, State,
 };
 
 /// Network faults without progress after which a fill is given up until the next check.
@@ -164,7 +165,7 @@ pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
         Phase::Filling(filling) => filling::filling(&mut facts, filling, event),
         Phase::Verifying(pending) => filling::verifying(&mut facts, pending, event),
         Phase::Staged(pending) => filling::staged(&mut facts, pending, event),
-        Phase::Waiting(pending) => starting::waiting(pending, &event),
+        Phase::Waiting(pending) => waiting::waiting(&mut facts, pending, event, now),
         Phase::Arming(arming) => starting::arming(&mut facts, arming, event, now),
         Phase::Trial(pending) => starting::trial(&mut facts, pending, event, now),
         Phase::Committing(pending) => ending::committing(&mut facts, pending, event, now),

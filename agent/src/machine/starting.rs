@@ -1,4 +1,4 @@
-//! Waiting, Arming and Trial: the device is asked, restarted and watched.
+//! Arming and Trial: the device is asked for the last time, restarted and watched.
 
 use ampoule_protocol::time::UtcTime;
 
@@ -6,21 +6,6 @@ use super::{
     Action, Arming, BootViews, Event, FALLBACK_REST_SECS, FALLBACKS_MAX, Facts, Fault, Health,
     Outcome, Pending, Phase, Running, Turn, give_up,
 };
-
-pub(super) fn waiting(pending: Pending, event: &Event) -> Turn {
-    match event {
-        Event::Started(_) => (Phase::Verifying(pending), vec![Action::Verify]),
-        Event::Tick => (Phase::Waiting(pending), vec![Action::AskGates]),
-        Event::GatesOpen => {
-            let arming = Arming {
-                pending,
-                armed: false,
-            };
-            (Phase::Arming(arming), vec![Action::Arm])
-        }
-        _ => (Phase::Waiting(pending), Vec::new()),
-    }
-}
 
 pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTime) -> Turn {
     let Arming { pending, armed } = arming;
@@ -42,7 +27,15 @@ pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTi
             let arming = Arming { pending, armed };
             (Phase::Arming(arming), vec![Action::Restart])
         }
-        Event::GatesClosed(_) => (Phase::Waiting(pending), vec![Action::Disarm]),
+        // Not to Waiting before the arming is taken back: a device that restarts by itself while
+        // a gate is closed must come up as it was.
+        Event::GatesClosed(_) => {
+            let arming = Arming { pending, armed };
+            (Phase::Arming(arming), vec![Action::Disarm])
+        }
+        Event::Disarmed(_) if armed => (Phase::Waiting(pending), Vec::new()),
+        // After a cut: the proof is gone too.
+        Event::Disarmed(_) => (Phase::Verifying(pending), vec![Action::Verify]),
         Event::Failed(fault) => give_up(pending, Outcome::Failed, fault),
         _ => (Phase::Arming(Arming { pending, armed }), Vec::new()),
     }
@@ -52,7 +45,15 @@ fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: U
     match pending.plan.running(views) {
         Running::New => on_trial(pending, views),
         Running::Old if pending.plan.is_exhausted(views) => fell_back(facts, pending, now),
-        // A cut before the restart, perhaps before the arming: the proof is gone.
+        // A cut between arming and restart: nothing stays armed that no gate was asked for.
+        Running::Old if pending.plan.attempts_left(views).is_some() => {
+            let arming = Arming {
+                pending,
+                armed: false,
+            };
+            (Phase::Arming(arming), vec![Action::Disarm])
+        }
+        // A cut before the arming: the proof is gone.
         Running::Old => (Phase::Verifying(pending), vec![Action::Verify]),
         Running::Mixed => fell_back(facts, pending, now),
     }

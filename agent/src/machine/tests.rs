@@ -8,8 +8,8 @@ use ampoule_protocol::version::RollbackIndex;
 
 use super::{
     Action, BootView, BootViews, Event, FALLBACK_REST_SECS, FALLBACKS_MAX, FILL_TRIES_MAX,
-    FILLS_MAX, Fault, Health, Mark, Method, OUTBOX_MAX, Outcome, Part, Party, Phase, Plan, Slot,
-    State, step,
+    FILLS_MAX, Fault, Health, Mark, Method, Notice, OUTBOX_MAX, Outcome, Part, Party, Phase, Plan,
+    Slot, State, step,
 };
 
 const NOW: UtcTime = UtcTime::from_unix(1_800_000_000);
@@ -32,6 +32,7 @@ fn plan(version: &str, index: u64) -> Plan {
         version: ReleaseVersion::parse(version).expect("a version"),
         rollback_index: RollbackIndex(index),
         class: Class::Security,
+        notice: Notice::default(),
         parts: vec![Part {
             component: component(),
             install: Install::Slot,
@@ -279,8 +280,81 @@ fn gates_hold_and_are_asked_again_at_the_point_of_no_return() {
     let (back, actions) = step(armed, closed(), NOW);
     assert_eq!(
         (back.phase.as_str(), actions),
-        ("waiting", vec![Action::Disarm])
+        ("arming", vec![Action::Disarm]),
+        "it waits again when nothing is armed, and not before"
     );
+    let (failed, _) = step(back.clone(), Event::Failed(fault(Party::Device)), NOW);
+    assert_eq!(failed.phase.as_str(), "reverting", "which tries it again");
+    let (cut, actions) = step(
+        back.clone(),
+        Event::Started(views(Slot::A, Some((Slot::B, 3)))),
+        NOW,
+    );
+    assert_eq!(
+        actions,
+        [Action::Disarm],
+        "what a cut left armed goes first"
+    );
+    let (cut, actions) = step(cut, Event::Disarmed(views(Slot::A, None)), NOW);
+    assert_eq!(
+        (cut.phase.as_str(), actions),
+        ("verifying", vec![Action::Verify])
+    );
+    let (back, actions) = step(back, Event::Disarmed(views(Slot::A, None)), NOW);
+    assert_eq!((back.phase.as_str(), actions), ("waiting", vec![]));
+}
+
+#[test]
+fn a_wait_follows_the_repository() {
+    let life = clean_life().into_iter().map(|(event, ..)| event);
+    let (waiting, _) = run(State::default(), life.take(5));
+    let (asking, actions) = step(waiting.clone(), Event::CheckDue, NOW);
+    assert_eq!(
+        (asking.phase.as_str(), actions),
+        ("waiting", vec![Action::Check])
+    );
+    let same = Event::Offered(Box::new(plan("1.0.0", 7)));
+    let (state, actions) = step(asking.clone(), same, NOW);
+    assert_eq!(
+        (state.phase.clone(), actions),
+        (waiting.phase.clone(), vec![])
+    );
+    let down = Event::Failed(fault(Party::Network));
+    let (state, _) = step(asking.clone(), down, NOW);
+    assert_eq!(state.phase, waiting.phase, "silence recalls nothing");
+    let other = Event::Offered(Box::new(plan("1.1.0", 8)));
+    let (state, actions) = step(asking.clone(), other, NOW);
+    assert_eq!(
+        (state.phase.as_str(), actions),
+        ("filling", vec![Action::Fill])
+    );
+    let (state, _) = step(asking, Event::NothingNew(Vec::new()), NOW);
+    assert_eq!(state.phase, Phase::Idle, "what is recalled is not begun");
+    assert!(state.facts.refused.is_empty());
+}
+
+#[test]
+fn agreement_is_to_all_that_was_shown_and_all_that_would_run() {
+    let one = plan("1.0.0", 7);
+    let change = |change: &dyn Fn(&mut Plan)| {
+        let mut other = one.clone();
+        change(&mut other);
+        other.identity() != one.identity()
+    };
+    assert!(change(&|plan| plan.notice.purpose.push('x')));
+    assert!(change(&|plan| plan.notice.risk_if_not_applied.push('x')));
+    assert!(change(&|plan| plan.notice.downtime_secs += 1));
+    assert!(change(&|plan| plan
+        .notice
+        .functions_unavailable
+        .push("x".into())));
+    assert!(change(&|plan| plan.class = Class::Both));
+    assert!(change(&|plan| plan.rollback_index = RollbackIndex(8)));
+    assert!(change(&|plan| plan.release.sha256 = Digest::of(b"x")));
+    assert!(change(
+        &|plan| plan.parts[0].artifact.sha256 = Digest::of(b"x")
+    ));
+    assert!(!change(&|plan| plan.parts[0].before = None));
 }
 
 #[test]

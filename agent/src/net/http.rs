@@ -1,7 +1,9 @@
 //! The client.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Read;
+use std::rc::Rc;
 use std::time::Duration;
 
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
-use super::{Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS};
+use super::{Bucket, Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS};
 use crate::ports::{Fetch, Network};
 
 /// Bytes of an answer of the device API.
@@ -29,12 +31,15 @@ pub struct HttpSettings {
     pub stall_timeout: Duration,
     /// How fast is fast enough.
     pub pace: Pace,
+    /// Bytes that may come each second; `None` for as many as there are.
+    pub bytes_per_sec_max: Option<u64>,
 }
 
 /// The server over HTTP/1.1 and mutual TLS.
 pub struct HttpNetwork {
     agent: Agent,
     settings: HttpSettings,
+    bucket: Option<Rc<RefCell<Bucket>>>,
 }
 
 impl HttpNetwork {
@@ -62,8 +67,10 @@ impl HttpNetwork {
             .timeout_per_read(Some(settings.stall_timeout))
             .timeout_per_write(Some(settings.stall_timeout))
             .build();
+        let bucket = settings.bytes_per_sec_max;
         Self {
             agent: config.new_agent(),
+            bucket: bucket.map(|rate| Rc::new(RefCell::new(Bucket::new(rate)))),
             settings,
         }
     }
@@ -93,7 +100,8 @@ impl HttpNetwork {
         }
         let mut bytes = Vec::new();
         let body = response.body_mut().with_config().limit(u64::MAX).reader();
-        let mut body = Paced::until_end(body, max_len.saturating_add(1), self.settings.pace);
+        let body = Paced::until_end(body, max_len.saturating_add(1), self.settings.pace);
+        let mut body = body.within(self.bucket.as_ref());
         loop {
             let mut piece = [0; 8192];
             match body.read(&mut piece)? {
@@ -193,7 +201,8 @@ impl Network for HttpNetwork {
             .into_with_config()
             .limit(u64::MAX)
             .reader();
-        let mut body = Paced::new(body, expected, self.settings.pace);
+        let body = Paced::new(body, expected, self.settings.pace);
+        let mut body = body.within(self.bucket.as_ref());
         skip(&mut body, offset - from)?;
         Ok(Box::new(body))
     }

@@ -7,6 +7,7 @@
 //! - A server that says when to come again is obeyed, within [`RETRY_AFTER_MAX_SECS`].
 
 mod backoff;
+mod bucket;
 mod bundle;
 mod error;
 mod http;
@@ -14,6 +15,7 @@ mod identity;
 mod pace;
 
 pub use backoff::{Backoff, jitter};
+pub use bucket::Bucket;
 pub use bundle::{BundleError, BundleFile};
 pub use error::NetError;
 pub use http::{HttpNetwork, HttpSettings};

@@ -4,10 +4,12 @@
 //! than so many bytes per second over a window. Both, since a server that sends one byte in time
 //! never stalls.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::NetError;
+use super::{Bucket, NetError};
 
 /// How fast is fast enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub struct Paced<R> {
     pace: Pace,
     rest: u64,
     end: End,
+    bucket: Option<Rc<RefCell<Bucket>>>,
     window_start: Instant,
     window_bytes: u64,
 }
@@ -54,9 +57,21 @@ impl<R: Read> Paced<R> {
             pace,
             rest: length,
             end,
+            bucket: None,
             window_start: Instant::now(),
             window_bytes: 0,
         }
+    }
+
+    /// Reads no faster than the bucket fills.
+    pub fn within(mut self, bucket: Option<&Rc<RefCell<Bucket>>>) -> Self {
+        self.bucket = bucket.cloned();
+        self
+    }
+
+    fn read_len_max(&self) -> u64 {
+        let bucket = self.bucket.as_ref();
+        bucket.map_or(u64::MAX, |bucket| bucket.borrow().read_len_max())
     }
 
     fn check_pace(&mut self, count: usize) -> Result<(), NetError> {
@@ -84,7 +99,7 @@ impl<R: Read> Paced<R> {
 
 impl<R: Read> Read for Paced<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.rest)
+        let want = usize::try_from(self.rest.min(self.read_len_max()))
             .unwrap_or(usize::MAX)
             .min(buf.len());
         if want == 0 {
@@ -98,6 +113,10 @@ impl<R: Read> Read for Paced<R> {
             };
         }
         self.rest -= count as u64;
+        if let Some(bucket) = &self.bucket {
+            let wait = bucket.borrow_mut().spend(count);
+            std::thread::sleep(wait);
+        }
         if self.rest > 0 {
             self.check_pace(count).map_err(io::Error::other)?;
         }

@@ -15,6 +15,7 @@ use ampoule_protocol::time::UtcTime;
 pub use storage::{Access, Kind, Storage, StoredFile, replace};
 
 use crate::boot::BootError;
+use crate::gate::Gate;
 use crate::install::VerifiedImage;
 use crate::machine::{BootView, Health as Verdict, Slot};
 use crate::net::NetError;
@@ -32,7 +33,7 @@ pub struct Ports {
     /// Whether the device works.
     pub health: Box<dyn Health>,
     /// Whether the device may be interrupted.
-    pub gates: Box<dyn Gates>,
+    pub gates: Vec<Box<dyn Gate>>,
     /// How a new image is started.
     pub restart: Box<dyn Restart>,
 }
@@ -154,6 +155,10 @@ pub trait Clock {
     fn wall(&self) -> Option<UtcTime>;
     /// Time since some moment after boot; never goes back.
     fn uptime(&self) -> Duration;
+    /// Time since boot, suspension included, where the system tells it.
+    fn since_boot(&self) -> Duration {
+        self.uptime()
+    }
     /// Waits so long, or until the process is to end.
     fn sleep(&self, time: Duration);
     /// Whether the process is to end at the next good place.
@@ -171,17 +176,6 @@ pub trait Health {
     /// seconds: for the receipt.
     fn answers(&self) -> (Vec<Check>, u64) {
         (Vec::new(), 0)
-    }
-}
-
-/// Whether the device may be interrupted now. No server field reaches this port.
-pub trait Gates {
-    /// The names of the gates that are closed; empty means go.
-    fn closed(&mut self) -> Vec<String>;
-
-    /// What each gate answered when they were asked last: for the receipt.
-    fn answers(&self) -> Vec<Check> {
-        Vec::new()
     }
 }
 

@@ -34,6 +34,7 @@ fn ground() -> Ground {
         url: format!("https://{}", server.address),
         connect_timeout: Duration::from_secs(5),
         stall_timeout: Duration::from_millis(700),
+        bytes_per_sec_max: None,
         pace: Pace {
             bytes_per_sec_min: 10_000,
             window: Duration::from_secs(1),

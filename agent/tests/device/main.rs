@@ -5,9 +5,15 @@
 //! tested against this agent by the whole story.
 
 mod bad_input;
+mod consent_cut;
 mod download;
+mod gates;
 mod kill;
+mod local;
 mod repo;
 mod server;
 mod signal;
+#[allow(dead_code, reason = "the tests of boot loaders use all of it")]
+#[path = "../boot_worlds/sim.rs"]
+mod sim;
 mod tree;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ampoule_delta::{DiffOptions, diff};
 use ampoule_protocol::digest::Digest;
+use ampoule_protocol::json::{self, Value};
 use ampoule_protocol::metadata::{
     DelegatedRole, Delegations, Listing, MetaFile, RoleKeys, RoleType, Root, Snapshot, TargetFile,
     Targets, Timestamp, Trusts,
@@ -94,8 +95,50 @@ impl Repo {
         self.release_of(version, index, &[Item::new("rootfs", install, image)]);
     }
 
+    /// A release whose signed description, and the object around it, hold these members as well.
+    #[allow(dead_code, reason = "another test binary takes this file too")]
+    pub(crate) fn release_demanding(
+        &mut self,
+        version: &str,
+        index: u64,
+        image: &[u8],
+        demands: &str,
+    ) {
+        let demands = json::parse(demands.as_bytes()).expect("JSON");
+        let items = [Item::new("rootfs", Install::Slot, image)];
+        self.release_with(version, index, &items, |custom| {
+            let more = |value: Value| match (value, &demands) {
+                (Value::Object(mut map), Value::Object(demands)) => {
+                    for (name, value) in demands {
+                        map.insert(name.to_owned(), value.clone());
+                    }
+                    Value::Object(map)
+                }
+                (other, _) => other,
+            };
+            let inner = custom.member("ampoule").cloned().expect("a description");
+            match more(custom) {
+                Value::Object(mut map) => {
+                    map.insert("ampoule".to_owned(), more(inner));
+                    Value::Object(map)
+                }
+                other => other,
+            }
+        });
+    }
+
     /// A release of these components, in this order, published.
     pub(crate) fn release_of(&mut self, version: &str, index: u64, items: &[Item<'_>]) {
+        self.release_with(version, index, items, |description| description);
+    }
+
+    fn release_with(
+        &mut self,
+        version: &str,
+        index: u64,
+        items: &[Item<'_>],
+        bend: impl FnOnce(Value) -> Value,
+    ) {
         let components = items.iter().map(|item| self.component(version, item));
         let components = components.collect();
         let release = Release {
@@ -117,7 +160,7 @@ impl Repo {
         let target = self.product.targets.get_mut(&path).expect("just added");
         *target = target
             .clone()
-            .with_custom(release.to_custom().expect("a good description"));
+            .with_custom(bend(release.to_custom().expect("a good description")));
         self.publish();
     }
 

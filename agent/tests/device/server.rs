@@ -44,6 +44,10 @@ pub(crate) struct World {
     pub(crate) fault: Fault,
     /// Receipts that were acknowledged, as they were sent.
     pub(crate) receipts: Vec<Vec<u8>>,
+    /// What it answers to an inventory.
+    pub(crate) inventory: String,
+    /// Headers that it adds to every answer but files.
+    pub(crate) headers: String,
     /// `path range` of each request.
     pub(crate) requests: Vec<String>,
 }
@@ -75,6 +79,8 @@ pub(crate) fn start(folder: &Path, tree: Tree) -> Server {
         tree,
         fault: Fault::None,
         receipts: Vec::new(),
+        inventory: "{\"seq\":1}".to_owned(),
+        headers: String::new(),
         requests: Vec::new(),
     };
     let world = Arc::new(Mutex::new(world));
@@ -198,10 +204,11 @@ fn answer(stream: &mut impl Write, request: &Request, world: &Mutex<World>) -> s
         world.receipts.push(request.body.clone());
         format!("{{\"acknowledged\":[\"{}\"]}}", Digest::of(&request.body))
     } else {
-        "{\"seq\":1}".to_owned()
+        world.inventory.clone()
     };
+    let headers = world.headers.clone();
     drop(world);
-    send(stream, "200 OK", "", body.as_bytes())
+    send(stream, "200 OK", &headers, body.as_bytes())
 }
 
 fn send(stream: &mut impl Write, status: &str, headers: &str, body: &[u8]) -> std::io::Result<()> {

@@ -15,7 +15,7 @@ fn a_receipt_names_gates_health_commands_bake_time_and_attempts() {
     let receipt = world.last_receipt();
     assert_eq!(receipt["outcome"], "committed");
     assert_eq!(receipt["gates"][0]["name"], "therapy");
-    assert_eq!(receipt["gates"][0]["detail"], "idle");
+    assert_eq!(receipt["gates"][0]["passed"], true);
     assert_eq!(receipt["health"][0]["name"], "selftest --quick");
     assert_eq!(receipt["health"][0]["passed"], true);
     assert_eq!(receipt["health"][1]["name"], "trial");

@@ -9,12 +9,12 @@ use std::time::Duration;
 use ampoule_agent::boot::{FileBoot, load_all};
 use ampoule_agent::disk::Disk;
 use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
+use ampoule_agent::gate::{Answer, Gate, Question};
 use ampoule_agent::install::{Options, Place};
 use ampoule_agent::machine::{BootViews, Fault, Health as Verdict, State};
 use ampoule_agent::net::{Backoff, NetError};
 use ampoule_agent::ports::{
-    Access, Clock, Fetch, Gates, Health, Kind, Network, Ports, Restart, Restarted, Storage,
-    StoredFile,
+    Access, Clock, Fetch, Health, Kind, Network, Ports, Restart, Restarted, Storage, StoredFile,
 };
 use ampoule_agent::receipt::Reporter;
 use ampoule_protocol::device::{Acknowledged, Check};
@@ -143,7 +143,7 @@ impl World {
             boot: Box::new(FileBoot::new(storage, self.places.iter())),
             clock: Box::new(Ticking(self.bends.clone())),
             health: Box::new(Told(self.bends.clone())),
-            gates: Box::new(Open),
+            gates: vec![Box::new(Open)],
             restart: Box::new(NoRestart),
         };
         let device = Device {
@@ -357,16 +357,12 @@ impl Health for Told {
 
 struct Open;
 
-impl Gates for Open {
-    fn closed(&mut self) -> Vec<String> {
-        Vec::new()
+impl Gate for Open {
+    fn name(&self) -> &'static str {
+        "therapy"
     }
-    fn answers(&self) -> Vec<Check> {
-        vec![Check {
-            name: "therapy".into(),
-            passed: true,
-            detail: "idle".into(),
-        }]
+    fn ask(&mut self, _question: &Question) -> Answer {
+        Answer::Yes
     }
 }
 

@@ -52,6 +52,7 @@ impl Device {
             url: format!("https://{}", server.address()),
             connect_timeout: PATIENCE,
             stall_timeout: STALL,
+            bytes_per_sec_max: None,
             pace: Pace {
                 bytes_per_sec_min: 2_000,
                 window: Duration::from_secs(1),

@@ -14,9 +14,7 @@ use ampoule_agent::install::{Options, Place};
 use ampoule_agent::journal::Journal;
 use ampoule_agent::machine::{Fault, Health as Verdict, State};
 use ampoule_agent::net::{Backoff, NetError};
-use ampoule_agent::ports::{
-    Clock, Fetch, Gates, Health, Network, Ports, Restart, Restarted, Storage,
-};
+use ampoule_agent::ports::{Clock, Fetch, Health, Network, Ports, Restart, Restarted, Storage};
 use ampoule_agent::receipt::Reporter;
 use ampoule_protocol::device::Acknowledged;
 use ampoule_protocol::digest::Digest;
@@ -118,7 +116,7 @@ fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
         boot: Box::new(FileBoot::new(storage, std::iter::once(&place))),
         clock: Box::new(SimClock(now)),
         health: Box::new(Fixed(world.healthy)),
-        gates: Box::new(Open),
+        gates: Vec::new(),
         restart: Box::new(NoRestart),
     };
     let device = Device {
@@ -201,14 +199,6 @@ impl Health for Fixed {
         } else {
             Verdict::Bad(Fault::device("health-bad", "it is ill"))
         }
-    }
-}
-
-struct Open;
-
-impl Gates for Open {
-    fn closed(&mut self) -> Vec<String> {
-        Vec::new()
     }
 }
 
