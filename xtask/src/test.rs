@@ -10,7 +10,7 @@ use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
 /// Debian packages that a test drives.
-const PACKAGES: [Needed; 10] = [
+const PACKAGES: [Needed; 11] = [
     needed("softhsm2", "a PKCS#11 token for the signer's tests"),
     needed("python3-venv", "a private place for python-tuf"),
     needed("g++", "libFuzzer is built from C++"),
@@ -22,6 +22,7 @@ const PACKAGES: [Needed; 10] = [
     needed("grub-common", "grub-editenv reads what boot control writes"),
     needed("gdisk", "sgdisk makes and checks partition tables"),
     needed("cgpt", "reads the attributes of partitions"),
+    needed("systemd", "systemd-analyze reads the unit file"),
     needed(
         "tzdata",
         "zone files that maintenance windows are tried with",

@@ -27,6 +27,7 @@
 mod ending;
 mod filling;
 mod looking;
+mod plan;
 mod starting;
 mod state;
 #[cfg(test)]
@@ -40,9 +41,10 @@ use ampoule_protocol::device::{REPORT_LIST_MAX, REPORT_TEXT_MAX};
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::time::UtcTime;
 
+pub use plan::{Notice, Part, Plan};
 pub use state::{
     Answers, Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method,
-    Notice, Part, Party, PassedOver, Pending, Phase, Plan, Refused, Report, Reverting, Slot, State,
+    Party, PassedOver, Pending, Phase, Refused, Report, Reverting, Slot, State,
 };
 
 /// Network faults without progress after which a fill is given up until the next check.

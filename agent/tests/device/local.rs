@@ -305,6 +305,33 @@ fn the_service_manager_hears_that_it_is_ready_and_alive() {
     assert_eq!(heard[0], "READY=1");
 }
 
+/// Systemd's own reader has nothing to say to the unit file.
+#[test]
+fn the_unit_file_is_read_by_systemd() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = include_str!("../../../contrib/systemd/ampoule-agent.service");
+    let unit = unit.replace(
+        "/usr/bin/ampoule-agent",
+        env!("CARGO_BIN_EXE_ampoule-agent"),
+    );
+    let path = folder.path().join("ampoule-agent.service");
+    std::fs::write(&path, unit).expect("writes");
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&path)
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(_) if std::env::var_os("AMPOULE_TEST_OFFLINE").is_some() => {
+            println!("left out, there is no systemd-analyze: the unit file");
+            return;
+        }
+        Err(error) => panic!("systemd-analyze: {error}"),
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
 /// While an image comes in slowly the screen still has its answers, and progress.
 #[test]
 fn a_screen_is_served_while_an_image_is_filled() {
