@@ -148,7 +148,7 @@ mod tests {
         assert_eq!((ended.code, ended.output), (Some(3), b"idle\n".to_vec()));
     }
 
-    /// Planted: `child.kill()` in place of the group leaves the grandchild, and its file appears.
+    /// Meant to catch: `child.kill()` in place of the group leaves the grandchild, and its file appears.
     #[test]
     fn a_command_that_hangs_is_ended_with_its_children() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// Planted: `decide` that looks at `No` alone lets `Unknown` through.
+    /// Meant to catch: `decide` that looks at `No` alone lets `Unknown` through.
     #[test]
     fn only_yes_is_yes() {
         let closed = |answer| decide(&[asked(Answer::Yes), asked(answer)]) != Decision::Open;

@@ -264,7 +264,7 @@ mod tests {
         Power::new(config).ask(&question)
     }
 
-    /// Planted: a budget without `rollback_mwh` opens with 3999 mWh.
+    /// Meant to catch: a budget without `rollback_mwh` opens with 3999 mWh.
     #[test]
     fn the_battery_holds_the_update_and_the_way_back() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -63,7 +63,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// Planted: a bucket that is refilled to the brim at each reading lets four times the rate by.
+    /// Meant to catch: a bucket that is refilled to the brim at each reading lets four times the rate by.
     #[test]
     fn the_rate_is_kept() {
         let mut bucket = Bucket::new(100_000);

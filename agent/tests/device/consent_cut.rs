@@ -103,7 +103,7 @@ fn what_people_said_survives_every_cut() {
     println!("{states} states after a cut");
 }
 
-/// Planted: without the write before the comparison in `check_pin` a guess is not counted, and this
+/// Meant to catch: without the write before the comparison in `check_pin` a guess is not counted, and this
 /// finds more than five.
 #[test]
 fn a_cut_gives_no_more_tries() {

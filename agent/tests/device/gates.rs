@@ -143,7 +143,7 @@ fn questions() -> impl Strategy<Value = Question> {
     })
 }
 
-/// Planted: a gate of consent that lets class `security` pass.
+/// Meant to catch: a gate of consent that lets class `security` pass.
 #[test]
 fn no_update_opens_a_closed_gate_or_changes_the_configuration() {
     for gates in CLOSED {

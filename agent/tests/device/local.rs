@@ -58,7 +58,7 @@ fn code(answer: &Value) -> &str {
     answer["error"]["code"].as_str().unwrap_or("none")
 }
 
-/// Planted: without the comparison in `Desk::plan_of` the stale digest is agreed to.
+/// Meant to catch: without the comparison in `Desk::plan_of` the stale digest is agreed to.
 #[test]
 fn a_person_reads_agrees_and_the_device_goes_on_at_once() {
     let (ward, _daemon) = waiting(CONSENT);
@@ -191,7 +191,7 @@ fn with_stdin(folder: &Path, args: &[&str], text: &str) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Planted: without `LINE_LEN_MAX` the endless line is taken to its end.
+/// Meant to catch: without `LINE_LEN_MAX` the endless line is taken to its end.
 #[test]
 fn clients_that_misbehave_hold_nobody_up() {
     let (ward, _daemon) = waiting(CONSENT);

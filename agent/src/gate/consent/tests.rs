@@ -65,7 +65,7 @@ fn plain() -> ConsentConfig {
     }
 }
 
-/// Planted: a filter that passes every update lets agreement to one release open another.
+/// Meant to catch: a filter that passes every update lets agreement to one release open another.
 #[test]
 fn agreement_is_to_one_update() {
     let ward = Ward::new();
@@ -100,7 +100,7 @@ fn a_file_that_cannot_be_read_agrees_to_nothing() {
     assert_eq!(gate.ask(&one).as_str(), "unknown");
 }
 
-/// Planted: `used > budget` in place of `used >= budget` gives one more.
+/// Meant to catch: `used > budget` in place of `used >= budget` gives one more.
 #[test]
 fn postponements_are_counted_by_class_until_a_commit() {
     let ward = Ward::new();
@@ -164,7 +164,7 @@ fn a_postponement_holds_and_ends() {
     assert_eq!(ask(&one).as_str(), "unknown");
 }
 
-/// Planted: without `check_lock` there are tries without end. The cuts are in
+/// Meant to catch: without `check_lock` there are tries without end. The cuts are in
 /// `tests/device/consent_cut.rs`.
 #[test]
 fn wrong_pins_are_bounded() {

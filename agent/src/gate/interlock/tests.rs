@@ -52,7 +52,7 @@ fn provider(path: &Path, answer: impl Fn(u64) -> Vec<u8> + Send + 'static) {
     });
 }
 
-/// Planted: without the comparison of ids the one that speaks without listening is believed.
+/// Meant to catch: without the comparison of ids the one that speaks without listening is believed.
 #[test]
 fn a_socket_that_says_anything_but_idle_is_no() {
     let line = |text: &str| {
@@ -145,7 +145,7 @@ impl Clock for Fixed {
     fn sleep(&self, _time: Duration) {}
 }
 
-/// Planted: an age that saturates for files of the future believes one for as long as the clock
+/// Meant to catch: an age that saturates for files of the future believes one for as long as the clock
 /// is behind.
 #[test]
 fn a_file_counts_while_it_is_fresh() {

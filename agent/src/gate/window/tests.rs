@@ -109,7 +109,7 @@ fn a_window_that_is_too_short_is_not_begun() {
     assert!(matches!(never, Answer::No { until: None, .. }), "{never:?}");
 }
 
-/// Planted: `declared` in place of `config.downtime.max(declared)` opens a window that is too
+/// Meant to catch: `declared` in place of `config.downtime.max(declared)` opens a window that is too
 /// short by the device's own expectation, on the word of a release.
 #[test]
 fn what_an_update_declares_may_only_ask_for_more() {
@@ -176,7 +176,7 @@ impl Clock for Hands {
     fn sleep(&self, _time: Duration) {}
 }
 
-/// Planted: without `has_jumped` the third question opens on a clock that was set a moment ago.
+/// Meant to catch: without `has_jumped` the third question opens on a clock that was set a moment ago.
 #[test]
 fn a_clock_that_jumps_is_not_believed_until_it_is_steady() {
     let hands = Hands::default();
