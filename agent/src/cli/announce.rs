@@ -50,13 +50,11 @@ impl Audience {
     fn wait(&self, time: Duration) -> Woken {
         self.notifier.alive();
         let mut interface = self.interface.borrow_mut();
-        match interface.as_mut() {
-            Some(interface) => interface.wait(time),
-            None => {
-                std::thread::sleep(time);
-                Woken::Time
-            }
+        if let Some(interface) = interface.as_mut() {
+            return interface.wait(time);
         }
+        std::thread::sleep(time);
+        Woken::Time
     }
 
     fn tell(&self, event: &str, what: serde_json::Value) {
