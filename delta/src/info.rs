@@ -101,10 +101,11 @@ pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
                 .filter(|len| *len > 0)
                 .ok_or_else(damaged)?;
             let differences = reader.number().ok_or_else(damaged)?;
+            let streams = (payload.len() - reader.position()) as u64;
             info.windows += 1;
             info.windows_len += len;
             info.differences_len += differences;
-            info.literals_len += (payload.len() - reader.position()) as u64 - differences;
+            info.literals_len += streams.checked_sub(differences).ok_or_else(damaged)?;
         }
         whole = map.last;
     }
