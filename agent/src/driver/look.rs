@@ -146,7 +146,7 @@ impl Driver {
         let targets = self.offered(targets)?;
         let mut candidates = Vec::new();
         for target in targets {
-            let candidate = self.candidate(&target)?;
+            let candidate = Self::candidate(&target)?;
             candidates.extend(self.on_offer(candidate));
         }
         let views = self.views()?;
@@ -163,7 +163,7 @@ impl Driver {
         holds(&candidate.target).then_some(candidate)
     }
 
-    fn candidate(&self, target: &TrustedTarget) -> Result<Candidate, LookError> {
+    fn candidate(target: &TrustedTarget) -> Result<Candidate, LookError> {
         let path = target.path().clone();
         let fail = |source| LookError::Release {
             path: path.to_string(),

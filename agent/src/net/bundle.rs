@@ -75,12 +75,12 @@ impl BundleFile {
         };
         let mut file = &self.file;
         file.seek(SeekFrom::Start(place + offset.min(length)))
-            .map_err(unreadable)?;
+            .map_err(|error| unreadable(&error))?;
         Ok(Some(file.take(length.saturating_sub(offset))))
     }
 }
 
-fn unreadable(error: io::Error) -> NetError {
+fn unreadable(error: &io::Error) -> NetError {
     NetError::new("bundle-unreadable", format!("the bundle failed: {error}"))
 }
 
@@ -122,7 +122,9 @@ impl Fetch for BundleFile {
             return Err(NetError::too_long(max_len));
         }
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).map_err(unreadable)?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(&error))?;
         Ok(Some(bytes))
     }
 
