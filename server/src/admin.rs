@@ -22,6 +22,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::audit::{self, Record, start};
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::fleet::Fleet;
@@ -147,7 +148,7 @@ impl Door {
     ///
     /// # Errors
     /// The server broke off, or the store failed.
-    pub fn ask(self, ask: &Ask) -> Result<Told, ServerError> {
+    pub fn ask(self, ask: &Ask, config: &Config) -> Result<Told, ServerError> {
         match self {
             Self::Running(stream) => through(stream, ask).map_err(|source| ServerError::System {
                 act: "ask the running server",
@@ -157,7 +158,10 @@ impl Door {
                 if let Some((aside, error)) = &store.damaged {
                     eprintln!("warning: {error}; it was moved to \"{}\"", aside.display());
                 }
-                let told = by_hand(&store, ask)?;
+                let now = Clock::start().now();
+                let told = start::by_hand(&config.audit, record_of(ask, LOCAL), now, || {
+                    Ok(by_hand(&store, ask)?)
+                })?;
                 store.close();
                 Ok(told)
             }
@@ -309,6 +313,48 @@ async fn converse(stream: tokio::net::UnixStream, shared: &Shared) -> std::io::R
 }
 
 async fn answer(shared: &Shared, ask: &Ask) -> Told {
+    recorded(shared, ask, LOCAL).await
+}
+
+/// Whoever may open the server's own socket.
+pub const LOCAL: &str = "local";
+
+/// Does what `by` asks, and writes it down before and after, where it changes something.
+pub async fn recorded(shared: &Shared, ask: &Ask, by: &str) -> Told {
+    let Some(record) = record_of(ask, by) else {
+        return unrecorded(shared, ask).await;
+    };
+    let is_done = |told: &Told| !matches!(told, Told::Unknown | Told::Failed { .. });
+    let around = shared
+        .audit
+        .around(record, || shared.now(), unrecorded(shared, ask), is_done);
+    around.await.unwrap_or_else(|error| Told::Failed {
+        what: chain(&error, None).replace('\n', "; "),
+    })
+}
+
+/// What the audit log says of a question that changes something.
+fn record_of(ask: &Ask, by: &str) -> Option<Record> {
+    match ask {
+        Ask::Enroll {
+            device,
+            certificate,
+            ..
+        } => {
+            let record = Record::new(audit::Act::Enroll, by).about("device", device);
+            Some(record.digest(*certificate))
+        }
+        Ask::Revoke { device } => Some(Record::new(audit::Act::Revoke, by).about("device", device)),
+        Ask::Receipt { device, receipt } => {
+            let record = Record::new(audit::Act::Receipt, by).about("device", device);
+            Some(record.digest(Digest::of(receipt.as_bytes())))
+        }
+        Ask::Rollout(ask) => rollouts::record_of(ask, by),
+        Ask::List | Ask::Show { .. } => None,
+    }
+}
+
+async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
     let done = match write_of(ask, shared.now().unix()) {
         Some(write) if is_unknown_revocation(&shared.fleet, &write) => Ok(Told::Unknown),
         Some(write) => shared.writer.write(write).await.map(|written| {

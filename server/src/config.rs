@@ -31,6 +31,8 @@ pub struct Config {
     pub director: Option<Director>,
     /// What the server must not lose.
     pub store: Store,
+    /// The log of what happened.
+    pub audit: Audit,
     /// How `enroll` issues certificates.
     pub enroll: Enroll,
     /// The bounds on what comes from outside.
@@ -115,6 +117,18 @@ pub struct Store {
     pub cache_mib: u64,
 }
 
+/// `[audit]`: the log of what happened.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// The folder of tiles; by default `audit` in the store's folder.
+    pub path: PathBuf,
+    /// The key that signs its checkpoints, PKCS#8 PEM; by default `audit.key` in the store's
+    /// folder. It is made where it is not there.
+    pub key: PathBuf,
+    /// The log's name, by which readers know it.
+    pub origin: String,
+}
+
 /// `[enroll]`: how `enroll` issues certificates.
 #[derive(Debug, Clone)]
 pub struct Enroll {
@@ -187,6 +201,7 @@ impl Config {
             let director = document.has("director");
             let director = director.then(|| Director::read(&mut document.section("director")));
             let store = Store::read(&mut document.section("store"));
+            let audit = Audit::read(&mut document.section("audit"), &store.path);
             let limits = Limits::read(&mut document.section("limits"));
             Self {
                 devices,
@@ -195,6 +210,7 @@ impl Config {
                 timestamp,
                 director,
                 store,
+                audit,
                 enroll,
                 limits,
             }
@@ -298,6 +314,35 @@ impl Store {
             receipts_max: from.number("receipts_max", 256, 1, 65_536),
             events_max: from.number("events_max", 64, 1, 65_536),
             cache_mib: from.number("cache_mib", 64, 8, 1 << 16),
+        }
+    }
+}
+
+impl Audit {
+    fn read(from: &mut Section<'_, '_>, store: &Path) -> Self {
+        let path_or = |from: &mut Section<'_, '_>, member, other| {
+            if from.has(member) {
+                from.path(member)
+            } else {
+                store.join(other)
+            }
+        };
+        let origin = if from.has("origin") {
+            from.string("origin").unwrap_or_default().to_owned()
+        } else {
+            "ampoule.local/audit".to_owned()
+        };
+        let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+        if origin.len() > 255 || origin.contains(bad) {
+            from.fault(
+                "origin",
+                "has a blank or a plus, or is longer than 255 bytes",
+            );
+        }
+        Self {
+            path: path_or(from, "path", "audit"),
+            key: path_or(from, "key", "audit.key"),
+            origin,
         }
     }
 }

@@ -86,6 +86,9 @@ pub enum ServerError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The audit log cannot be opened or written.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
     /// Something the runtime needs was refused by the system.
     #[error("failed to {act}")]
     System {
@@ -147,6 +150,7 @@ impl Coded for ServerError {
             Self::File { .. } => "file-failed",
             Self::Listen { .. } => "listen-failed",
             Self::Store(_) => "store-failed",
+            Self::Audit(_) => "audit-log-failed",
             Self::System { .. } => "system-failed",
             Self::Tree { .. } => "bad-published-tree",
             Self::Timestamp(_) => "timestamp-not-signed",
@@ -165,9 +169,11 @@ impl Coded for ServerError {
             | Self::UnknownDevice(_)
             | Self::Refused(_)
             | Self::StoreBusy { .. } => Guilty::Operator,
-            Self::File { .. } | Self::Listen { .. } | Self::Store(_) | Self::System { .. } => {
-                Guilty::Device
-            }
+            Self::File { .. }
+            | Self::Listen { .. }
+            | Self::Store(_)
+            | Self::Audit(_)
+            | Self::System { .. } => Guilty::Device,
             Self::Tree { .. } | Self::Timestamp(_) | Self::Director(_) => Guilty::Repository,
         }
     }

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ampoule_protocol::digest::Digest;
 use ampoule_protocol::paths::{METADATA_DIR, TIMESTAMP_FILE};
 use ampoule_protocol::time::UtcTime;
 
+use crate::audit::{Act, Record};
 use crate::error::ServerError;
 use crate::online::OnlineTimestamp;
 use crate::serve::Shared;
@@ -27,6 +29,8 @@ pub struct Keeper {
     timestamp_file: PathBuf,
     seen: Stamp,
     failed: Option<(UtcTime, Stamp)>,
+    /// The snapshot version that the audit log has heard of since the server began.
+    publication: Option<u64>,
 }
 
 /// What tells that the tree's timestamp was replaced, without reading it.
@@ -59,6 +63,7 @@ impl Keeper {
             timestamp_file,
             seen: None,
             failed: None,
+            publication: None,
         };
         match keeper.tend() {
             Err(error) if !had_one => Err(error),
@@ -130,6 +135,7 @@ impl Keeper {
                     self.shared.published.forget();
                     self.shared.published.warm();
                     self.shared.published.set_timestamp(bytes.to_vec());
+                    self.publication = recorded(&self.shared, bytes, self.publication);
                     self.shared
                         .log
                         .note(format_args!("the timestamp was signed"));
@@ -140,6 +146,7 @@ impl Keeper {
                     .map_err(ServerError::file("read", &self.timestamp_file))?;
                 self.shared.published.forget();
                 self.shared.published.warm();
+                self.publication = recorded(&self.shared, &bytes, self.publication);
                 self.shared.published.set_timestamp(bytes);
             }
             None => {}
@@ -151,5 +158,25 @@ impl Keeper {
                 .trouble("empty", format_args!("nothing is published yet"));
         }
         Ok(())
+    }
+}
+
+/// Writes a publication down that was not heard of before. The timestamp is signed again many
+/// times a day; what it vouches for is what was published.
+fn recorded(shared: &Shared, timestamp: &[u8], heard: Option<u64>) -> Option<u64> {
+    let words: serde_json::Value = serde_json::from_slice(timestamp).unwrap_or_default();
+    let snapshot = &words["signed"]["meta"]["snapshot.json"];
+    let version = snapshot["version"].as_u64();
+    if version.is_none() || version == heard {
+        return heard;
+    }
+    let record = Record::new(Act::Publish, "server")
+        .about("tree", "image")
+        .digest(Digest::of(timestamp))
+        .with("snapshot", snapshot);
+    // Where the log is full or broken that has been said, and nothing was done by us.
+    match shared.audit.note(record, shared.now()) {
+        Ok(()) => version,
+        Err(_) => heard,
     }
 }

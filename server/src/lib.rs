@@ -28,10 +28,12 @@
 //! ```
 
 pub mod admin;
+pub mod audit;
 pub mod bucket;
 pub mod cell;
 pub mod cli;
 pub mod config;
+pub mod ctl;
 mod descriptors;
 pub mod director;
 pub mod error;

@@ -12,6 +12,7 @@
 //! - Two assignments of one device never carry the same second: versions are seconds.
 
 mod load;
+mod recorded;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,6 +22,7 @@ use ampoule_protocol::director::Terms;
 use ampoule_protocol::release::FileRef;
 use ampoule_protocol::time::UtcTime;
 
+use crate::audit::{Audit, AuditError};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{
@@ -51,6 +53,7 @@ pub enum Heard {
 
 /// See the module's head.
 pub struct Rollouts {
+    audit: Option<Audit>,
     inbox: Mutex<Vec<Heard>>,
     state: Mutex<State>,
     assigned: RwLock<HashMap<u32, Assigned>>,
@@ -179,8 +182,8 @@ impl Rollouts {
     /// One look, if there is reason for one: decides, writes down, and then publishes.
     ///
     /// # Errors
-    /// The store failed; nothing is published then.
-    pub async fn tick(&self, writer: &Writer, now: UtcTime) -> Result<usize, StoreError> {
+    /// The store or the audit log failed; nothing is published then.
+    pub async fn tick(&self, writer: &Writer, now: UtcTime) -> Result<usize, TickError> {
         let _turn = self.turn.lock().await;
         let (changes, now) = {
             let heard = {
@@ -195,6 +198,7 @@ impl Rollouts {
         let count = changes.len();
         write(writer, &changes).await?;
         if count > 0 {
+            self.record(&changes, now).await?;
             self.publish(&changes, now);
         }
         Ok(count)
@@ -322,6 +326,17 @@ fn row_of(change: &Change) -> Write {
             bytes: json(serde_json::to_vec(row)),
         },
     }
+}
+
+/// Why rollouts stand still.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was decided cannot be written down.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// Why an act was not done.

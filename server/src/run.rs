@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin;
+use crate::audit;
 use crate::config::Config;
 use crate::descriptors;
 use crate::director::Director;
@@ -67,11 +68,19 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let log = Arc::new(Log::default());
     descriptors::make_room(config.limits.connections_max, &log);
     let (store, fleet, writer, writing) = open_store(&config, &log)?;
+    let (audit, auditing) = audit::start::start(&config.audit, log.clone())?;
+    audit
+        .record(audit::start::started(), Clock::start().now())
+        .await?;
     let caps = config
         .director
         .as_ref()
         .map(|director| director.caps.clone());
-    let rollouts = Arc::new(Rollouts::load(&*store, caps.unwrap_or_default())?);
+    let rollouts = Arc::new(Rollouts::load(
+        &*store,
+        caps.unwrap_or_default(),
+        Some(audit.clone()),
+    )?);
     let director = config.director.as_ref().map(Director::load).transpose()?;
     let online = match &config.timestamp {
         Some(timestamp) => Some(OnlineTimestamp::load(
@@ -87,6 +96,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         fleet,
         store: store.clone(),
         writer,
+        audit,
         rollouts,
         director,
         log: log.clone(),
@@ -117,6 +127,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
     // The writer ends with the last of those who could still ask it to write.
     drop((keeper, shared));
     writing.join();
+    auditing.join();
     store.close();
     log.note(format_args!("ended"));
     Ok(())

@@ -21,6 +21,7 @@ use std::time::SystemTime;
 
 use ampoule_protocol::time::UtcTime;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::director::Director;
 use crate::fleet::{Device, Fleet};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// What we must not lose, for writing.
     pub writer: Writer,
+    /// What happened, for ever.
+    pub audit: Audit,
     /// Who is offered what.
     pub rollouts: Arc<Rollouts>,
     /// Signs that for each device; absent where devices live alone.

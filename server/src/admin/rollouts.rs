@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Told;
+use crate::audit::{self, Record};
 use crate::online;
 use crate::published::Found;
 use crate::rollout::cohort::CohortKey;
@@ -89,6 +90,44 @@ pub(super) async fn answer(shared: &Shared, ask: &RolloutAsk) -> Told {
         RolloutAsk::Tag { device, tags } => tag(shared, device, tags).await,
     };
     told.unwrap_or_else(|what| Told::Failed { what })
+}
+
+/// What the audit log says of a question that changes something.
+pub(super) fn record_of(ask: &RolloutAsk, by: &str) -> Option<Record> {
+    match ask {
+        RolloutAsk::Create {
+            plan,
+            dry_run: false,
+        } => {
+            let record = Record::new(audit::Act::RolloutCreate, by);
+            Some(match Plan::parse(plan) {
+                Ok(plan) => record.about("rollout", &plan.name).digest(plan.digest()),
+                Err(_) => record.digest(Digest::of(plan.as_bytes())),
+            })
+        }
+        RolloutAsk::Act { name, act } => {
+            let kind = match act {
+                Act::Approve { .. } => audit::Act::RolloutApprove,
+                Act::Pause => audit::Act::RolloutPause,
+                Act::Resume => audit::Act::RolloutResume,
+                Act::Abort => audit::Act::RolloutAbort,
+                Act::Retry => audit::Act::RolloutRetry,
+            };
+            let record = Record::new(kind, by).about("rollout", name);
+            Some(match act {
+                Act::Approve { by, plan } => record.digest(*plan).with("name", by),
+                Act::Pause | Act::Resume | Act::Abort | Act::Retry => record,
+            })
+        }
+        RolloutAsk::Tag { device, tags } => {
+            let record = Record::new(audit::Act::Tag, by).about("device", device);
+            Some(record.with("tags", tags))
+        }
+        RolloutAsk::Create { dry_run: true, .. }
+        | RolloutAsk::List
+        | RolloutAsk::Show { .. }
+        | RolloutAsk::Why { .. } => None,
+    }
 }
 
 type Answer = Result<Told, String>;

@@ -157,7 +157,7 @@ pub(super) fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow
 }
 
 pub(super) fn ask(question: &Ask, config: &Config, device: &str) -> Result<Told, ServerError> {
-    match Door::open(config)?.ask(question)? {
+    match Door::open(config)?.ask(question, config)? {
         Told::Unknown => Err(ServerError::UnknownDevice(device.to_string())),
         Told::Failed { what } => Err(ServerError::Refused(what)),
         told => Ok(told),

@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::body::Body;
+use crate::audit::AuditError;
 use crate::fleet::Refusal;
 use crate::store::StoreError;
 
@@ -155,6 +156,17 @@ impl From<ReportError> for Problem {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
         let detail = format!("{error}{}", cause.unwrap_or_default());
         Self::new(status, error.code(), detail)
+    }
+}
+
+impl From<AuditError> for Problem {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Busy => {
+                Self::unavailable("busy", "more waits to be written down than can be now", 5)
+            }
+            _ => Self::unavailable("audit-unavailable", "nothing can be written down now", 60),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use super::problem::Problem;
+use crate::audit::{Act, Record};
 use crate::fleet::Device;
 use crate::rollouts::Heard;
 use crate::serve::{Peer, Shared};
@@ -76,13 +77,29 @@ pub(super) async fn receipt(
         digest,
         bytes: bytes.to_vec(),
     };
-    if let Some(row) = durable(shared, write).await? {
+    let new = durable(shared, write).await?;
+    // Also where the store had it: the server may have been cut off before it came to the log.
+    let record = receipt_record(&receipt, digest);
+    shared.audit.record(record, shared.now()).await?;
+    if let Some(row) = new {
         let heard = Heard::Receipt(row.number, Box::new(receipt));
         shared.rollouts.hear(heard);
     }
     Ok(json(&Acknowledged {
         acknowledged: vec![digest],
     }))
+}
+
+/// How an update ended, and which gates and health commands decided it.
+fn receipt_record(receipt: &Receipt, digest: Digest) -> Record {
+    Record::new(Act::Receipt, format!("device:{}", receipt.device))
+        .about("device", &receipt.device)
+        .digest(digest)
+        .with("outcome", receipt.outcome)
+        .with("release", &receipt.release)
+        .with("seq", receipt.seq)
+        .with("gates", &receipt.gates)
+        .with("health", &receipt.health)
 }
 
 /// `GET /device/v1/self`.

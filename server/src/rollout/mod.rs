@@ -20,6 +20,7 @@
 //!   other hardware. The device checks all of this again by itself.
 
 pub mod book;
+pub mod chain;
 pub mod cohort;
 pub mod decide;
 pub mod deployment;

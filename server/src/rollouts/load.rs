@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use ampoule_protocol::device::{Inventory, Receipt};
 
 use super::{Heard, Rollouts, State, offer_of};
+use crate::audit::Audit;
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
@@ -19,7 +20,11 @@ impl Rollouts {
     ///
     /// # Errors
     /// The store is damaged or cannot be read.
-    pub fn load(store: &dyn Store, caps: Vec<Cap>) -> Result<Self, StoreError> {
+    pub fn load(
+        store: &dyn Store,
+        caps: Vec<Cap>,
+        audit: Option<Audit>,
+    ) -> Result<Self, StoreError> {
         let mut rows = store.devices()?;
         rows.sort_by_key(|row| row.number);
         let (rollouts, deployments) = read_book(store)?;
@@ -51,6 +56,7 @@ impl Rollouts {
             (device, Assigned { changed_at, offer })
         });
         Ok(Self {
+            audit,
             inbox: Mutex::new(inbox),
             assigned: RwLock::new(assigned.collect()),
             state: Mutex::new(state),

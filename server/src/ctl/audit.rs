@@ -1,0 +1,400 @@
+//! `audit …`: an audit log in a folder, wherever it was copied to.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ampoule_protocol::sign::Ed25519Key;
+use clap::Subcommand;
+use data_encoding::BASE64;
+use serde_json::json;
+
+use super::output::{bar, plain, print, table};
+use super::{CtlError, files};
+use crate::audit::entry::Entry;
+use crate::audit::medium::Folder;
+use crate::audit::note::{Kind, NOTE_LEN_MAX, Signer, Verifier};
+use crate::audit::tiles::{self, Tiles, WIDTH};
+use crate::audit::verify::{self, Against, CHECKPOINTS_MAX};
+use crate::audit::witness;
+use crate::audit::{AuditError, Checkpoint};
+
+/// The file in which a server leaves the log's verifier key.
+pub(super) const KEY_FILE: &str = "key";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Verify every entry, every hash and the signed checkpoint; names the first bad index.
+    Verify(Verify),
+    /// Print entries.
+    Show(Show),
+    /// Show that one checkpoint's log is the beginning of another's.
+    Consistency(Consistency),
+    /// As a second party: cosign the log's checkpoint if it only grew since the last time.
+    Witness(Witness),
+    /// Make a key for a witness.
+    WitnessKey {
+        /// The witness's name, such as "hospital.example/audit".
+        name: String,
+        /// The new file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Source {
+    /// The folder with "checkpoint" and "tile".
+    dir: PathBuf,
+    /// The log's verifier key, NAME+ID+KEY, or a file with it. Without it the key in the folder is
+    /// taken, which proves nothing against whoever made the folder.
+    #[arg(long)]
+    key: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    source: Source,
+    /// A checkpoint that was seen before; the log must begin with what it vouches for. May be given
+    /// more than once.
+    #[arg(long, value_name = "CHECKPOINT")]
+    from: Vec<PathBuf>,
+    /// A witness's verifier key, or a file with it, whose cosignature must be there. May be given
+    /// more than once.
+    #[arg(long)]
+    witness: Vec<String>,
+    /// Another copy of the log: the shorter must be the beginning of the longer.
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    source: Source,
+    /// The first entry.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    count: u64,
+    /// Answer in JSON lines, each entry as it stands in the log.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Consistency {
+    #[command(flatten)]
+    source: Source,
+    /// The older checkpoint.
+    old: PathBuf,
+    /// The newer one; without it, the folder's own.
+    new: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Witness {
+    #[command(flatten)]
+    source: Source,
+    /// The witness's key, as "witness-key" made it.
+    #[arg(long)]
+    witness_key: PathBuf,
+    /// Where the witness remembers what it cosigned.
+    #[arg(long)]
+    state: PathBuf,
+    /// Write the cosigned checkpoint there instead of printing the cosignature alone.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<(), CtlError> {
+        match self {
+            Self::Verify(verify) => verify.run(),
+            Self::Show(show) => show.run(),
+            Self::Consistency(consistency) => consistency.run(),
+            Self::Witness(witness) => witness.run(),
+            Self::WitnessKey { name, file } => witness_key(&name, &file),
+        }
+    }
+}
+
+impl Source {
+    fn folder(&self) -> Folder {
+        Folder::new(&self.dir)
+    }
+
+    fn log(&self) -> Result<Verifier, CtlError> {
+        if let Some(key) = &self.key {
+            return key_of(key);
+        }
+        let path = self.dir.join(KEY_FILE);
+        if files::read(&path, NOTE_LEN_MAX as u64)?.is_none() {
+            let what = format!("no --key is given, and {path:?} is not there");
+            return Err(CtlError::Usage(what));
+        }
+        eprintln!("warning: the key comes from the folder itself; give the owner's with --key");
+        key_of(path.to_str().unwrap_or_default())
+    }
+
+    fn fault(&self) -> impl Fn(AuditError) -> CtlError + use<> {
+        let path = self.dir.clone();
+        move |source| CtlError::Log {
+            path: path.clone(),
+            source,
+        }
+    }
+
+    fn checkpoint(&self) -> Result<(Checkpoint, Verifier), CtlError> {
+        let log = self.log()?;
+        let (checkpoint, _) = verify::checkpoint(&self.folder(), &log).map_err(self.fault())?;
+        Ok((checkpoint, log))
+    }
+}
+
+/// A verifier key, or a file with one.
+fn key_of(text: &str) -> Result<Verifier, CtlError> {
+    let path = Path::new(text);
+    let bad = |source| CtlError::Note {
+        path: path.to_path_buf(),
+        source,
+    };
+    if text.contains('+') && !path.exists() {
+        return Verifier::parse(text).map_err(bad);
+    }
+    let bytes = files::expect(path, NOTE_LEN_MAX as u64)?;
+    Verifier::parse(&String::from_utf8_lossy(&bytes)).map_err(bad)
+}
+
+fn checkpoint_of(path: &Path, log: &Verifier) -> Result<Checkpoint, CtlError> {
+    let bytes = files::expect(path, NOTE_LEN_MAX as u64)?;
+    Checkpoint::verify(&bytes, log).map_err(|source| CtlError::Note {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+impl Verify {
+    fn run(self) -> Result<(), CtlError> {
+        if self.from.len() > CHECKPOINTS_MAX {
+            return Err(CtlError::Usage("more than 100000 checkpoints".into()));
+        }
+        let log = self.source.log()?;
+        let known: Result<_, _> = self
+            .from
+            .iter()
+            .map(|path| checkpoint_of(path, &log))
+            .collect();
+        let witnesses: Result<_, _> = self.witness.iter().map(|key| key_of(key)).collect();
+        let against = Against {
+            known: known?,
+            witnesses: witnesses?,
+        };
+        let medium = self.source.folder();
+        let progress = bar(0, "verifying");
+        let verified = verify::verify(&medium, &log, against, |done, size| {
+            progress.set_length(size);
+            progress.set_position(done);
+        });
+        progress.finish_and_clear();
+        let verified = verified.map_err(self.source.fault())?;
+        if let Some(other) = &self.against {
+            compare(&medium, &verified.checkpoint, other, &log)?;
+        }
+        let checkpoint = &verified.checkpoint;
+        let root = BASE64.encode(&checkpoint.root);
+        let value = json!({
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": root,
+            "checkpoints": verified.agrees,
+            "cosigned": verified.cosigned,
+        });
+        print(self.json, &value, || {
+            let mut text = format!(
+                "{}: {} entries, each as it was signed\nroot {root}",
+                plain(&checkpoint.origin),
+                checkpoint.size
+            );
+            if verified.agrees > 0 {
+                text += &format!(
+                    "\nit begins with what {} older checkpoints vouch for",
+                    verified.agrees
+                );
+            }
+            if !verified.cosigned.is_empty() {
+                text += &format!("\n{} witnesses have seen it", verified.cosigned.len());
+            }
+            text
+        });
+        Ok(())
+    }
+}
+
+/// Holds a log against another copy of it.
+fn compare(
+    medium: &Folder,
+    checkpoint: &Checkpoint,
+    other: &Path,
+    log: &Verifier,
+) -> Result<(), CtlError> {
+    let fault = |source| CtlError::Log {
+        path: other.to_path_buf(),
+        source,
+    };
+    let copy = Folder::new(other);
+    let verified = verify::verify(&copy, log, Against::default(), |_, _| {}).map_err(fault)?;
+    let one = Tiles::new(medium, checkpoint.size);
+    let two = Tiles::new(&copy, verified.checkpoint.size);
+    match verify::parted(&one, &two).map_err(fault)? {
+        None => Ok(()),
+        Some(index) => {
+            let size = checkpoint.size.min(verified.checkpoint.size);
+            let what = verify::What::Root { size, after: index };
+            Err(fault(AuditError::Found(verify::Finding { index, what })))
+        }
+    }
+}
+
+impl Show {
+    fn run(self) -> Result<(), CtlError> {
+        let (checkpoint, _) = self.source.checkpoint()?;
+        let folder = self.source.folder();
+        let tiles = Tiles::new(&folder, checkpoint.size);
+        let end = self.first.saturating_add(self.count).min(checkpoint.size);
+        let mut rows = Vec::new();
+        let mut index = self.first;
+        while index < end {
+            let number = index / WIDTH;
+            let bundle = tiles.bundle(number).map_err(self.source.fault())?;
+            let bundle = bundle.unwrap_or_default();
+            let (entries, _) = tiles::entries(&bundle);
+            let from = usize::try_from(index % WIDTH).unwrap_or(0);
+            let until = (number + 1).saturating_mul(WIDTH).min(end);
+            let count = usize::try_from(until - index).unwrap_or(0);
+            for entry in entries.iter().skip(from).take(count) {
+                rows.push(if self.json {
+                    vec![plain(&String::from_utf8_lossy(entry))]
+                } else {
+                    row(entry)
+                });
+            }
+            index = until;
+        }
+        if self.json {
+            rows.iter().for_each(|row| println!("{}", row.concat()));
+        } else {
+            let header = ["INDEX", "TIME", "BY", "ACT", "ABOUT", "OUTCOME"];
+            println!("{}", table(&header, rows));
+        }
+        Ok(())
+    }
+}
+
+fn row(entry: &[u8]) -> Vec<String> {
+    let word = |value: Result<serde_json::Value, _>| match value {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    };
+    match serde_json::from_slice::<Entry>(entry) {
+        Ok(entry) => vec![
+            entry.index.to_string(),
+            entry.at.to_string(),
+            entry.what.by,
+            word(serde_json::to_value(entry.what.act)),
+            entry.what.about.unwrap_or_default(),
+            word(serde_json::to_value(entry.what.outcome)),
+        ],
+        // An entry of a newer server.
+        Err(_) => vec!["?".into(), plain(&String::from_utf8_lossy(entry))],
+    }
+}
+
+impl Consistency {
+    fn run(self) -> Result<(), CtlError> {
+        let (own, log) = self.source.checkpoint()?;
+        let old = checkpoint_of(&self.old, &log)?;
+        let new = match &self.new {
+            Some(path) => checkpoint_of(path, &log)?,
+            None => own.clone(),
+        };
+        let folder = self.source.folder();
+        // The tiles belong to the folder's own checkpoint: each is shown to be its beginning.
+        witness::grew(&folder, &new, &own).map_err(self.source.fault())?;
+        witness::grew(&folder, &old, &new).map_err(self.source.fault())?;
+        let value = json!({"origin": old.origin, "old": old.size, "new": new.size});
+        print(self.json, &value, || {
+            format!(
+                "the log of {} entries begins with the log of {}",
+                new.size, old.size
+            )
+        });
+        Ok(())
+    }
+}
+
+impl Witness {
+    fn run(self) -> Result<(), CtlError> {
+        let log = self.source.log()?;
+        let key = files::expect(&self.witness_key, NOTE_LEN_MAX as u64)?;
+        let witness = Signer::parse(&String::from_utf8_lossy(&key));
+        let witness = witness.map_err(|source| CtlError::Note {
+            path: self.witness_key.clone(),
+            source,
+        })?;
+        let known = match files::read(&self.state, NOTE_LEN_MAX as u64)? {
+            Some(_) => Some(checkpoint_of(&self.state, &log)?),
+            None => {
+                eprintln!("note: nothing was cosigned before; this checkpoint is the first");
+                None
+            }
+        };
+        let folder = self.source.folder();
+        let seen = witness::look(&folder, &log, known.as_ref()).map_err(self.source.fault())?;
+        let (from, to) = (seen.known, seen.checkpoint.size);
+        let mut unkept = None;
+        let cosigned = seen.cosign(&witness, now(), |note| {
+            files::replace(&self.state, note.as_bytes()).map_err(|error| {
+                unkept = Some(error);
+                AuditError::Broken
+            })
+        });
+        if let Some(error) = unkept {
+            return Err(error);
+        }
+        let (note, line) = cosigned.map_err(self.source.fault())?;
+        match &self.out {
+            Some(path) => files::replace(path, note.as_bytes())?,
+            None => print!("{line}"),
+        }
+        eprintln!("note: the log grew from {from} to {to} entries");
+        Ok(())
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn witness_key(name: &str, file: &Path) -> Result<(), CtlError> {
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed)
+        .map_err(|error| CtlError::Usage(format!("no random bytes: {error}")))?;
+    let made = Ed25519Key::from_seed(&seed)
+        .map_err(|error| AuditError::Key(error.to_string()))
+        .and_then(|key| Signer::new(name, Kind::Cosignature, key));
+    let signer = made.map_err(|source| CtlError::Note {
+        path: file.to_path_buf(),
+        source,
+    })?;
+    files::create(file, signer.to_text().as_bytes())?;
+    println!("{}", signer.verifier());
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The power is cut after every operation of the log, with what was not synced kept, lost or torn.
+//!
+//! Goal: what `append` has answered is there afterwards, byte for byte; the log opens by itself,
+//! goes on, and verifies; and no checkpoint that somebody may have seen is taken back.
+//! Catches (each was planted and seen): a checkpoint before the folders are synced, a tile renamed
+//! without a sync of its bytes, a folder made without a sync of the one above, partial tiles that
+//! are removed before the checkpoint.
+
+use ampoule_server::audit::medium::Medium;
+use ampoule_server::audit::verify::{Against, verify};
+use ampoule_server::audit::{Checkpoint, Log};
+
+use crate::disk::{Bytes, Disk, Names};
+use crate::{entries, signer, verifier};
+
+/// Sizes after each append: first tile, across a border, exactly to one, over two at once.
+const SIZES: [u64; 7] = [1, 3, 250, 300, 512, 513, 1100];
+
+/// Appends until the power is gone; gives what was answered.
+fn run(disk: &Disk) -> u64 {
+    let Ok(mut log) = Log::open(Box::new(disk.clone()), signer()) else {
+        return 0;
+    };
+    let mut size = log.size();
+    for next in SIZES {
+        if next <= size {
+            continue;
+        }
+        match log.append(&entries(log.size(), next)) {
+            Ok(_) => size = next,
+            Err(_) => {
+                assert!(
+                    log.append(&entries(0, 1)).is_err(),
+                    "it takes nothing after a fault"
+                );
+                break;
+            }
+        }
+    }
+    size
+}
+
+fn whole(disk: &Disk) -> Checkpoint {
+    let verified = verify(disk, &verifier(), Against::default(), |_, _| {});
+    verified
+        .unwrap_or_else(|error| panic!("{error:?}"))
+        .checkpoint
+}
+
+#[test]
+fn nothing_answered_is_lost_wherever_the_power_goes() {
+    let clean = Disk::new();
+    assert_eq!(run(&clean), 1100);
+    let (last, operations) = (whole(&clean), clean.operations());
+    assert!(operations > 100, "{operations}");
+    for cut in 0..operations {
+        let disk = Disk::new();
+        disk.cut_after(cut);
+        let answered = run(&disk);
+        for names in [Names::Kept, Names::Lost] {
+            for bytes in [Bytes::Kept, Bytes::Lost, Bytes::Torn] {
+                let disk = disk.after_cut(names, bytes);
+                let story = format!("cut {cut}, names {names:?}, bytes {bytes:?}");
+                let log = Log::open(Box::new(disk.clone()), signer());
+                let log = log.unwrap_or_else(|error| panic!("{story}: {error:?}"));
+                assert!(
+                    log.size() >= answered,
+                    "{story}: {} of {answered}",
+                    log.size()
+                );
+                drop(log);
+                assert!(whole(&disk).size >= answered, "{story}");
+                // The same entries again make the same tree: nothing of the cut is left in it.
+                assert_eq!(run(&disk), 1100, "{story}");
+                assert_eq!(whole(&disk).root, last.root, "{story}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_checkpoint_is_not_begun_anew() {
+    let mut disk = Disk::new();
+    run(&disk);
+    disk.rename("checkpoint", "elsewhere").unwrap();
+    let opened = Log::open(Box::new(disk), signer());
+    assert!(opened.is_err());
+}
