@@ -71,7 +71,7 @@ impl Verifier {
         }
         let mut named = name.as_bytes().to_vec();
         named.extend([b'\n', kind.byte()]);
-        named.extend(key.material());
+        named.extend(raw(&key));
         let digest = Digest::of(&named);
         let id = [0, 1, 2, 3].map(|place| digest.as_bytes()[place]);
         Ok(Self {
@@ -137,10 +137,15 @@ impl Verifier {
 impl std::fmt::Display for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut bytes = vec![self.kind.byte()];
-        bytes.extend(self.key.material());
+        bytes.extend(raw(&self.key));
         let (id, key) = (HEXLOWER.encode(&self.id), BASE64.encode(&bytes));
         write!(f, "{}+{id}+{key}", self.name)
     }
+}
+
+/// The 32 bytes of a key: what makes it this key is its kind, one byte, and them.
+fn raw(key: &PublicKey) -> Vec<u8> {
+    key.material().split_off(1)
 }
 
 fn cosigned(text: &str, time: u64) -> String {
@@ -296,7 +301,7 @@ impl Signature {
 /// As it stands in a file.
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n", self.text)?;
+        writeln!(f, "{}", self.text)?;
         for Signature { name, id, bytes } in &self.signatures {
             let signature = BASE64.encode(&[&id[..], bytes].concat());
             writeln!(f, "{MARK}{name} {signature}")?;

@@ -58,7 +58,8 @@ impl Audit {
                     // What waits and what comes is answered as broken: the senders are dropped.
                     return;
                 }
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = log.checkpoint().to_owned();
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                log.checkpoint().clone_into(&mut told);
             }
         };
         let thread = std::thread::Builder::new()

@@ -103,8 +103,8 @@ pub(super) struct Witness {
     #[command(flatten)]
     source: Source,
     /// The witness's key, as "witness-key" made it.
-    #[arg(long)]
-    witness_key: PathBuf,
+    #[arg(long = "witness-key")]
+    signer: PathBuf,
     /// Where the witness remembers what it cosigned.
     #[arg(long)]
     state: PathBuf,
@@ -136,7 +136,7 @@ impl Source {
         }
         let path = self.dir.join(KEY_FILE);
         if files::read(&path, NOTE_LEN_MAX as u64)?.is_none() {
-            let what = format!("no --key is given, and {path:?} is not there");
+            let what = format!("no --key is given, and \"{}\" is not there", path.display());
             return Err(CtlError::Usage(what));
         }
         eprintln!("warning: the key comes from the folder itself; give the owner's with --key");
@@ -217,21 +217,27 @@ impl Verify {
             "cosigned": verified.cosigned,
         });
         print(self.json, &value, || {
-            let mut text = format!(
-                "{}: {} entries, each as it was signed\nroot {root}",
-                plain(&checkpoint.origin),
-                checkpoint.size
-            );
+            let mut lines = vec![
+                format!(
+                    "{}: {} entries, each as it was signed",
+                    plain(&checkpoint.origin),
+                    checkpoint.size
+                ),
+                format!("root {root}"),
+            ];
             if verified.agrees > 0 {
-                text += &format!(
-                    "\nit begins with what {} older checkpoints vouch for",
-                    verified.agrees
-                );
+                let count = verified.agrees;
+                lines.push(format!(
+                    "it begins with what {count} older checkpoints vouch for"
+                ));
             }
             if !verified.cosigned.is_empty() {
-                text += &format!("\n{} witnesses have seen it", verified.cosigned.len());
+                lines.push(format!(
+                    "{} witnesses have seen it",
+                    verified.cosigned.len()
+                ));
             }
-            text
+            lines.join("\n")
         });
         Ok(())
     }
@@ -288,7 +294,9 @@ impl Show {
             index = until;
         }
         if self.json {
-            rows.iter().for_each(|row| println!("{}", row.concat()));
+            for row in rows {
+                println!("{}", row.concat());
+            }
         } else {
             let header = ["INDEX", "TIME", "BY", "ACT", "ABOUT", "OUTCOME"];
             println!("{}", table(&header, rows));
@@ -342,18 +350,17 @@ impl Consistency {
 impl Witness {
     fn run(self) -> Result<(), CtlError> {
         let log = self.source.log()?;
-        let key = files::expect(&self.witness_key, NOTE_LEN_MAX as u64)?;
+        let key = files::expect(&self.signer, NOTE_LEN_MAX as u64)?;
         let witness = Signer::parse(&String::from_utf8_lossy(&key));
         let witness = witness.map_err(|source| CtlError::Note {
-            path: self.witness_key.clone(),
+            path: self.signer.clone(),
             source,
         })?;
-        let known = match files::read(&self.state, NOTE_LEN_MAX as u64)? {
-            Some(_) => Some(checkpoint_of(&self.state, &log)?),
-            None => {
-                eprintln!("note: nothing was cosigned before; this checkpoint is the first");
-                None
-            }
+        let known = if files::read(&self.state, NOTE_LEN_MAX as u64)?.is_some() {
+            Some(checkpoint_of(&self.state, &log)?)
+        } else {
+            eprintln!("note: nothing was cosigned before; this checkpoint is the first");
+            None
         };
         let folder = self.source.folder();
         let seen = witness::look(&folder, &log, known.as_ref()).map_err(self.source.fault())?;

@@ -4,6 +4,7 @@
 //! had, CPU time is counted and not the wall, and peers are measured in turn so that both see the
 //! same machine.
 
+mod audit;
 mod delta;
 mod install;
 mod rollout;
@@ -18,12 +19,13 @@ use crate::workspace;
 use crate::world::{self, Room, Telling};
 
 const HELP: &str = "\
-cargo xtask bench [verify | install | rollout | serve | size]...
+cargo xtask bench [verify | install | rollout | audit | serve | size]...
 cargo xtask bench delta [options]
 
   verify    time to verify each role file, with 1,000 and 100,000 targets, flat and in hash bins
   install   throughput and peak memory of the agent on an image of 256 MiB
   rollout   CPU and memory of the rollout decision for a million devices; the test against chance
+  audit     a million entries of the audit log, written durably and verified; memory
   serve     requests per CPU-second over mutual TLS, beside nginx
   delta     patches, beside the field's tools (cargo xtask bench delta --help); not among \"all\",
             since it needs a corpus
@@ -65,7 +67,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         return Ok(());
     }
     if wanted.is_empty() {
-        wanted = vec!["verify", "install", "rollout", "serve", "size"];
+        wanted = vec!["verify", "install", "rollout", "audit", "serve", "size"];
     }
     for name in wanted {
         match name {
@@ -75,6 +77,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
                 install::run()?;
             }
             "rollout" => rollout::run()?,
+            "audit" => audit::run()?,
             "serve" => {
                 setup_packages()?;
                 serve::run()?;

@@ -3,6 +3,7 @@
 //! ```text
 //! measure verify
 //! measure rollout DEVICES
+//! measure audit write FOLDER ENTRIES | verify FOLDER
 //! measure load MODE ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SECONDS SERVER_PID
 //! measure hold ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SERVER_PID
 //! ```
@@ -10,6 +11,7 @@
 //! Each command prints one JSON value. Figures go out as they were found; medians and ratios are
 //! made by the task that calls this.
 
+mod audit;
 mod h2;
 mod hold;
 mod load;
@@ -40,7 +42,8 @@ fn run(arguments: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
         Some((command, [])) if command == "verify" => verify::run(),
         Some((command, rest)) if command == "load" => load::run(&load::Plan::parse(rest)?),
         Some((command, [devices])) if command == "rollout" => rollout::run(devices.parse()?),
+        Some((command, rest)) if command == "audit" => audit::run(rest),
         Some((command, rest)) if command == "hold" => hold::run(&hold::Plan::parse(rest)?),
-        _ => Err("usage: measure verify | rollout DEVICES | load … | hold …; see the head of the program".into()),
+        _ => Err("usage: measure verify | rollout DEVICES | audit … | load … | hold …; see the head of the program".into()),
     }
 }

@@ -59,3 +59,12 @@ pub(crate) fn private_memory(process: u32) -> io::Result<u64> {
     }
     Ok(kib << 10)
 }
+
+/// The most memory that this process has had, in bytes.
+pub(crate) fn own_peak() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let kib = kib.and_then(|kib| kib.trim().parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| io::Error::other("the system tells no memory"))? << 10)
+}
