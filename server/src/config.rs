@@ -4,12 +4,14 @@
 //! what could only show later (a port in use, a certificate that lapses) is not looked for here.
 //! Every limit has a name, a default and a range; the field docs say what each stops.
 
+mod audit;
 mod reader;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use audit::Audit;
 use reader::{Document, Section};
 pub use reader::{Fault, Faults};
 
@@ -115,18 +117,6 @@ pub struct Store {
     pub events_max: u32,
     /// Memory for the store's pages.
     pub cache_mib: u64,
-}
-
-/// `[audit]`: the log of what happened.
-#[derive(Debug, Clone)]
-pub struct Audit {
-    /// The folder of tiles; by default `audit` in the store's folder.
-    pub path: PathBuf,
-    /// The key that signs its checkpoints, PKCS#8 PEM; by default `audit.key` in the store's
-    /// folder. It is made where it is not there.
-    pub key: PathBuf,
-    /// The log's name, by which readers know it.
-    pub origin: String,
 }
 
 /// `[enroll]`: how `enroll` issues certificates.
@@ -314,35 +304,6 @@ impl Store {
             receipts_max: from.number("receipts_max", 256, 1, 65_536),
             events_max: from.number("events_max", 64, 1, 65_536),
             cache_mib: from.number("cache_mib", 64, 8, 1 << 16),
-        }
-    }
-}
-
-impl Audit {
-    fn read(from: &mut Section<'_, '_>, store: &Path) -> Self {
-        let path_or = |from: &mut Section<'_, '_>, member, other| {
-            if from.has(member) {
-                from.path(member)
-            } else {
-                store.join(other)
-            }
-        };
-        let origin = if from.has("origin") {
-            from.string("origin").unwrap_or_default().to_owned()
-        } else {
-            "ampoule.local/audit".to_owned()
-        };
-        let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
-        if origin.len() > 255 || origin.contains(bad) {
-            from.fault(
-                "origin",
-                "has a blank or a plus, or is longer than 255 bytes",
-            );
-        }
-        Self {
-            path: path_or(from, "path", "audit"),
-            key: path_or(from, "key", "audit.key"),
-            origin,
         }
     }
 }

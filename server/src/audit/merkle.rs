@@ -44,7 +44,7 @@ pub fn over(hashes: &[Hash]) -> Hash {
         [] => empty(),
         [one] => *one,
         more => {
-            let (left, right) = more.split_at(split(more.len() as u64) as usize);
+            let (left, right) = more.split_at(more.len().next_power_of_two() / 2);
             node(&over(left), &over(right))
         }
     }
@@ -52,7 +52,7 @@ pub fn over(hashes: &[Hash]) -> Hash {
 
 /// The largest power of two below `size`, which is at least 2.
 fn split(size: u64) -> u64 {
-    1 << (63 - (size - 1).leading_zeros())
+    1 << (size - 1).ilog2()
 }
 
 /// What is needed to go on hashing: the roots of the whole subtrees, from the largest on.

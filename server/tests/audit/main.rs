@@ -15,23 +15,23 @@ use ampoule_protocol::time::UtcTime;
 use ampoule_server::audit::note::Kind;
 use ampoule_server::audit::{Act, Record, Signer, Verifier};
 
-pub const ORIGIN: &str = "example.com/audit";
+const ORIGIN: &str = "example.com/audit";
 
-pub fn signer() -> Signer {
+fn signer() -> Signer {
     let key = Ed25519Key::from_seed(&[9; 32]).unwrap();
     Signer::new(ORIGIN, Kind::Note, key).unwrap()
 }
 
-pub fn verifier() -> Verifier {
+fn verifier() -> Verifier {
     Verifier::parse(&signer().verifier().to_string()).unwrap()
 }
 
 /// Entries `from..to`, as the server makes them.
-pub fn entries(from: u64, to: u64) -> Vec<Vec<u8>> {
+fn entries(from: u64, to: u64) -> Vec<Vec<u8>> {
     entries_of("carol", from, to)
 }
 
-pub fn entries_of(who: &str, from: u64, to: u64) -> Vec<Vec<u8>> {
+fn entries_of(who: &str, from: u64, to: u64) -> Vec<Vec<u8>> {
     let record =
         |index| Record::new(Act::Login, format!("account:{who}")).to_bytes(index, UtcTime::EPOCH);
     (from..to).map(record).collect()

@@ -2,9 +2,9 @@
 //!
 //! Goal: what `append` has answered is there afterwards, byte for byte; the log opens by itself,
 //! goes on, and verifies; and no checkpoint that somebody may have seen is taken back.
-//! Catches (each was planted and seen): a checkpoint before the folders are synced, a tile renamed
-//! without a sync of its bytes, a folder made without a sync of the one above, partial tiles that
-//! are removed before the checkpoint.
+//! Catches (each was planted and seen red): a checkpoint before the folders are synced, a tile
+//! renamed without a sync of its bytes, a folder made without a sync of the one above, a log that
+//! goes on after a fault.
 
 use ampoule_server::audit::medium::Medium;
 use ampoule_server::audit::verify::{Against, verify};
