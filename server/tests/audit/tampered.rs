@@ -53,8 +53,9 @@ fn edit(folder: &Path, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
         .collect();
     change(&mut list);
     let mut bytes = Vec::new();
-    list.iter()
-        .for_each(|entry| tiles::bundle(&mut bytes, entry));
+    for entry in &list {
+        tiles::bundle(&mut bytes, entry);
+    }
     std::fs::write(path, bytes).unwrap();
 }
 
