@@ -51,9 +51,9 @@ impl Caps {
     pub const LZ4: Self = Self(2);
     /// Mapping of references in executable code.
     pub const CODE: Self = Self(4);
-    /// deflate as zlib 1.2.11 and later write it.
+    /// deflate: as zlib and GNU gzip write it, and what others write with corrections.
     pub const ZLIB: Self = Self(8);
-    /// zstd as the pinned libzstd writes it.
+    /// zstd as the pinned libzstd (1.5.5) writes it.
     pub const ZSTD: Self = Self(16);
 
     const NAMES: [(Self, &'static str); 5] = [
@@ -76,7 +76,17 @@ impl Caps {
         } else {
             Self::NONE
         };
-        Self::CODE.with(xz).with(lz4)
+        let zlib = if cfg!(feature = "deflate") {
+            Self::ZLIB
+        } else {
+            Self::NONE
+        };
+        let zstd = if cfg!(feature = "zstd") {
+            Self::ZSTD
+        } else {
+            Self::NONE
+        };
+        Self::CODE.with(xz).with(lz4).with(zlib).with(zstd)
     }
 
     /// Both sets together.
@@ -153,7 +163,7 @@ pub struct Accept {
 impl Default for Accept {
     fn default() -> Self {
         Self {
-            memory_max: 256 << 20,
+            memory_max: 512 << 20,
             caps: Caps::all(),
             block_len: 64 << 10,
         }

@@ -58,7 +58,9 @@ mod patch;
 mod plan;
 
 #[cfg(feature = "diff")]
-pub use diff::{DiffError, DiffOptions, Progress as DiffProgress, Stage as DiffStage, diff};
+pub use diff::{
+    DiffError, DiffOptions, Opening, Progress as DiffProgress, Stage as DiffStage, diff, openings,
+};
 pub use error::{Damage, PatchError};
 pub use header::{Accept, Caps, HEADER_LEN_MAX, Header, Limits, Profile, header};
 pub use image::{ImageError, NewImage, OldImage};

@@ -10,7 +10,7 @@ use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
 /// Debian packages that a test drives.
-const PACKAGES: [Needed; 11] = [
+const PACKAGES: [Needed; 18] = [
     needed("softhsm2", "a PKCS#11 token for the signer's tests"),
     needed("python3-venv", "a private place for python-tuf"),
     needed("g++", "libFuzzer is built from C++"),
@@ -28,6 +28,13 @@ const PACKAGES: [Needed; 11] = [
         "zone files that maintenance windows are tried with",
     ),
     needed("systemd-boot", "bootctl reads what boot control writes"),
+    needed("zip", "makes what deltas look into"),
+    needed("zstd", "makes what deltas look into"),
+    needed("xz-utils", "makes what deltas look into"),
+    needed("lz4", "makes what deltas look into"),
+    needed("cpio", "makes an initramfs that deltas look into"),
+    needed("squashfs-tools", "makes what deltas look into"),
+    needed("python3", "writes zlib and wheels that deltas look into"),
 ];
 
 const fn needed(name: &'static str, reason: &'static str) -> Needed {

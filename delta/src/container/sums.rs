@@ -1,4 +1,4 @@
-//! The cyclic sums of the xz format: CRC-32 (IEEE 802.3) and CRC-64 (ECMA-182), both reflected.
+//! Sums of the containers: CRC-32 (IEEE 802.3) and CRC-64 (ECMA-182), both reflected, and Adler-32.
 
 const CRC32: [u32; 256] = {
     let mut table = [0; 256];
@@ -36,15 +36,84 @@ const CRC64: [u64; 256] = {
 };
 
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |sum, byte| {
-        CRC32[((sum ^ u32::from(*byte)) & 0xff) as usize] ^ sum >> 8
-    })
+    let mut sum = Crc32::default();
+    sum.update(bytes);
+    sum.sum()
 }
 
-pub(super) fn crc64(bytes: &[u8]) -> u64 {
-    !bytes.iter().fold(u64::MAX, |sum, byte| {
-        CRC64[((sum ^ u64::from(*byte)) & 0xff) as usize] ^ sum >> 8
-    })
+/// A CRC-32 over bytes as they come.
+pub(super) struct Crc32(u32);
+
+impl Default for Crc32 {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+impl Crc32 {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |sum, byte| {
+            CRC32[((sum ^ u32::from(*byte)) & 0xff) as usize] ^ sum >> 8
+        });
+    }
+
+    pub(super) fn sum(&self) -> u32 {
+        !self.0
+    }
+}
+
+/// A CRC-64 over bytes as they come.
+pub(super) struct Crc64(u64);
+
+impl Default for Crc64 {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl Crc64 {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |sum, byte| {
+            CRC64[((sum ^ u64::from(*byte)) & 0xff) as usize] ^ sum >> 8
+        });
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        !self.0
+    }
+}
+
+/// The sum of zlib's format (RFC 1950) over bytes as they come.
+pub(super) struct Adler32 {
+    low: u32,
+    high: u32,
+}
+
+impl Default for Adler32 {
+    fn default() -> Self {
+        Self { low: 1, high: 0 }
+    }
+}
+
+impl Adler32 {
+    const PRIME: u32 = 65521;
+    /// So many bytes are added before either half could overflow.
+    const RUN: usize = 5552;
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        for run in bytes.chunks(Self::RUN) {
+            for byte in run {
+                self.low += u32::from(*byte);
+                self.high += self.low;
+            }
+            self.low %= Self::PRIME;
+            self.high %= Self::PRIME;
+        }
+    }
+
+    pub(super) fn sum(&self) -> u32 {
+        self.high << 16 | self.low
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +123,11 @@ mod tests {
     #[test]
     fn the_sums_are_the_published_ones() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-        assert_eq!(crc64(b"123456789"), 0x995d_c9bb_df19_39fa);
+        let mut sum = Crc64::default();
+        sum.update(b"123456789");
+        assert_eq!(sum.sum(), 0x995d_c9bb_df19_39fa);
+        let mut sum = Adler32::default();
+        sum.update(b"Wikipedia");
+        assert_eq!(sum.sum(), 0x11e6_0398);
     }
 }

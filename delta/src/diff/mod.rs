@@ -20,6 +20,7 @@ use core::error::Error;
 use core::fmt;
 
 use crate::header::{Caps, Profile};
+pub use unpack::{Opening, openings};
 
 /// What the signer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,11 +140,54 @@ impl fmt::Display for DiffError {
 
 impl Error for DiffError {}
 
+/// A patch that looked inside and is longer than this share of the new image is made once more
+/// without looking.
+const DOUBTFUL: usize = 2;
+
 /// Makes the patch that turns `old` into `new`.
+///
+/// What is compressed is opened where that gains: a patch that needs more memory so than the devices
+/// have, or that is long all the same, is compared with a plain one.
 ///
 /// # Errors
 /// [`DiffError::Memory`] when `options.memory_max` is too small for any patch.
 pub fn diff(
+    old: &[u8],
+    new: &[u8],
+    options: &DiffOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<u8>, DiffError> {
+    let opened = diff_with(old, new, options, progress);
+    let is_good = |patch: &Vec<u8>| {
+        patch.len() < new.len() / DOUBTFUL
+            || crate::header(patch)
+                .is_ok_and(|header| header.caps_needed.without(Caps::CODE).is_empty())
+    };
+    let plain_options = DiffOptions {
+        caps: if options.caps.contains(Caps::CODE) {
+            Caps::CODE
+        } else {
+            Caps::NONE
+        },
+        ..options.clone()
+    };
+    match opened {
+        Ok(patch) if is_good(&patch) => Ok(patch),
+        Err(error) if !matches!(error, DiffError::Memory { .. }) => Err(error),
+        Err(error) if plain_options.caps == options.caps => Err(error),
+        opened => {
+            let plain = diff_with(old, new, &plain_options, progress);
+            match (opened, plain) {
+                (Ok(opened), Ok(plain)) if plain.len() < opened.len() => Ok(plain),
+                (Ok(opened), _) => Ok(opened),
+                (Err(_), plain) => plain,
+            }
+        }
+    }
+}
+
+/// Makes a patch with just these options.
+fn diff_with(
     old: &[u8],
     new: &[u8],
     options: &DiffOptions,

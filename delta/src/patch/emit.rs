@@ -1,8 +1,9 @@
-//! From the logical new image to the real one: what belongs to an extent is collected and encoded.
+//! From the logical new image to the real one: what belongs to an extent is encoded as it comes.
 
 use alloc::vec::Vec;
 
 use super::sink::Output;
+use crate::container::Encoder;
 use crate::error::{Damage, PatchError};
 use crate::plan::extents::NewExtent;
 
@@ -11,7 +12,9 @@ pub(super) struct Emitter<'a, 'b> {
     extents: &'a [NewExtent],
     /// Place in the region.
     at: u32,
-    raw: Vec<u8>,
+    open: Option<Encoder>,
+    /// What the encoder gave and nobody took yet.
+    encoded: Vec<u8>,
     output: &'a mut Output<'b>,
     /// Where in the patch the window begins, for errors.
     frame_at: u64,
@@ -29,7 +32,8 @@ impl<'a, 'b> Emitter<'a, 'b> {
         Self {
             extents,
             at: from,
-            raw: Vec::new(),
+            open: None,
+            encoded: Vec::new(),
             output,
             frame_at,
         }
@@ -47,32 +51,43 @@ impl<'a, 'b> Emitter<'a, 'b> {
             self.at += len as u32;
             bytes = rest;
             match self.extents.first().copied() {
-                Some(open) if self.at > open.at => {
-                    self.raw
-                        .reserve_exact((open.raw_len as usize).saturating_sub(self.raw.len()));
-                    self.raw.extend_from_slice(part);
-                    if self.at == open.end() {
-                        self.encode(open)?;
-                    }
-                }
+                Some(open) if self.at > open.at => self.encode(open, part)?,
                 _ => self.output.append(part)?,
             }
         }
         Ok(())
     }
 
-    fn encode(&mut self, extent: NewExtent) -> Result<(), PatchError> {
-        let encoded = extent
-            .codec
-            .encode(&self.raw)
-            .ok_or(PatchError::damaged(self.frame_at, Damage::Window))?;
-        self.raw = Vec::new();
-        self.extents = &self.extents[1..];
-        self.output.append(&encoded)
+    /// Takes bytes of the open extent; `self.at` is behind them.
+    fn encode(&mut self, extent: NewExtent, part: &[u8]) -> Result<(), PatchError> {
+        let damaged = PatchError::damaged(self.frame_at, Damage::Window);
+        let is_whole = self.at == extent.end();
+        if self.encode_part(extent, part, is_whole).is_none() {
+            return Err(damaged);
+        }
+        if is_whole {
+            self.extents = &self.extents[1..];
+        }
+        self.output.append(&self.encoded)?;
+        self.encoded.clear();
+        Ok(())
+    }
+
+    fn encode_part(&mut self, extent: NewExtent, part: &[u8], is_whole: bool) -> Option<()> {
+        let mut encoder = match self.open.take() {
+            Some(encoder) => encoder,
+            None => Encoder::new(extent.codec, extent.raw_len)?,
+        };
+        encoder.push(part, &mut self.encoded)?;
+        if is_whole {
+            return encoder.finish(&mut self.encoded);
+        }
+        self.open = Some(encoder);
+        Some(())
     }
 
     /// Whether no extent is open: a window ends only there.
     pub(super) fn is_closed(&self) -> bool {
-        self.raw.is_empty()
+        self.open.is_none()
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Extents {
 }
 
 /// Different codecs in one region.
-const CODECS_MAX: u64 = 64;
+pub(crate) const CODECS_MAX: u64 = 64;
 /// Bytes of memory for one extent.
 const EXTENT: u64 = 48;
 
@@ -58,13 +58,9 @@ pub(crate) fn decode_cost(codec: Codec, len: u32, raw_len: u32) -> u64 {
         .saturating_add(u64::from(len))
 }
 
-/// Memory to encode an extent, its input and output included.
+/// Memory to encode an extent, its buffers included.
 pub(crate) fn encode_cost(codec: Codec, raw_len: u32) -> u64 {
-    let output = u64::from(raw_len) + u64::from(raw_len >> 7) + 1024;
-    codec
-        .encode_memory()
-        .saturating_add(u64::from(raw_len))
-        .saturating_add(output)
+    codec.encode_memory(raw_len)
 }
 
 impl Extents {

@@ -4,9 +4,10 @@
 //! An extent of the new image is opened when the old image does not hold the very same bytes and
 //! when encoding its plain bytes again gives exactly its bytes; that is tried here, for each. An
 //! extent of the old image is opened when it is not in the new image as it is.
-//!
-//! Nothing is parsed but the streams themselves: in tar, squashfs, ext4, cpio or a kernel image
-//! they stand whole.
+
+mod find;
+mod prove;
+mod squashfs;
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
@@ -17,9 +18,10 @@ use std::sync::Mutex;
 
 use twox_hash::XxHash3_64;
 
+use find::Stream;
+use prove::{Plain, prove};
+
 use crate::container::Codec;
-use crate::container::lz4::{self, Lz4};
-use crate::container::xz::{self, Xz};
 use crate::header::Caps;
 use crate::plan::extents::{NewExtent, OldExtent, decode_cost, encode_cost};
 
@@ -53,22 +55,34 @@ impl Opened {
     }
 }
 
-/// A compressed stretch, its codec not yet proven.
-#[derive(Debug, Clone, Copy)]
-struct Stream {
-    at: usize,
-    len: usize,
-    raw_len: usize,
-    codec: Codec,
-    /// Where the frame begins that it is a part of: such a one is opened whole or not at all, so
-    /// that its plain bytes stay together.
-    frame: usize,
+/// A compressed stretch of an image, and whether it can be reproduced byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Where it begins in the image.
+    pub at: usize,
+    /// Its length in the image.
+    pub len: usize,
+    /// The length of what it decodes to.
+    pub raw_len: usize,
+    /// What a device must have to make it again.
+    pub needs: Caps,
+    /// Whether it comes out the same: a delta opens no others.
+    pub reproduced: bool,
 }
 
-/// Plain bytes of a stream, and the codec that was proven.
-struct Plain {
-    raw: Vec<u8>,
-    codec: Codec,
+/// Finds what is compressed in an image, in order, and tries each whether it can be reproduced.
+pub fn openings(image: &[u8], caps: Caps, threads: usize) -> Vec<Opening> {
+    let streams = find::streams(image, caps);
+    let proven = prove(image, &streams, threads, &mut |_| {});
+    let both = streams.iter().zip(&proven);
+    both.map(|(stream, plain)| Opening {
+        at: stream.at,
+        len: stream.len,
+        raw_len: stream.raw_len,
+        needs: stream.codec.caps(),
+        reproduced: plain.is_some(),
+    })
+    .collect()
 }
 
 /// Looks into both images.
@@ -80,7 +94,7 @@ pub(super) fn unpack<'a>(
     threads: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Unpacked<'a> {
-    let (old_streams, new_streams) = (find(old, caps), find(new, caps));
+    let (old_streams, new_streams) = (find::streams(old, caps), find::streams(new, caps));
     let sums = |image: &[u8], streams: &[Stream]| -> BTreeSet<u64> {
         streams
             .iter()
@@ -100,20 +114,15 @@ pub(super) fn unpack<'a>(
             .filter(|s| frames.contains(&s.frame))
             .collect()
     };
-    let fits = |stream: &Stream| {
-        let raw_len = stream.raw_len as u32;
-        let decode = decode_cost(stream.codec, stream.len as u32, raw_len);
-        encode_cost(stream.codec, raw_len).saturating_add(decode.saturating_mul(2)) <= memory_max
-    };
     let mut new_streams = changed(new, new_streams, &old_sums);
     let mut old_streams = changed(old, old_streams, &new_sums);
-    new_streams.retain(fits);
-    old_streams.retain(fits);
+    fit(&mut old_streams, &mut new_streams, memory_max);
 
     let new_plain = prove(new, &new_streams, threads, progress);
     if new_plain.iter().all(Option::is_none) {
         old_streams.clear();
     }
+    prove::keep_few_codecs(&mut old_streams);
     let old_plain = on_threads(old_streams.len(), threads, &|at| {
         let stream = &old_streams[at];
         stream
@@ -121,6 +130,21 @@ pub(super) fn unpack<'a>(
             .decode(&old[stream.at..stream.at + stream.len], stream.raw_len)
     });
     assemble(old, new, &old_streams, old_plain, &new_streams, new_plain)
+}
+
+/// Drops streams that a device could not open: when not all fit its memory together, each side gets
+/// half of it.
+fn fit(old: &mut Vec<Stream>, new: &mut Vec<Stream>, memory_max: u64) {
+    let decode = |s: &Stream| decode_cost(s.codec, s.len as u32, s.raw_len as u32);
+    let encode = |s: &Stream| encode_cost(s.codec, s.raw_len as u32);
+    let most = |streams: &[Stream], cost: &dyn Fn(&Stream) -> u64| {
+        streams.iter().map(cost).max().unwrap_or(0)
+    };
+    if most(old, &decode).saturating_add(most(new, &encode)) > memory_max {
+        old.retain(|s| decode(s) <= memory_max / 2);
+        let left = memory_max - most(old, &decode);
+        new.retain(|s| encode(s) <= left);
+    }
 }
 
 /// Puts the logical images together.
@@ -175,104 +199,6 @@ fn assemble<'a>(
         new_extents,
         old_encoded,
     }
-}
-
-/// All streams that this build and the devices know, in order.
-fn find(image: &[u8], caps: Caps) -> Vec<Stream> {
-    let mut streams = Vec::new();
-    let mut at = 0;
-    // Both magics begin with a byte that is rare enough to look at every one.
-    while let Some(next) = image[at..]
-        .iter()
-        .position(|byte| matches!(byte, 0xfd | 0x02))
-    {
-        at += next;
-        let rest = &image[at..];
-        let from = streams.len();
-        if caps.contains(Caps::XZ) && rest.starts_with(xz::MAGIC) {
-            streams.extend(Xz::measure(rest).map(|found| Stream {
-                at,
-                len: found.len,
-                raw_len: found.raw_len,
-                codec: Codec::Xz(found.xz),
-                frame: at,
-            }));
-        } else if caps.contains(Caps::LZ4) && rest.starts_with(lz4::LEGACY_MAGIC) {
-            find_legacy_blocks(image, at + lz4::LEGACY_MAGIC.len(), &mut streams);
-        }
-        at = match streams.last() {
-            Some(last) if streams.len() > from => last.at + last.len,
-            _ => at + 1,
-        };
-    }
-    streams.retain(|s| s.raw_len > 0 && u32::try_from(s.raw_len.max(s.len)).is_ok());
-    streams
-}
-
-/// The blocks of an LZ4 legacy frame.
-fn find_legacy_blocks(image: &[u8], mut at: usize, streams: &mut Vec<Stream>) {
-    let frame = at;
-    while let Some(length) = image.get(at..at + 4) {
-        let len = 4 + u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
-        let Some(encoded) = image.get(at..at + len).filter(|encoded| encoded.len() > 8) else {
-            return;
-        };
-        let Some(raw) = lz4::decode(encoded, lz4::LEGACY_BLOCK) else {
-            return;
-        };
-        let codec = Codec::Lz4(Lz4 { level: 9 });
-        streams.push(Stream {
-            at,
-            len,
-            raw_len: raw.len(),
-            codec,
-            frame,
-        });
-        at += len;
-        if raw.len() < lz4::LEGACY_BLOCK {
-            return;
-        }
-    }
-}
-
-/// Decodes each stream and looks for the parameters that give its very bytes again.
-fn prove(
-    image: &[u8],
-    streams: &[Stream],
-    threads: usize,
-    progress: &mut dyn FnMut(u64),
-) -> Vec<Option<Plain>> {
-    // Streams of one image are mostly made alike: what holds for the first is tried first.
-    let hint = streams
-        .first()
-        .and_then(|first| prove_one(image, first, None))
-        .map(|p| p.codec);
-    progress(0);
-    let proven = on_threads(streams.len(), threads, &|at| {
-        prove_one(image, &streams[at], hint)
-    });
-    progress(image.len() as u64);
-    proven
-}
-
-fn prove_one(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain> {
-    let encoded = &image[stream.at..stream.at + stream.len];
-    let raw = stream.codec.decode(encoded, stream.raw_len)?;
-    let same = |codec: &Codec| codec.encode(&raw).is_some_and(|again| again == encoded);
-    let hinted = match (stream.codec, hint) {
-        (Codec::Xz(xz), Some(Codec::Xz(known))) => Some(Codec::Xz(xz.with_preset_of(known))),
-        (Codec::Lz4(_), Some(known @ Codec::Lz4(_))) => Some(known),
-        _ => None,
-    };
-    if let Some(codec) = hinted {
-        // When the hint fails the stream is rarely worth a search.
-        return same(&codec).then_some(Plain { raw, codec });
-    }
-    let codec = match stream.codec {
-        Codec::Xz(xz) => xz.candidates().map(Codec::Xz).find(same),
-        Codec::Lz4(_) => Lz4::candidates().map(Codec::Lz4).find(same),
-    }?;
-    Some(Plain { raw, codec })
 }
 
 /// Does `work` for `0..count` on some threads; results are in order.

@@ -1,0 +1,172 @@
+//! What made a stream: found by encoding its plain bytes again until its very bytes come out.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::find::Stream;
+use super::on_threads;
+use crate::container::{Codec, Encoder};
+use crate::plan::extents::CODECS_MAX;
+
+/// Logical bytes of a stream, and the codec that was proven.
+pub(super) struct Plain {
+    pub(super) raw: Vec<u8>,
+    pub(super) codec: Codec,
+}
+
+/// Where there are no more streams of a kind, each is searched through.
+const FEW: usize = 48;
+/// So many streams of a kind are tried for a hint.
+const HINTS_TRIED: usize = 4;
+
+/// Decodes each stream and looks for the parameters that give its very bytes again.
+pub(super) fn prove(
+    image: &[u8],
+    streams: &[Stream],
+    threads: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Vec<Option<Plain>> {
+    progress(0);
+    // Streams of one image are mostly made alike: what holds for one is tried first.
+    let mut kinds: BTreeMap<u8, Kind> = BTreeMap::new();
+    for stream in streams {
+        kinds.entry(kind(stream.codec)).or_default().count += 1;
+    }
+    for (id, known) in &mut kinds {
+        let alike: Vec<_> = streams.iter().filter(|s| kind(s.codec) == *id).collect();
+        let step = alike.len().div_ceil(HINTS_TRIED);
+        let mut tried = alike.iter().step_by(step);
+        known.hint = tried.find_map(|stream| Some(prove_one(image, stream, None)?.codec));
+    }
+    let mut proven = on_threads(streams.len(), threads, &|at| {
+        let stream = &streams[at];
+        let known = kinds.get(&kind(stream.codec))?;
+        match known.hint {
+            None if known.count > FEW => None,
+            hint => prove_hinted(image, stream, hint)
+                .or_else(|| prove_one(image, stream, None).filter(|_| known.count <= FEW)),
+        }
+    });
+    let mut rarest = Rarest::default();
+    for plain in proven.iter().flatten() {
+        rarest.count(plain.codec);
+    }
+    let kept = rarest.most(CODECS_MAX as usize / 2);
+    for plain in &mut proven {
+        if plain
+            .as_ref()
+            .is_some_and(|plain| !kept.contains(&plain.codec))
+        {
+            *plain = None;
+        }
+    }
+    progress(image.len() as u64);
+    proven
+}
+
+/// What is known of the streams of one kind.
+#[derive(Default)]
+struct Kind {
+    count: usize,
+    hint: Option<Codec>,
+}
+
+fn kind(codec: Codec) -> u8 {
+    match codec {
+        Codec::Xz(_) => 0,
+        Codec::Lz4(_) => 1,
+        Codec::Deflate(_) => 2,
+        Codec::Zstd(_) => 3,
+    }
+}
+
+/// Tries what made another stream alone.
+fn prove_hinted(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain> {
+    let encoded = &image[stream.at..stream.at + stream.len];
+    let codec = match (stream.codec, hint?) {
+        (Codec::Xz(xz), Codec::Xz(known)) => Codec::Xz(xz.with_preset_of(known)),
+        (Codec::Lz4(lz4), Codec::Lz4(known)) => Codec::Lz4(lz4.with_level_of(known)),
+        (Codec::Zstd(zstd), Codec::Zstd(known)) => Codec::Zstd(zstd.made_as(known)),
+        (Codec::Deflate(_), _) => return prove_one(image, stream, hint),
+        _ => return None,
+    };
+    let raw = stream.codec.decode(encoded, stream.raw_len)?;
+    makes(codec, &raw, encoded).then_some(Plain { raw, codec })
+}
+
+/// Whether encoding `raw` gives just `encoded`; it ends at the first byte that differs.
+fn makes(codec: Codec, raw: &[u8], encoded: &[u8]) -> bool {
+    const PIECE: usize = 1 << 20;
+    let compare = || {
+        let mut encoder = Encoder::new(codec, u32::try_from(raw.len()).ok()?)?;
+        let (mut out, mut rest) = (Vec::new(), encoded);
+        for piece in raw.chunks(PIECE) {
+            encoder.push(piece, &mut out)?;
+            rest = rest.strip_prefix(&out[..])?;
+            out.clear();
+        }
+        encoder.finish(&mut out)?;
+        Some(rest == out)
+    };
+    compare() == Some(true)
+}
+
+/// Searches through all that could have made a stream.
+fn prove_one(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain> {
+    let encoded = &image[stream.at..stream.at + stream.len];
+    if let Codec::Deflate(deflate) = stream.codec {
+        let hint = match hint {
+            Some(Codec::Deflate(known)) => Some(known),
+            _ => None,
+        };
+        let (raw, deflate) = deflate.explain(encoded, stream.raw_len, hint)?;
+        let codec = Codec::Deflate(deflate);
+        return makes(codec, &raw, encoded).then_some(Plain { raw, codec });
+    }
+    let raw = stream.codec.decode(encoded, stream.raw_len)?;
+    let same = |codec: &Codec| makes(*codec, &raw, encoded);
+    let codec = match stream.codec {
+        Codec::Xz(xz) => {
+            let mut presets = xz.candidates().filter(|xz| xz.begins(encoded, &raw));
+            presets.find(|xz| same(&Codec::Xz(*xz))).map(Codec::Xz)
+        }
+        Codec::Lz4(lz4) => lz4.candidates().map(Codec::Lz4).find(same),
+        Codec::Zstd(zstd) => {
+            let mut candidates = zstd.candidates(encoded, &raw);
+            candidates
+                .find(|zstd| same(&Codec::Zstd(*zstd)))
+                .map(Codec::Zstd)
+        }
+        Codec::Deflate(_) => None,
+    }?;
+    Some(Plain { raw, codec })
+}
+
+/// How often codecs occur.
+#[derive(Default)]
+struct Rarest(BTreeMap<Codec, usize>);
+
+impl Rarest {
+    fn count(&mut self, codec: Codec) {
+        *self.0.entry(codec).or_default() += 1;
+    }
+
+    /// The most frequent ones, at most `max`.
+    fn most(self, max: usize) -> Vec<Codec> {
+        let mut all: Vec<_> = self.0.into_iter().collect();
+        all.sort_by_key(|(codec, count)| (core::cmp::Reverse(*count), *codec));
+        all.into_iter().take(max).map(|(codec, _)| codec).collect()
+    }
+}
+
+/// Streams of the old image are only read: what does not matter for that is made equal, and what is
+/// still rare is dropped, since a patch names few codecs.
+pub(super) fn keep_few_codecs(streams: &mut Vec<Stream>) {
+    let mut rarest = Rarest::default();
+    for stream in streams.iter_mut() {
+        stream.codec = stream.codec.to_read();
+        rarest.count(stream.codec);
+    }
+    let kept = rarest.most(CODECS_MAX as usize / 2);
+    streams.retain(|stream| kept.contains(&stream.codec));
+}
