@@ -217,6 +217,8 @@ fn delta(policy: &Policy<'_>, component: &Component, base: &Digest) -> Option<De
     let delta = component.delta_from(base)?;
     let is_cheaper = delta.file.length < component.artifact.length;
     let fits = delta.memory <= policy.patch_memory_max;
-    let is_known = delta.caps.iter().all(|cap| Caps::from_name(cap).is_some());
-    (is_cheaper && fits && is_known).then(|| delta.clone())
+    // What another build of the agent can do is not what this one can.
+    let ours = Caps::all();
+    let has = |cap: &String| Caps::from_name(cap).is_some_and(|cap| ours.contains(cap));
+    (is_cheaper && fits && delta.caps.iter().all(has)).then(|| delta.clone())
 }

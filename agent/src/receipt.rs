@@ -39,6 +39,10 @@ impl Reporter {
             components: named(running),
             floor: facts.floor,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            patch_caps: ampoule_delta::Caps::all()
+                .names()
+                .map(str::to_owned)
+                .collect(),
             time: now,
             seq,
         }

@@ -53,6 +53,9 @@ pub struct Inventory {
     pub floor: RollbackIndex,
     /// The version of the agent.
     pub agent_version: String,
+    /// What it can do with a delta, by the names of a delta's caps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patch_caps: Vec<String>,
     /// The device's own time, which may be wrong.
     pub time: UtcTime,
     /// Counts reports of this device, so that a replayed one is seen.
@@ -249,6 +252,10 @@ impl Inventory {
         let inventory: Self = from_value(&value)?;
         list_fits("components", inventory.components.len())?;
         text_fits("agent_version", &inventory.agent_version)?;
+        list_fits("patch_caps", inventory.patch_caps.len())?;
+        for cap in &inventory.patch_caps {
+            text_fits("patch_caps", cap)?;
+        }
         Ok(inventory)
     }
 }

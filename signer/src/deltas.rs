@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ampoule_delta::{Accept, DiffError, DiffOptions, DiffProgress};
+use ampoule_delta::{Accept, Caps, DiffError, DiffOptions, DiffProgress};
 use ampoule_protocol::digest::{Digest, Hasher};
 use ampoule_protocol::name::{ProductName, TargetPath};
 use ampoule_protocol::release::{Base, Component, DeltaRef, Release, ReleaseVersion};
@@ -25,6 +25,32 @@ use crate::workspace::Workspace;
 
 /// Memory that a delta of ours may take on a device, in MiB: the agent's whole budget.
 pub const DELTA_MEMORY_MIB: u64 = 16;
+
+/// What a delta of ours may need of a device: what an agent is built with when nothing is said.
+pub const DELTA_CAPS: &str = "code,zlib";
+
+/// What the devices give to a delta.
+#[derive(Debug, Clone, Copy)]
+pub struct Means {
+    /// Memory, in bytes.
+    pub memory_max: u64,
+    /// Re-encoders, and whether they predict references in code.
+    pub caps: Caps,
+}
+
+/// Reads a list of caps.
+///
+/// # Errors
+/// A sentence that names the word which is none.
+pub fn parse_caps(list: &str) -> Result<Caps, String> {
+    if list == "none" {
+        return Ok(Caps::NONE);
+    }
+    list.split(',').try_fold(Caps::NONE, |caps, name| {
+        let cap = Caps::from_name(name).ok_or_else(|| format!("cap \"{name}\" is unknown"))?;
+        Ok(caps.with(cap))
+    })
+}
 
 /// A delta that is asked for and not there.
 #[derive(Debug, Clone)]
@@ -180,7 +206,7 @@ pub fn build(
     disk: &dyn Disk,
     dir: &Path,
     product: &ProductName,
-    memory_max: u64,
+    means: Means,
     now: UtcTime,
     progress: &dyn Progress,
 ) -> Result<Vec<Built>, SignerError> {
@@ -206,7 +232,7 @@ pub fn build(
         layout: &workspace.layout,
         product,
         version: release.version.clone(),
-        memory_max,
+        means,
         progress,
     };
     let mut built = Vec::new();
@@ -242,7 +268,7 @@ struct Workshop<'a> {
     layout: &'a Layout,
     product: &'a ProductName,
     version: ReleaseVersion,
-    memory_max: u64,
+    means: Means,
     progress: &'a dyn Progress,
 }
 
@@ -279,7 +305,8 @@ impl Workshop<'_> {
 
     fn diff(&self, old: &[u8], new: &[u8], name: &str) -> Result<Vec<u8>, DiffError> {
         let options = DiffOptions {
-            memory_max: self.memory_max,
+            memory_max: self.means.memory_max,
+            caps: self.means.caps,
             ..DiffOptions::default()
         };
         let mut shown = Shown {

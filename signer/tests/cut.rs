@@ -268,7 +268,10 @@ fn a_cut_anywhere_in_publish_leaves_the_old_tree_or_the_new() {
         &RealDisk,
         &template.path("w"),
         &product,
-        16 << 20,
+        ampoule_signer::deltas::Means {
+            memory_max: 16 << 20,
+            caps: ampoule_delta::Caps::all(),
+        },
         now(),
         &Silent,
     )

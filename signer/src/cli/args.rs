@@ -168,6 +168,10 @@ pub(super) struct DeltaArgs {
     #[arg(long, value_name = "MIB", default_value_t = crate::deltas::DELTA_MEMORY_MIB,
         value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(super) memory_mib: u64,
+    /// What the devices can do with a delta, by comma: code, zlib, lz4, xz, zstd; or "none"
+    #[arg(long, value_name = "LIST", default_value = crate::deltas::DELTA_CAPS,
+        value_parser = crate::deltas::parse_caps)]
+    pub(super) caps: ampoule_delta::Caps,
 }
 
 #[derive(Debug, Args)]

@@ -60,7 +60,10 @@ pub(super) fn delta(context: &Context, args: &DeltaArgs) -> Result<Answer, Signe
         &RealDisk,
         &context.global.workspace,
         &product,
-        args.memory_mib << 20,
+        deltas::Means {
+            memory_max: args.memory_mib << 20,
+            caps: args.caps,
+        },
         context.now,
         &context.bars,
     )?;

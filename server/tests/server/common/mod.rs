@@ -239,6 +239,7 @@ impl Device {
             }],
             floor: RollbackIndex(16),
             agent_version: "0.1.0".into(),
+            patch_caps: vec!["code".into(), "xz".into()],
             time: UtcTime::EPOCH,
             seq,
         };
