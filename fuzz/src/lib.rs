@@ -4,7 +4,35 @@
 //! end at the first. So the targets also take patches *undressed*, without checks, and put the
 //! right ones in: what lies behind the checks is then all there is to be found.
 
+use ampoule_delta::{Accept, Caps, DiffOptions, apply, diff, openings};
 use twox_hash::XxHash3_64;
+
+/// What is said to be compressed in an image lies in it, apart and in order; and a patch that makes
+/// the image out of nothing, everything opened, makes just that image.
+pub fn openings_hold(image: &[u8], caps: Caps) {
+    let found = openings(image, caps, 1);
+    let mut end = 0;
+    for opening in &found {
+        assert!(opening.at >= end && opening.len > 0 && opening.raw_len > 0);
+        assert!(caps.contains(opening.needs));
+        end = opening.at + opening.len;
+        assert!(end <= image.len());
+    }
+    if found.iter().any(|opening| opening.reproduced) {
+        let options = DiffOptions {
+            caps,
+            threads: 1,
+            memory_max: 64 << 20,
+            ..DiffOptions::default()
+        };
+        let Ok(patch) = diff(b"", image, &options, &mut |_| {}) else {
+            return;
+        };
+        let mut out = Vec::new();
+        apply(&mut &b""[..], &patch, &mut out, &Accept::default()).expect("what we make, applies");
+        assert_eq!(out, image);
+    }
+}
 
 fn check(at: usize, bytes: &[u8]) -> [u8; 4] {
     let sum = XxHash3_64::oneshot_with_seed(at as u64, bytes).to_le_bytes();
@@ -51,7 +79,9 @@ fn frames(out: &mut Vec<u8>, mut bytes: &[u8]) {
 /// A patch out of: version, length of the header's body, the body, frames.
 pub fn dressed(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let [version, body_len, rest @ ..] = bytes else { return out };
+    let [version, body_len, rest @ ..] = bytes else {
+        return out;
+    };
     let mut rest = rest;
     let body = split_at(&mut rest, usize::from(*body_len));
     header(&mut out, b"AMPD", *version, body);
@@ -62,11 +92,15 @@ pub fn dressed(bytes: &[u8]) -> Vec<u8> {
 /// A patch in place out of: length of its own header's body, the body, and then an ordinary one.
 pub fn dressed_in_place(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let [own_len, rest @ ..] = bytes else { return out };
+    let [own_len, rest @ ..] = bytes else {
+        return out;
+    };
     let mut rest = rest;
     let own = split_at(&mut rest, usize::from(*own_len));
     header(&mut out, b"AMPI", 1, own);
-    let [version, body_len, rest @ ..] = rest else { return out };
+    let [version, body_len, rest @ ..] = rest else {
+        return out;
+    };
     let mut rest = rest;
     let body = split_at(&mut rest, usize::from(*body_len));
     header(&mut out, b"AMPD", *version, body);
