@@ -9,6 +9,7 @@
 //!  "envelope":{"signatures":[],"signed":{…}},
 //!  "previous":{…},
 //!  "chain":[{…root…},{…targets…}],
+//!  "former":{…root…},
 //!  "holders":{"4f2a…":"alice"}}
 //! ```
 //!
@@ -51,6 +52,10 @@ pub struct Request {
     /// Who names the signers: nothing for root, root for top-level roles, root and targets for
     /// products.
     pub chain: Vec<Envelope>,
+    /// The published root, where it names other keys for this role than the one that is coming.
+    /// Their signatures are welcome and none of them is needed: a device that has not seen the new
+    /// root yet believes the file by them.
+    pub former: Option<Envelope>,
     /// Names of holders by key id, for people.
     pub holders: BTreeMap<String, String>,
 }
@@ -96,6 +101,7 @@ impl Request {
             envelope: unsigned(signed),
             previous: None,
             chain: Vec::new(),
+            former: None,
             holders: BTreeMap::new(),
         }
     }
@@ -170,6 +176,30 @@ impl Request {
         Ok(vec![Need::new(by, &ring, &self.envelope)])
     }
 
+    /// The keys of the published root whose signatures are welcome; see [`Request::former`].
+    pub fn welcome(&self) -> Result<Option<Need>, SignerError> {
+        let Some(former) = &self.former else {
+            return Ok(None);
+        };
+        let root = payload::<Root>(former)?;
+        let ring = KeyRing::of_root(&root, self.kind());
+        let by = format!("root version {}, the one before", root.common.version);
+        Ok(Some(Need::new(by, &ring, &self.envelope)))
+    }
+
+    /// Everybody whose signature this request takes.
+    fn askers(&self) -> Result<Vec<Need>, SignerError> {
+        let mut all = self.needs()?;
+        all.extend(self.welcome()?);
+        Ok(all)
+    }
+
+    /// The ids of all signatures that count, needed or welcome.
+    pub fn counted(&self) -> Result<Vec<KeyId>, SignerError> {
+        let askers = self.askers()?;
+        Ok(askers.into_iter().flat_map(|need| need.signed).collect())
+    }
+
     /// Whether every threshold is met.
     pub fn is_complete(&self) -> Result<bool, SignerError> {
         Ok(self.needs()?.iter().all(Need::is_met))
@@ -205,7 +235,7 @@ impl Request {
     /// The ids under which this request asks for `key`; empty where it does not.
     pub fn ids_of(&self, key: &PublicKey) -> Result<Vec<KeyId>, SignerError> {
         let mut ids: Vec<KeyId> = Vec::new();
-        for need in self.needs()? {
+        for need in self.askers()? {
             ids.extend(
                 need.keys
                     .into_iter()
@@ -223,8 +253,8 @@ impl Request {
     /// # Errors
     /// A signature that does not verify with the key asked for under that id.
     pub fn attach(&mut self, id: &KeyId, signature: &[u8]) -> Result<(), SignerError> {
-        let needs = self.needs()?;
-        let key = needs
+        let askers = self.askers()?;
+        let key = askers
             .iter()
             .flat_map(|need| &need.keys)
             .find(|(known, _)| known == id);
@@ -336,6 +366,7 @@ impl Request {
             role: RoleName::parse(role).map_err(TreeError::malformed(path))?,
             envelope: envelope(value.member("envelope").ok_or_else(not_metadata)?)?,
             previous: value.member("previous").map(envelope).transpose()?,
+            former: value.member("former").map(envelope).transpose()?,
             chain: chain.iter().map(envelope).collect::<Result<_, _>>()?,
             holders: holders.collect(),
         })
@@ -366,6 +397,9 @@ impl Request {
         ]);
         if let Some(previous) = &self.previous {
             members.insert("previous".to_owned(), value_of(previous));
+        }
+        if let Some(former) = &self.former {
+            members.insert("former".to_owned(), value_of(former));
         }
         let mut bytes = json::compact(&Value::Object(members));
         bytes.push(b'\n');

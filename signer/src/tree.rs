@@ -88,6 +88,11 @@ impl Published {
         &self.roots[self.roots.len() - 1]
     }
 
+    /// The root that the timestamp verifies under.
+    pub fn trusted_root(&self) -> &SignedFile<Root> {
+        &self.roots[self.trusted_root]
+    }
+
     /// The targets file of a role, top-level or delegated.
     pub fn targets_of(&self, role: &RoleName) -> Option<&SignedFile<Targets>> {
         if role.as_str() == "targets" {

@@ -164,6 +164,7 @@ fn metadata(path: &Path) -> Result<Answer, SignerError> {
         envelope: envelope.clone(),
         previous: None,
         chain: Vec::new(),
+        former: None,
         holders: std::collections::BTreeMap::new(),
     };
     let mut text = format!("{} (signatures not verified)\n", request.title());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ampoule_protocol::key::{KeyId, PublicKey};
 use ampoule_protocol::metadata::{
     Envelope, Listing, MetaFile, Payload, RoleType, Root, Snapshot, Targets,
 };
@@ -13,7 +14,7 @@ use ampoule_protocol::version::MetaVersion;
 use crate::error::{OperatorError, SignerError};
 use crate::layout::Repository;
 use crate::request::{Request, payload, with_signatures};
-use crate::tree::SignedFile;
+use crate::tree::{Published, SignedFile};
 use crate::workspace::{Workspace, top_role};
 
 /// Which drafts go out.
@@ -184,10 +185,51 @@ impl Coming {
             .collect()
     }
 
-    /// Names this root as the one that says who signs.
-    pub(super) fn name_signers(&self, request: &mut Request) {
+    /// Names this root as the one that says who signs, and the published one beside it where that
+    /// names other keys.
+    pub(super) fn name_signers(&self, workspace: &Workspace, request: &mut Request) {
         request.chain = vec![self.root.envelope.clone()];
+        let role = request.kind();
+        let published = workspace.published.as_ref().map(Published::trusted_root);
+        let other = published.filter(|root| {
+            let (old, new) = (&root.payload, &self.root.payload);
+            keys_of(old, role) != keys_of(new, role)
+        });
+        request.former = other.map(|root| root.envelope.clone());
     }
+
+    /// Whether a device that knows the published root alone believes what is coming. Then root may
+    /// come last, and no moment has a device refuse anything.
+    pub(super) fn is_seamless(
+        &self,
+        workspace: &Workspace,
+        snapshot: &File,
+        timestamp: &File,
+    ) -> bool {
+        let published = workspace.published.as_ref().map(Published::trusted_root);
+        published.is_some_and(|root| {
+            let files = [&self.targets.file, snapshot, timestamp];
+            believes(&root.payload, files.map(|file| file.bytes.as_slice()))
+        })
+    }
+}
+
+/// Whether these keys signed targets, snapshot and timestamp.
+pub(super) fn believes(root: &Root, [targets, snapshot, timestamp]: [&[u8]; 3]) -> bool {
+    let is_signed = |role, bytes| {
+        let ring = KeyRing::of_root(root, role);
+        Envelope::parse(bytes).is_ok_and(|envelope| is_signed(&envelope, &ring))
+    };
+    is_signed(RoleType::Targets, targets)
+        && is_signed(RoleType::Snapshot, snapshot)
+        && is_signed(RoleType::Timestamp, timestamp)
+}
+
+/// The keys that count for a role, by id.
+fn keys_of(root: &Root, role: RoleType) -> Vec<(KeyId, PublicKey)> {
+    let ring = KeyRing::of_root(root, role);
+    let keys = ring.keys();
+    keys.map(|(id, key)| (id.clone(), key.clone())).collect()
 }
 
 /// Whether a threshold of `ring` signed.
@@ -281,12 +323,7 @@ fn require_signed(role: &str, file: &ComingTargets, ring: &KeyRing<'_>) -> Resul
 
 /// The draft with the signatures that count and no others.
 fn envelope_of(request: &Request) -> Envelope {
-    let good: Vec<_> = request
-        .needs()
-        .unwrap_or_default()
-        .into_iter()
-        .flat_map(|need| need.signed)
-        .collect();
+    let good = request.counted().unwrap_or_default();
     let kept = request
         .envelope
         .signatures()

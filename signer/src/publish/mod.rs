@@ -5,7 +5,7 @@
 //! 2. every file that the drafts name is there, measured; every delta is applied back
 //! 3. the snapshot is drafted over the signed files, and signed
 //! 4. the timestamp is drafted over the signed snapshot, and signed
-//! 5. target files, product roles and targets, snapshot, root; then the timestamp
+//! 5. target files, product roles and targets, snapshot; then timestamp and root
 //! 6. the drafts go
 //! ```
 //!
@@ -15,9 +15,13 @@
 //! made in steps 3 and 4 are on the disk as requests before step 5 begins, so that a second run
 //! needs no key.
 //!
-//! Gap: a root that changes the keys of timestamp or snapshot lands one rename before the
-//! timestamp that is signed with them. A device that asks in between refuses the old timestamp
-//! and asks again later; it never believes less than a threshold.
+//! A root that changes keys comes last, where the old root's keys signed targets, snapshot and
+//! timestamp as well: then each state between two renames verifies under both roots, whichever of
+//! them a device has just read. `publish` takes their keys along with the new ones.
+//!
+//! Gap: where the old keys are not at hand (they were lost or stolen), root comes before the
+//! timestamp. A device that asks between these two renames refuses the old timestamp and asks
+//! again later; it never believes less than a threshold.
 
 mod check;
 mod coming;
@@ -127,7 +131,7 @@ fn snapshot(
     let request = match drafted {
         Some(drafted) if payload::<Snapshot>(&drafted.envelope)?.meta == meta => {
             let mut drafted = drafted;
-            coming.name_signers(&mut drafted);
+            coming.name_signers(workspace, &mut drafted);
             drafted
         }
         _ => {
@@ -136,7 +140,7 @@ fn snapshot(
             snapshot.common.version = version(workspace.next_version(&role))?;
             snapshot.meta = meta;
             let mut request = workspace.request(Repository::Image, &role, snapshot.to_signed())?;
-            coming.name_signers(&mut request);
+            coming.name_signers(workspace, &mut request);
             request
         }
     };
@@ -167,7 +171,7 @@ fn timestamp(
     let request = match drafted {
         Some(drafted) if payload::<Timestamp>(&drafted.envelope)?.snapshot == named => {
             let mut drafted = drafted;
-            coming.name_signers(&mut drafted);
+            coming.name_signers(workspace, &mut drafted);
             drafted
         }
         _ => {
@@ -176,7 +180,7 @@ fn timestamp(
             timestamp.common.version = version(workspace.next_version(&role))?;
             timestamp.signed_at = Some(now);
             let mut request = workspace.request(Repository::Image, &role, timestamp.to_signed())?;
-            coming.name_signers(&mut request);
+            coming.name_signers(workspace, &mut request);
             request
         }
     };
@@ -190,7 +194,8 @@ fn sign_now(
     mut request: Request,
     keys: &[OpenKey],
 ) -> Result<File, SignerError> {
-    if !request.is_complete()? {
+    let has_enough = request.is_complete()? && request.welcome()?.is_none_or(|it| it.is_met());
+    if !has_enough {
         let mut fitting = false;
         for key in keys {
             fitting |= !request.ids_of(key.key.public_key())?.is_empty();

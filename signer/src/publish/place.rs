@@ -8,6 +8,7 @@ use ampoule_protocol::limits::Lengths;
 use ampoule_protocol::name::TargetPath;
 use ampoule_protocol::paths;
 
+use super::coming::believes;
 use super::{Coming, File, Outcome};
 use crate::blob;
 use crate::durable::{self, Access, Disk};
@@ -16,7 +17,8 @@ use crate::progress::{Counted, Progress};
 use crate::tree::Published;
 use crate::workspace::Workspace;
 
-/// Places everything new: target files first, the timestamp last.
+/// Places everything new: target files first, what devices follow last (see the module's head on
+/// the order of root and timestamp).
 pub(super) fn place(
     disk: &dyn Disk,
     workspace: &Workspace,
@@ -42,10 +44,12 @@ pub(super) fn place(
         outcome.metadata.push(format!("director/{}", file.name));
     }
     let roles = coming.roles.values().map(|role| &role.file);
-    let files = roles
-        .chain([&coming.targets.file, snapshot])
-        .chain(&coming.root.file);
-    for file in files.chain([timestamp]).filter(|file| file.is_new) {
+    let mut last: Vec<&File> = coming.root.file.iter().chain([timestamp]).collect();
+    if coming.is_seamless(workspace, snapshot, timestamp) {
+        last.reverse();
+    }
+    let files = roles.chain([&coming.targets.file, snapshot]).chain(last);
+    for file in files.filter(|file| file.is_new) {
         durable::put(
             disk,
             &metadata.join(&file.name),
@@ -142,13 +146,19 @@ pub fn mirror(
     let mut files: Vec<File> = roles.collect();
     files.push(File::published("targets", &published.targets));
     files.push(File::published("snapshot", &published.snapshot));
-    files.extend(
-        published
-            .roots
-            .iter()
-            .map(|root| File::published("root", root)),
-    );
-    files.push(File::published("timestamp", &published.timestamp));
+    let timestamp = File::published("timestamp", &published.timestamp);
+    let mut roots = published.roots.iter().rev();
+    let newest = roots.next();
+    files.extend(roots.rev().map(|root| File::published("root", root)));
+    let mut last: Vec<File> = newest
+        .map(|root| File::published("root", root))
+        .into_iter()
+        .chain([timestamp])
+        .collect();
+    if is_seamless(&published) {
+        last.reverse();
+    }
+    files.extend(last);
     for file in files {
         let path = metadata.join(&file.name);
         let there = durable::read_if_there(&path, Lengths::DEFAULT.targets)?;
@@ -158,6 +168,19 @@ pub fn mirror(
         }
     }
     Ok(written)
+}
+
+/// Whether the keys of the root before the newest signed what there is, too.
+fn is_seamless(published: &Published) -> bool {
+    let before = published.roots.iter().rev().nth(1);
+    before.is_some_and(|root| {
+        let files = [
+            published.targets.bytes.as_slice(),
+            &published.snapshot.bytes,
+            &published.timestamp.bytes,
+        ];
+        believes(&root.payload, files)
+    })
 }
 
 #[allow(clippy::too_many_arguments)] // Two places, one target, and who watches.
