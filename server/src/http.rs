@@ -20,7 +20,11 @@ mod reports;
 
 pub(crate) use reports::view_of;
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use hyper::body::Incoming;
@@ -29,59 +33,131 @@ use hyper::{Method, Request, Response, Version};
 
 use crate::bucket::Rate;
 use crate::fleet::{Device, Refusal};
+use crate::serve::pace::Pace;
 use crate::serve::{Peer, Shared};
 use body::Body;
 use problem::Problem;
 
-/// Answers one request; there is always an answer.
-pub async fn answer(shared: &Shared, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
-    let version = request.version();
-    match route(shared, peer, request).await {
-        Ok(response) => response,
-        Err(problem) => {
-            let ends = problem.ends_connection() && version < Version::HTTP_2;
-            let mut response = problem.into_response();
-            if ends {
-                response
-                    .headers_mut()
-                    .insert(CONNECTION, HeaderValue::from_static("close"));
+/// An answer that is there, or one that waits for a body or for the disk.
+///
+/// What waits is boxed: hyper keeps room for the future of a request as long as a connection is
+/// open, and most connections ask for files alone.
+pub(crate) enum Answer {
+    /// Taken when it is polled.
+    Now(Option<Response<Body>>),
+    /// Still to come.
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => {
+                let response = response
+                    .take()
+                    .expect("hyper polls no future that has ended");
+                Poll::Ready(Ok(response))
             }
-            response
+            Self::Later(answering) => answering.as_mut().poll(context).map(Ok),
         }
     }
 }
 
-async fn route(
-    shared: &Shared,
-    peer: &Peer,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Problem> {
+/// Answers one request; there is always an answer.
+pub(crate) fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<Incoming>) -> Answer {
+    let answering = Pace::request(&peer.pace);
+    let version = request.version();
+    match route(shared, peer, &request) {
+        Ok(Route::Answer(response)) => Answer::Now(Some(response)),
+        Ok(Route::Wait(waits, device)) => {
+            let (shared, peer) = (shared.clone(), peer.clone());
+            Answer::Later(Box::pin(async move {
+                let _answering = answering;
+                let answer = waits.answer(&shared, &peer, &device, request.into_body());
+                answer
+                    .await
+                    .unwrap_or_else(|problem| refuse(problem, version))
+            }))
+        }
+        Err(problem) => Answer::Now(Some(refuse(problem, version))),
+    }
+}
+
+fn refuse(problem: Problem, version: Version) -> Response<Body> {
+    let ends = problem.ends_connection() && version < Version::HTTP_2;
+    let mut response = problem.into_response();
+    if ends {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Where a request leads.
+enum Route {
+    /// To this answer.
+    Answer(Response<Body>),
+    /// To one that has to wait.
+    Wait(Waits, Arc<Device>),
+}
+
+/// What has to wait.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    Inventory,
+    Receipt,
+    View,
+}
+
+impl Waits {
+    async fn answer(
+        self,
+        shared: &Shared,
+        peer: &Peer,
+        device: &Arc<Device>,
+        body: Incoming,
+    ) -> Result<Response<Body>, Problem> {
+        match self {
+            Self::Inventory => reports::inventory(shared, peer, body).await,
+            Self::Receipt => reports::receipt(shared, peer, body).await,
+            Self::View => reports::view(shared, device).await,
+        }
+    }
+}
+
+fn route(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Route, Problem> {
     let device = admit(shared, peer)?;
     let path = request.uri().path();
     if let Some(file) = path.strip_prefix("/tuf/image/") {
         return match *request.method() {
-            Method::GET | Method::HEAD => files::serve(shared, peer, &device, file, &request),
+            Method::GET | Method::HEAD => {
+                files::serve(shared, peer, &device, file, request).map(Route::Answer)
+            }
             _ => Err(Problem::method("GET and HEAD")),
         };
     }
     if let Some(file) = path.strip_prefix("/tuf/director/") {
         return match *request.method() {
-            Method::GET | Method::HEAD => files::serve_director(shared, &device, file, &request),
+            Method::GET | Method::HEAD => {
+                files::serve_director(shared, &device, file, request).map(Route::Answer)
+            }
             _ => Err(Problem::method("GET and HEAD")),
         };
     }
-    match (path, request.method()) {
-        ("/device/v1/inventory", &Method::POST) => {
-            reports::inventory(shared, peer, request.into_body()).await
+    let waits = match (path, request.method()) {
+        ("/device/v1/inventory", &Method::POST) => Waits::Inventory,
+        ("/device/v1/receipts", &Method::POST) => Waits::Receipt,
+        ("/device/v1/self", &Method::GET) => Waits::View,
+        ("/device/v1/inventory" | "/device/v1/receipts", _) => {
+            return Err(Problem::method("POST"));
         }
-        ("/device/v1/receipts", &Method::POST) => {
-            reports::receipt(shared, peer, request.into_body()).await
-        }
-        ("/device/v1/self", &Method::GET) => reports::view(shared, &device).await,
-        ("/device/v1/inventory" | "/device/v1/receipts", _) => Err(Problem::method("POST")),
-        ("/device/v1/self", _) => Err(Problem::method("GET")),
-        _ => Err(Problem::not_found()),
-    }
+        ("/device/v1/self", _) => return Err(Problem::method("GET")),
+        _ => return Err(Problem::not_found()),
+    };
+    Ok(Route::Wait(waits, device))
 }
 
 /// Whether this device is served at all, and now.

@@ -26,7 +26,7 @@ use crate::audit::{Audit, AuditError};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{
-    Act, Book, Change, DeviceFacts, Profile, Refused, Rollout, RolloutId, decide,
+    Act, Book, Change, DeviceFacts, Halt, Profile, Refused, Rollout, RolloutId, decide,
 };
 use crate::store::writer::Writer;
 use crate::store::{DeviceRow, Standing, StoreError, Write};
@@ -237,6 +237,30 @@ impl Rollouts {
             state.book.act(name, act, now)?
         };
         Ok(write(writer, &changes).await?)
+    }
+
+    /// Halts every rollout, durably; the names of those that were not halted before.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn halt_all(
+        &self,
+        writer: &Writer,
+        why: &Halt,
+        now: UtcTime,
+    ) -> Result<Vec<RolloutId>, StoreError> {
+        let _turn = self.turn.lock().await;
+        let changes = {
+            let mut state = self.state();
+            state.looked_at = 0;
+            state.book.halt_all(why, now)
+        };
+        write(writer, &changes).await?;
+        let names = changes.iter().filter_map(|change| match change {
+            Change::Rollout(rollout) => Some(rollout.plan.name.clone()),
+            Change::Deployment { .. } => None,
+        });
+        Ok(names.collect())
     }
 
     /// Lets the director speak of what is durable now.

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ampoule_protocol::time::UtcTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -23,9 +24,10 @@ use crate::keeper::{Keeper, TICK};
 use crate::log::Log;
 use crate::online::{self, OnlineTimestamp};
 use crate::published::Published;
+use crate::rollout::Halt;
 use crate::rollouts::Rollouts;
 use crate::serve::{self, Clock, Shared};
-use crate::store::open::Opened;
+use crate::store::open::{Lost, Opened};
 use crate::store::writer::{Writer, Writing};
 use crate::store::{Store, StoreError};
 use crate::tls::{Look, Reloading, TlsState};
@@ -81,6 +83,10 @@ async fn life(config: Config) -> Result<(), ServerError> {
         caps.unwrap_or_default(),
         Some(audit.clone()),
     )?);
+    let clock = Clock::start();
+    if let Some(lost) = store.lost {
+        stop_what_may_be_halted(&store, lost, &rollouts, &writer, clock.now(), &log).await?;
+    }
     let director = config.director.as_ref().map(Director::load).transpose()?;
     let online = match &config.timestamp {
         Some(timestamp) => Some(OnlineTimestamp::load(
@@ -100,7 +106,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         rollouts,
         director,
         log: log.clone(),
-        clock: Clock::start(),
+        clock,
         config,
     });
     let mut keeper = Keeper::start(shared.clone(), online)?;
@@ -130,6 +136,33 @@ async fn life(config: Config) -> Result<(), ServerError> {
     auditing.join();
     store.close();
     log.note(format_args!("ended"));
+    Ok(())
+}
+
+/// The end of the store that was lost may have held the word that halted a rollout; a person has
+/// to look before any goes on.
+async fn stop_what_may_be_halted(
+    store: &Opened,
+    lost: Lost,
+    rollouts: &Rollouts,
+    writer: &Writer,
+    now: UtcTime,
+    log: &Log,
+) -> Result<(), ServerError> {
+    let Lost {
+        found,
+        acknowledged,
+    } = lost;
+    let why = Halt::StoreLostItsEnd {
+        found,
+        acknowledged,
+    };
+    let halted = rollouts.halt_all(writer, &why, now).await?;
+    store.settle()?;
+    log.warn(format_args!(
+        "{lost}; reports that were acknowledged last are missing, and {} rollouts were halted",
+        halted.len()
+    ));
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 //! hyper's builders, bodies in `http::reports`, requests of one device in `http::admit`.
 
 mod connection;
+mod held;
 mod listen;
 pub mod pace;
 

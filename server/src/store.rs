@@ -9,6 +9,7 @@
 //! - A receipt is kept until [`Capacity::receipts_max`] newer ones of its device came.
 //! - A damaged store is renamed aside, never deleted.
 
+pub mod high_water;
 pub mod open;
 mod pieces;
 pub mod roster;

@@ -10,6 +10,7 @@
 //!   190 µs each time and says nothing about connections that are open).
 
 mod crl;
+mod tickets;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ use crate::cell::Cell;
 use crate::config::Devices;
 use crate::error::ServerError;
 use crate::identity::Identity;
+use tickets::SlimTickets;
 
 /// The most that rustls buffers of what a slow peer has not taken, in bytes.
 pub const TLS_BUFFER_LEN_MAX: usize = 64 * 1024;
@@ -71,9 +73,10 @@ impl TlsState {
             .map_err(|error| ServerError::pki("server key", &files.key, error))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer =
-            aws_lc_rs::Ticketer::new().map_err(|error| ServerError::Tls(error.to_string()))?;
-        // Two are usual; a ticket carries the client's chain, and a device uses one.
+        let ticketer = aws_lc_rs::Ticketer::new();
+        let ticketer = ticketer.map_err(|error| ServerError::Tls(error.to_string()))?;
+        config.ticketer = Arc::new(SlimTickets::new(ticketer));
+        // Two are usual, and a device uses one.
         config.send_tls13_tickets = 1;
         // Early data can be replayed, and check-ins are writes.
         config.max_early_data_size = 0;

@@ -57,7 +57,8 @@ impl Device {
     fn refresh(&mut self) -> Result<u64, String> {
         let start = UpdateStart::new(Some(now()), UtcTime::EPOCH);
         let told = |error: ampoule_protocol::trust::TrustError| error.to_string();
-        let mut refresh = Refresh::begin(&self.first_root, start, Lengths::DEFAULT).map_err(told)?;
+        let mut refresh =
+            Refresh::begin(&self.first_root, start, Lengths::DEFAULT).map_err(told)?;
         loop {
             let found = match refresh.step().map_err(told)? {
                 Step::Done => break,
@@ -154,7 +155,9 @@ fn rotating() -> Ground {
     for (role, new) in [("timestamp", "timestamp2"), ("snapshot", "snapshot2")] {
         ground.make_key(new);
         let public = format!("{new}.pub");
-        ground.ok(&["-w", "w", "rotate", role, "--remove", role, "--add", &public]);
+        ground.ok(&[
+            "-w", "w", "rotate", role, "--remove", role, "--add", &public,
+        ]);
     }
     ground.sign_all(&["alice", "bob"]);
     ground
@@ -202,7 +205,11 @@ fn a_cut_in_between_is_not_seen_either() {
         publish(&disk, &ground.path("w"), &keys, OPTIONS, now(), &Silent).unwrap_err();
         disk.left.set(usize::MAX);
         publish(&disk, &ground.path("w"), &keys, OPTIONS, now(), &Silent).unwrap();
-        assert_eq!(*disk.refused.borrow(), Vec::<String>::new(), "cut after {cut}");
+        assert_eq!(
+            *disk.refused.borrow(),
+            Vec::<String>::new(),
+            "cut after {cut}"
+        );
     }
 }
 
@@ -219,9 +226,14 @@ fn without_the_old_keys_a_device_refuses_once_and_believes_nothing_less() {
     publish(&disk, &ground.path("w"), &keys, OPTIONS, now(), &Silent).unwrap();
     let refused = disk.refused.borrow();
     assert!(
-        refused.iter().all(|story| story.contains("signed by 0 of 1")),
+        refused
+            .iter()
+            .all(|story| story.contains("signed by 0 of 1")),
         "{refused:?}"
     );
-    assert!(!refused.is_empty(), "there is no gap any more: say so in publish/mod.rs");
+    assert!(
+        !refused.is_empty(),
+        "there is no gap any more: say so in publish/mod.rs"
+    );
     assert_eq!(device.refresh(), Ok(2));
 }

@@ -30,7 +30,7 @@ tasks:
   demo   [--old FILE --new FILE] [--dir DIR]   one device's first updates and three attacks, for real
   test   [--offline]                           set up and run every test
   fuzz   [SECONDS]                             run the fuzz targets for a while
-  bench  [verify|install|serve|size|delta]...  measure, beside the peers where there are some
+  bench  [verify|install|checkins|serve|...]...  measure, beside the peers where there are some
   size                                         crates, bytes and peak memory of the agent
   tidy                                         formatting, file lengths, words, stubs, machine paths
 

@@ -1,6 +1,7 @@
 //! The client.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::rc::Rc;
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 use std::sync::Arc;
 
+use ampoule_protocol::paths::TIMESTAMP_FILE;
+use rustls::SupportedCipherSuite;
+use rustls::crypto::CryptoProvider;
 use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
@@ -40,6 +44,16 @@ pub struct HttpNetwork {
     agent: Agent,
     settings: HttpSettings,
     bucket: Option<Rc<RefCell<Bucket>>>,
+    /// The last timestamp of each repository: most polls find it unchanged, and a server that is
+    /// asked with its ETag says so in a line.
+    timestamps: BTreeMap<&'static str, Known>,
+}
+
+/// An answer and the server's name for it. Nothing is believed of it for being known.
+#[derive(Debug)]
+struct Known {
+    etag: String,
+    bytes: Vec<u8>,
 }
 
 impl HttpNetwork {
@@ -47,7 +61,7 @@ impl HttpNetwork {
     pub fn new(settings: HttpSettings, identity: &Identity) -> Self {
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .unversioned_rustls_crypto_provider(Arc::new(provider()))
             .root_certs(RootCerts::new_with_certs(&identity.authorities))
             .client_cert(Some(identity.certificate.clone()))
             .build();
@@ -72,6 +86,7 @@ impl HttpNetwork {
             agent: config.new_agent(),
             bucket: bucket.map(|rate| Rc::new(RefCell::new(Bucket::new(rate)))),
             settings,
+            timestamps: BTreeMap::new(),
         }
     }
 
@@ -79,13 +94,13 @@ impl HttpNetwork {
         format!("{}/{path}", self.settings.url)
     }
 
-    fn get(&self, path: &str, range_from: Option<u64>) -> Result<Response<Body>, NetError> {
+    fn get(&self, path: &str, more: Option<(&str, &str)>) -> Result<Response<Body>, NetError> {
         let mut request = self
             .agent
             .get(self.url(path))
             .header("accept-encoding", "identity");
-        if let Some(offset) = range_from {
-            request = request.header("range", format!("bytes={offset}-"));
+        if let Some((name, value)) = more {
+            request = request.header(name, value);
         }
         request.call().map_err(NetError::of_ureq)
     }
@@ -132,17 +147,47 @@ impl HttpNetwork {
     }
 }
 
+/// Suites with SHA-256 come first: a poll is mostly handshake, and a handshake is dozens of hashes,
+/// which SHA-384 makes several times dearer on devices and servers alike (docs/adr/0010).
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let has_sha256 = |suite: &SupportedCipherSuite| {
+        suite
+            .tls13()
+            .is_some_and(|suite| suite.common.hash_provider.output_len() == 32)
+    };
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| !has_sha256(suite));
+    provider
+}
+
 impl HttpNetwork {
     fn metadata(
-        &self,
-        repository: &str,
+        &mut self,
+        repository: &'static str,
         name: &str,
         max_len: u64,
     ) -> Result<Option<Vec<u8>>, NetError> {
-        let mut response = self.get(&format!("tuf/{repository}/metadata/{name}"), None)?;
-        match response.status().as_u16() {
-            200 => self.read_all(&mut response, max_len).map(Some),
-            404 => {
+        let path = format!("tuf/{repository}/metadata/{name}");
+        let is_timestamp = name == TIMESTAMP_FILE;
+        let known = self.timestamps.get(repository).filter(|_| is_timestamp);
+        let asked = known.map(|known| ("if-none-match", known.etag.as_str()));
+        let mut response = self.get(&path, asked)?;
+        match (response.status().as_u16(), known) {
+            (200, _) => {
+                let bytes = self.read_all(&mut response, max_len)?;
+                if let Some(etag) = header(&response, "etag").filter(|_| is_timestamp) {
+                    let (etag, bytes) = (etag.to_owned(), bytes.clone());
+                    self.timestamps.insert(repository, Known { etag, bytes });
+                }
+                Ok(Some(bytes))
+            }
+            (304, Some(known)) if known.bytes.len() as u64 > max_len => {
+                Err(NetError::too_long(max_len))
+            }
+            (304, Some(known)) => Ok(Some(known.bytes.clone())),
+            (404, _) => {
                 // Read to its end, so that the connection can be used again.
                 let _ = self.read_all(&mut response, PROBLEM_LEN_MAX);
                 Ok(None)
@@ -169,8 +214,9 @@ impl Network for HttpNetwork {
         offset: u64,
         length: u64,
     ) -> Result<Box<dyn Read + '_>, NetError> {
-        let range = (offset > 0).then_some(offset);
-        let response = self.get(&format!("tuf/image/targets/{}", url_path(name)), range)?;
+        let range = (offset > 0).then(|| format!("bytes={offset}-"));
+        let asked = range.as_deref().map(|range| ("range", range));
+        let response = self.get(&format!("tuf/image/targets/{}", url_path(name)), asked)?;
         let from = match response.status().as_u16() {
             200 => 0,
             206 if range.is_some() => {

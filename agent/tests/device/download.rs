@@ -143,3 +143,29 @@ fn metadata_is_read_to_its_bound() {
         None
     );
 }
+
+/// Catches: a timestamp that is fetched whole at each poll; one that is never fetched again; a known
+/// one that is longer than what is asked for.
+#[test]
+fn a_timestamp_that_is_known_is_not_sent_again() {
+    let mut ground = ground();
+    let fetch = |ground: &mut Ground| {
+        let found = ground.network.fetch("timestamp.json", 200);
+        let asked = ground.server.world.lock().expect("alive").requests.pop();
+        (found.expect("it is there"), asked.expect("it was asked"))
+    };
+    let path = "/tuf/image/metadata/timestamp.json";
+    let (first, asked) = fetch(&mut ground);
+    assert_eq!(asked, path);
+    let (again, asked) = fetch(&mut ground);
+    assert_eq!((&again, asked), (&first, format!("{path} if another")));
+    let newer = vec![b'n'; 150];
+    {
+        let mut world = ground.server.world.lock().expect("alive");
+        let name = "metadata/timestamp.json".into();
+        world.tree.insert(name, newer.clone());
+    }
+    assert_eq!(fetch(&mut ground).0, Some(newer));
+    let error = ground.network.fetch("timestamp.json", 149);
+    assert_eq!(error.expect_err("longer").code(), "answer-too-long");
+}

@@ -9,7 +9,7 @@ use ampoule_protocol::metadata::{
     DelegatedRole, Delegations, Listing, MetaFile, RoleKeys, RoleType, Root, Snapshot, TargetFile,
     Targets, Timestamp, Trusts,
 };
-use ampoule_protocol::name::{RoleName, TargetPath};
+use ampoule_protocol::name::{HardwareId, RoleName, TargetPath};
 use ampoule_protocol::paths;
 use ampoule_protocol::release::{
     Base, Blocks, Class, Component, DeltaRef, FORMAT, FileRef, Install, Release, ReleaseVersion,
@@ -30,6 +30,8 @@ pub(crate) struct Repo {
     product: Targets,
     /// Where the next releases are cleared.
     pub(crate) regions: Vec<String>,
+    /// What the next releases fit.
+    pub(crate) hardware: HardwareId,
     pub(crate) tree: Tree,
 }
 
@@ -75,6 +77,7 @@ impl Repo {
             version: 0,
             product: Targets::new(expires()),
             regions: Vec::new(),
+            hardware: "pump-mk3".parse().expect("a name"),
             tree: Tree::new(),
         };
         let mut draft = Draft::new(&root);
@@ -186,7 +189,7 @@ impl Repo {
         });
         Component {
             name: item.name.parse().expect("a name"),
-            hardware: vec!["pump-mk3".parse().expect("a name")],
+            hardware: vec![self.hardware.clone()],
             install: item.install.clone(),
             requires: BTreeMap::new(),
             artifact,

@@ -149,6 +149,7 @@ fn serve(
 struct Request {
     path: String,
     range_from: Option<usize>,
+    if_none_match: Option<String>,
     body: Vec<u8>,
 }
 
@@ -161,6 +162,7 @@ fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut request = Request {
         path,
         range_from: None,
+        if_none_match: None,
         body: Vec::new(),
     };
     loop {
@@ -172,6 +174,9 @@ fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Request>> {
         }
         if let Some(range) = header.strip_prefix("range: bytes=") {
             request.range_from = range.trim_end_matches('-').parse().ok();
+        }
+        if let Some(etag) = header.strip_prefix("if-none-match: ") {
+            request.if_none_match = Some(etag.to_owned());
         }
         if let Some(length) = header.strip_prefix("content-length: ") {
             request.body = vec![0; length.parse().unwrap_or(0)];
@@ -186,7 +191,14 @@ fn answer(stream: &mut impl Write, request: &Request, world: &Mutex<World>) -> s
     let range = request
         .range_from
         .map_or_else(String::new, |from| format!(" {from}-"));
-    world.requests.push(format!("{}{range}", request.path));
+    let known = if request.if_none_match.is_some() {
+        " if another"
+    } else {
+        ""
+    };
+    world
+        .requests
+        .push(format!("{}{range}{known}", request.path));
     if let Some(path) = request.path.strip_prefix("/tuf/image/") {
         let (file, fault) = (world.tree.get(path).cloned(), world.fault);
         drop(world);
@@ -196,6 +208,15 @@ fn answer(stream: &mut impl Write, request: &Request, world: &Mutex<World>) -> s
             Fault::None
         };
         return match file {
+            Some(file) if path.ends_with("/timestamp.json") => {
+                let etag = format!("\"{}\"", Digest::of(&file));
+                let header = format!("etag: {etag}\r\n");
+                if request.if_none_match == Some(etag) {
+                    write!(stream, "HTTP/1.1 304 Not Modified\r\n{header}\r\n")?;
+                    return stream.flush();
+                }
+                send(stream, "200 OK", &header, &file)
+            }
             Some(file) => send_file(stream, &file, request.range_from, fault),
             None => send(stream, "404 Not Found", "", b"{}"),
         };

@@ -4,6 +4,7 @@
 mod daemon;
 mod delta;
 mod full;
+mod hardware;
 mod receipts;
 mod regions;
 #[path = "../device/repo.rs"]

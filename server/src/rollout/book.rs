@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cohort::CohortKey;
 use super::deployment::{Deployment, Phase};
 use super::plan::{Kind, Plan, ReleaseFacts, RolloutId};
-use super::status::{Stage, Status, Tally};
+use super::status::{Halt, Stage, Status, Tally};
 
 /// Rollouts that are kept; ended ones count.
 pub const ROLLOUTS_MAX: usize = 1000;
@@ -261,6 +261,28 @@ impl Book {
         }
         let status = acted(rollout, act, now)?;
         Ok(vec![self.set_status(name, status)])
+    }
+
+    /// Halts every rollout that offers, or could again without a person's word.
+    pub fn halt_all(&mut self, why: &Halt, now: UtcTime) -> Vec<Change> {
+        let open = self.rollouts.values().filter(|rollout| {
+            matches!(
+                rollout.status.stage,
+                Stage::Running | Stage::Paused | Stage::Done
+            )
+        });
+        let halted = |rollout: &Rollout| Status {
+            stage: Stage::Halted { why: why.clone() },
+            since: now.unix(),
+            baking_since: None,
+            ..rollout.status.clone()
+        };
+        let all: Vec<_> = open
+            .map(|rollout| (rollout.plan.name.clone(), halted(rollout)))
+            .collect();
+        all.into_iter()
+            .map(|(name, status)| self.set_status(&name, status))
+            .collect()
     }
 
     /// The devices that failed and hold no permit forget their attempts.

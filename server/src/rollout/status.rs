@@ -77,6 +77,14 @@ pub enum Halt {
         /// By which rollout.
         by: String,
     },
+    /// The store lost its end, and with it perhaps a reason to stop.
+    #[error("the store lost its end: {found} of {acknowledged} groups of writes are there")]
+    StoreLostItsEnd {
+        /// Groups that are there.
+        found: u64,
+        /// Groups that were acknowledged.
+        acknowledged: u64,
+    },
 }
 
 /// What is known of the devices of a rollout.

@@ -1,6 +1,5 @@
 //! One connection: handshake, then requests, until either side ends it.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,16 +9,18 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, server::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::held::Held;
 use super::pace::{Bounds, Pace, Paced, Verdict, Watch};
 use super::{Peer, Shared};
-use crate::http;
 use crate::http::problem::Problem;
+use crate::http::{self, Answer};
 use crate::identity::Identity;
 use crate::tls::TLS_BUFFER_LEN_MAX;
 
@@ -27,7 +28,7 @@ use crate::tls::TLS_BUFFER_LEN_MAX;
 const STREAMS_MAX: u32 = 32;
 
 /// Boxed: it is moved from future to future, and each would keep room for it.
-type Stream = Box<TlsStream<Paced<TcpStream>>>;
+type Stream = Box<TlsStream<Held<Paced<TcpStream>>>>;
 
 /// Serves `stream` until it ends, or `draining` says that it should.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, draining: watch::Receiver<bool>) {
@@ -58,15 +59,23 @@ async fn handshake(
     stream: TcpStream,
     pace: Arc<Pace>,
 ) -> Option<(Stream, Identity)> {
-    // Requests and answers are written whole; waiting to fill a packet only costs time.
-    let _ = stream.set_nodelay(true);
     let acceptor = TlsAcceptor::from(shared.tls.current().config.clone());
-    let accepting = acceptor.accept(Paced::new(stream, pace));
+    let stream = Held::new(Paced::new(stream, pace));
+    let accepting = async {
+        match acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => Some(stream),
+            Err((_, mut stream)) => {
+                // The alert, which says what is wrong with the peer's certificate, is still held.
+                let _ = stream.shutdown().await;
+                None
+            }
+        }
+    };
     let mut stream = timeout(shared.config.limits.handshake_timeout, accepting)
         .await
-        .ok()?
-        .ok()?;
-    let tls = stream.get_mut().1;
+        .ok()??;
+    let (held, tls) = stream.get_mut();
+    held.handshake_is_over();
     tls.set_buffer_limit(Some(TLS_BUFFER_LEN_MAX));
     let certificate = tls.peer_certificates()?.first()?;
     match Identity::of(certificate) {
@@ -96,16 +105,11 @@ async fn requests(
     let watch = Watch::new(peer.pace.clone(), bounds, Instant::now());
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, peer) = (shared.clone(), peer.clone());
-        async move {
-            let _answering = Pace::request(&peer.pace);
-            let response = if over_limit {
-                let detail = "this device has more connections open than it may";
-                Problem::too_many(detail, 5).into_response()
-            } else {
-                http::answer(&shared, &peer, request).await
-            };
-            Ok::<_, Infallible>(response)
+        if over_limit {
+            let detail = "this device has more connections open than it may";
+            Answer::Now(Some(Problem::too_many(detail, 5).into_response()))
+        } else {
+            http::answer(&shared, &peer, request)
         }
     });
     let io = TokioIo::new(stream);

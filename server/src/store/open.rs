@@ -5,6 +5,7 @@
 //!   state/roster.jsonl   who is enrolled, engine or no engine
 //!   state/timestamp.json the newest timestamp that we signed
 //!   state/running        there while a server runs; left behind, it was not ended in order
+//!   state/high-water     how many groups were committed
 //! ```
 //!
 //! A damaged engine folder is renamed to `store.damaged-N` and reported; a new one is begun and
@@ -13,8 +14,10 @@
 //!
 //! Gap: rollouts and tags do not come back by themselves after damage; they too stay there.
 //!
-//! Gap: sled takes a log whose end was lost or zeroed for a shorter one and says nothing. A store
-//! that comes up empty although devices were enrolled is noticed, lost receipts at its end are not.
+//! sled takes a log whose end was lost or zeroed for a shorter one and says nothing. The high-water
+//! mark tells ([`Opened::lost`]): what is there is whole groups and stays in use, since it is
+//! evidence, and enrolments come back from the roster. What is gone may have halted a rollout, so
+//! whoever serves stops all of them before [`Opened::settle`].
 //!
 //! sled may panic on a damaged folder, and our release binaries end at a panic. After a run that
 //! was not ended in order the folder is therefore first opened by a child of ours (`store-probe`,
@@ -22,8 +25,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::high_water::HighWater;
 use super::roster::Roster;
 use super::sled::SledStore;
 use super::{
@@ -37,9 +41,34 @@ use crate::rollout::RolloutId;
 pub struct Opened {
     engine: SledStore,
     roster: Mutex<Roster>,
+    high_water: Mutex<HighWater>,
     running: PathBuf,
+    /// What the engine had once and has no more.
+    pub lost: Option<Lost>,
     /// Where a damaged engine folder was moved, and what was wrong with it.
     pub damaged: Option<(PathBuf, StoreError)>,
+}
+
+/// The end of the log is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Groups that are there.
+    pub found: u64,
+    /// Groups that were acknowledged.
+    pub acknowledged: u64,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            found,
+            acknowledged,
+        } = self;
+        write!(
+            f,
+            "the store lost its end: {found} of {acknowledged} groups of writes are there"
+        )
+    }
 }
 
 impl Opened {
@@ -86,10 +115,25 @@ impl Opened {
         sync_folder_of(&engine_folder.join("db"))
             .and_then(|()| sync_folder_of(&running))
             .map_err(|source| failed("sync the folder of", &running, source))?;
+        let mark = folder.join("high-water");
+        let mut high_water =
+            HighWater::open(&mark).map_err(|source| failed("open", &mark, source))?;
+        let (found, acknowledged) = (engine.commits()?, high_water.mark());
+        if damaged.is_some() {
+            // That is told already, and no rollout is left to stop.
+            let fallen = high_water.fall(found);
+            fallen.map_err(|source| failed("write", &mark, source))?;
+        }
+        let lost = (damaged.is_none() && found < acknowledged).then_some(Lost {
+            found,
+            acknowledged,
+        });
         let opened = Self {
             engine,
             roster: Mutex::new(roster),
+            high_water: Mutex::new(high_water),
             running,
+            lost,
             damaged,
         };
         opened.catch_up()?;
@@ -121,8 +165,26 @@ impl Opened {
             .try_for_each(|group| self.engine.commit(group).map(drop))
     }
 
+    /// What was lost has been dealt with: from here on the mark counts what is there.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let commits = self.engine.commits()?;
+        let fallen = self.high_water().fall(commits);
+        fallen.map_err(StoreError::Sync)
+    }
+
+    fn high_water(&self) -> MutexGuard<'_, HighWater> {
+        self.high_water
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says that the server ended in order.
     pub fn close(&self) {
+        // A mark that lags sees less of what may be lost, and nothing that is not.
+        let _ = self.high_water().sync();
         // Left behind, it only costs the next start a probe.
         let _ = std::fs::remove_file(&self.running);
     }
@@ -147,7 +209,11 @@ impl Store for Opened {
             let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
             group.iter().try_for_each(|write| roster.add(write))?;
         }
-        self.engine.commit(group)
+        let written = self.engine.commit(group)?;
+        let commits = self.engine.commits()?;
+        let noted = self.high_water().rise(commits);
+        noted.map_err(StoreError::Sync)?;
+        Ok(written)
     }
 
     fn devices(&self) -> Result<Vec<DeviceRow>, StoreError> {

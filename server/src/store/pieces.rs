@@ -37,6 +37,9 @@ pub(super) struct Header {
     pub(super) receipts_max: u32,
     /// The size of the ring of events when they were written.
     pub(super) events_max: u32,
+    /// Groups that were committed; see [`super::high_water`].
+    #[serde(default)]
+    pub(super) commits: u64,
 }
 
 fn key(kind: u8, number: u32, rest: &[&[u8]]) -> Vec<u8> {

@@ -111,11 +111,20 @@ impl SledStore {
             devices: 0,
             receipts_max,
             events_max,
+            commits: 0,
         };
         self.db
             .insert(pieces::HEADER, json(&header))
             .map_err(StoreError::Engine)?;
         self.sync()
+    }
+
+    /// Groups that were committed since the store was begun.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    pub fn commits(&self) -> Result<u64, StoreError> {
+        Ok(self.header()?.map_or(0, |header| header.commits))
     }
 
     fn header(&self) -> Result<Option<Header>, StoreError> {

@@ -19,3 +19,4 @@ mod store_is_synced;
 mod store_survives;
 mod takes_reports;
 mod timestamp_is_renewed;
+mod wire_bytes;

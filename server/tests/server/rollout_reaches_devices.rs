@@ -244,6 +244,61 @@ fn a_staged_rollout_halts_survives_kill_resumes_and_is_aborted() {
     server.stop();
 }
 
+/// Goal: reports that were acknowledged and are gone are noticed, and what they would have stopped
+/// does not go on. Method: the engine's folder is put back as it was before the receipt that halted
+/// the rollout, as a log that lost its end looks to sled. Catches: no mark beside the engine; a mark
+/// that nobody compares; rollouts that run on; a warning at each start for ever.
+#[test]
+fn a_store_that_lost_its_end_says_so_and_halts_rollouts() {
+    let mut world = with_director();
+    let digest = world.tree.publish_release("2.4.1", 17);
+    let mut device = InFleet::new(&world, "pump-1");
+    let server = world.start();
+    device.report(&server);
+    ctl(&world, &["device", "tag", "pump-1", "region=EU"]).unwrap();
+    let plan = write_plan(&world, &digest, "");
+    ctl(&world, &["rollout", "create", &plan]).unwrap();
+    until("it is offered", || device.poll(&server).is_some());
+    let said = server.stop();
+    assert!(!said.contains("lost its end"), "{said}");
+    let (engine, older) = (world.path("state/store"), world.path("older"));
+    copy(&engine, &older);
+
+    let server = world.start();
+    device.ends(&server, Outcome::Reverted);
+    until("the rollout halts", || stage(&world) == "halted");
+    server.kill();
+    std::fs::remove_dir_all(&engine).unwrap();
+    copy(&older, &engine);
+
+    let server = world.start();
+    let shown = ctl(&world, &["rollout", "show", "r1"]).unwrap();
+    let why = &shown["status"]["stage"]["why"];
+    assert_eq!(why["why"], "store-lost-its-end", "{shown}");
+    until("the offer is taken back", || device.poll(&server).is_none());
+    let said = server.stop();
+    assert!(said.contains("the store lost its end: "), "{said}");
+    assert!(said.contains("1 rollouts were halted"), "{said}");
+
+    let server = world.start();
+    assert_eq!(stage(&world), "halted");
+    let said = server.stop();
+    assert!(!said.contains("lost its end"), "told once: {said}");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, to).unwrap();
+        }
+    }
+}
+
 #[test]
 fn what_is_not_the_release_or_not_for_the_device_is_not_offered() {
     let mut world = with_director();

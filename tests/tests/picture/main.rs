@@ -16,6 +16,7 @@
 //! edges show that they can fail.
 
 mod rules;
+mod threats;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -4,6 +4,8 @@
 //! measure verify
 //! measure rollout DEVICES
 //! measure audit write FOLDER ENTRIES | verify FOLDER
+//! measure checkins FOLDER fill DEVICES
+//! measure checkins FOLDER run DEVICES SECONDS same|else
 //! measure load MODE ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SECONDS SERVER_PID
 //! measure hold ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SERVER_PID
 //! ```
@@ -12,6 +14,7 @@
 //! made by the task that calls this.
 
 mod audit;
+mod checkins;
 mod h2;
 mod hold;
 mod load;
@@ -22,6 +25,9 @@ mod verify;
 
 use std::error::Error;
 use std::process::ExitCode;
+
+const USAGE: &str =
+    "usage: measure verify | rollout … | audit … | checkins … | load … | hold …; see the head of the program";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +49,19 @@ fn run(arguments: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
         Some((command, rest)) if command == "load" => load::run(&load::Plan::parse(rest)?),
         Some((command, [devices])) if command == "rollout" => rollout::run(devices.parse()?),
         Some((command, rest)) if command == "audit" => audit::run(rest),
+        Some((command, rest)) if command == "checkins" => check_in(rest),
         Some((command, rest)) if command == "hold" => hold::run(&hold::Plan::parse(rest)?),
-        _ => Err("usage: measure verify | rollout DEVICES | audit … | load … | hold …; see the head of the program".into()),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn check_in(words: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        [folder, "fill", devices] => checkins::fill(folder.as_ref(), devices.parse()?),
+        [folder, "run", devices, seconds, says] => {
+            checkins::run(folder.as_ref(), devices.parse()?, seconds.parse()?, says)
+        }
+        _ => Err(USAGE.into()),
     }
 }

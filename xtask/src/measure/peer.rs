@@ -65,6 +65,12 @@ impl Peer {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         // As the agent offers it; a group that only one side prefers would cost a round more.
         provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+        // And in the agent's order: the suites with SHA-256 first.
+        provider.cipher_suites.sort_by_key(|suite| {
+            suite
+                .tls13()
+                .is_none_or(|suite| suite.common.hash_provider.output_len() != 32)
+        });
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)

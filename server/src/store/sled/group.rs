@@ -30,9 +30,11 @@ impl<'a> Transaction<'a> {
         let header = tree.get(pieces::HEADER)?.ok_or_else(|| {
             ConflictableTransactionError::Abort(StoreError::Damaged("its header is missing".into()))
         })?;
+        let mut header: Header = read(&header).map_err(ConflictableTransactionError::Abort)?;
+        header.commits = header.commits.saturating_add(1);
         Ok(Self {
             tree,
-            header: read(&header).map_err(ConflictableTransactionError::Abort)?,
+            header,
             numbers,
         })
     }

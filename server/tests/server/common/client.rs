@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::SupportedKxGroup;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,12 +54,23 @@ pub struct Connection {
 impl Client {
     /// With the certificate in `dir`.
     pub fn new(address: SocketAddr, dir: &Path) -> Self {
+        let groups = rustls::crypto::aws_lc_rs::default_provider().kx_groups;
+        Self::with_groups(address, dir, groups)
+    }
+
+    /// With the certificate in `dir`; agrees on keys by one of `groups`, and by suites with SHA-256,
+    /// as the agent does.
+    pub fn with_groups(
+        address: SocketAddr,
+        dir: &Path,
+        groups: Vec<&'static dyn SupportedKxGroup>,
+    ) -> Self {
         let chain = CertificateDer::pem_file_iter(dir.join("device.pem"))
             .unwrap()
             .collect::<Result<_, _>>()
             .unwrap();
         let key = PrivateKeyDer::from_pem_file(dir.join("device.key")).unwrap();
-        let config = builder(&dir.join("ca.pem"))
+        let config = builder(&dir.join("ca.pem"), groups)
             .with_client_auth_cert(chain, key)
             .unwrap();
         Self {
@@ -69,9 +81,10 @@ impl Client {
 
     /// With no certificate.
     pub fn anonymous(address: SocketAddr, ca: &Path) -> Self {
+        let groups = rustls::crypto::aws_lc_rs::default_provider().kx_groups;
         Self {
             address,
-            config: Arc::new(builder(ca).with_no_client_auth()),
+            config: Arc::new(builder(ca, groups).with_no_client_auth()),
         }
     }
 
@@ -199,13 +212,19 @@ impl Connection {
     }
 }
 
-fn builder(ca: &Path) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+fn builder(
+    ca: &Path,
+    groups: Vec<&'static dyn SupportedKxGroup>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).unwrap())
         .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups = groups;
+    provider.cipher_suites =
+        vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
