@@ -4,6 +4,7 @@
 //! The server here is a few lines over rustls that can be told to misbehave; the real one is
 //! tested against this agent by the whole story.
 
+mod answers;
 mod bad_input;
 mod consent_cut;
 mod download;

@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) inventory: String,
     /// Headers that it adds to every answer but files.
     pub(crate) headers: String,
+    /// What it answers to everything, byte for byte; then it breaks off.
+    pub(crate) raw: Option<Vec<u8>>,
     /// `path range` of each request.
     pub(crate) requests: Vec<String>,
 }
@@ -81,6 +83,7 @@ pub(crate) fn start(folder: &Path, tree: Tree) -> Server {
         receipts: Vec::new(),
         inventory: "{\"seq\":1}".to_owned(),
         headers: String::new(),
+        raw: None,
         requests: Vec::new(),
     };
     let world = Arc::new(Mutex::new(world));
@@ -199,6 +202,12 @@ fn answer(stream: &mut impl Write, request: &Request, world: &Mutex<World>) -> s
     world
         .requests
         .push(format!("{}{range}{known}", request.path));
+    if let Some(raw) = world.raw.clone() {
+        drop(world);
+        stream.write_all(&raw)?;
+        stream.flush()?;
+        return Err(std::io::ErrorKind::BrokenPipe.into());
+    }
     if let Some(path) = request.path.strip_prefix("/tuf/image/") {
         let (file, fault) = (world.tree.get(path).cloned(), world.fault);
         drop(world);
