@@ -1,10 +1,9 @@
 //! Holds back what a handshake writes until the connection would wait.
 //!
 //! The last thing that a TLS 1.3 server writes in a handshake is a ticket, and a device's request
-//! lies behind its last message as a rule. Written at once, ticket and answer would be two
-//! segments and two walks through the kernel, a twentieth of what a resumed poll costs; held, they
-//! are one. Nothing is ever later for it: before the stream waits for its peer, it writes what it
-//! holds.
+//! lies behind its last message as a rule. Written at once, ticket and answer would be two segments
+//! and two walks through the kernel; held, they are one. Nothing is ever later for it: before the
+//! stream waits for its peer, it writes what it holds.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,7 +18,7 @@ const HELD_LEN_MAX: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct Held<S> {
     stream: S,
-    held: Vec<u8>,
+    kept_back: Vec<u8>,
     shakes_hands: bool,
 }
 
@@ -28,7 +27,7 @@ impl<S> Held<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
-            held: Vec::new(),
+            kept_back: Vec::new(),
             shakes_hands: true,
         }
     }
@@ -42,20 +41,20 @@ impl<S> Held<S> {
 impl<S: AsyncWrite + Unpin> Held<S> {
     fn poll_let_go(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut written = 0;
-        while written < self.held.len() {
-            let part = &self.held[written..];
+        while written < self.kept_back.len() {
+            let part = &self.kept_back[written..];
             match Pin::new(&mut self.stream).poll_write(context, part) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(len)) => written += len,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    self.held.drain(..written);
+                    self.kept_back.drain(..written);
                     return Poll::Pending;
                 }
             }
         }
         // An idle connection keeps no buffer.
-        self.held = Vec::new();
+        self.kept_back = Vec::new();
         Poll::Ready(Ok(()))
     }
 
@@ -66,15 +65,15 @@ impl<S: AsyncWrite + Unpin> Held<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut all = Vec::with_capacity(slices.len() + 1);
-        all.push(IoSlice::new(&self.held));
+        all.push(IoSlice::new(&self.kept_back));
         all.extend(slices.iter().map(|slice| IoSlice::new(slice)));
         let len = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &all))?;
-        if len > self.held.len() {
-            let taken = len - self.held.len();
-            self.held = Vec::new();
+        if len > self.kept_back.len() {
+            let taken = len - self.kept_back.len();
+            self.kept_back = Vec::new();
             return Poll::Ready(Ok(taken));
         }
-        self.held.drain(..len);
+        self.kept_back.drain(..len);
         ready!(self.poll_let_go(context))?;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
@@ -87,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Held<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if polled.is_pending() && !self.held.is_empty() {
+        if polled.is_pending() && !self.kept_back.is_empty() {
             // The read has noted whom to wake; so does a write that cannot go on.
             if let Poll::Ready(Err(error)) = self.poll_let_go(context) {
                 return Poll::Ready(Err(error));
@@ -103,7 +102,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.held.is_empty() && !self.shakes_hands {
+        if self.kept_back.is_empty() && !self.shakes_hands {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
@@ -115,13 +114,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if self.shakes_hands && self.held.len() + len <= HELD_LEN_MAX {
+        if self.shakes_hands && self.kept_back.len() + len <= HELD_LEN_MAX {
             for slice in slices {
-                self.held.extend_from_slice(slice);
+                self.kept_back.extend_from_slice(slice);
             }
             return Poll::Ready(Ok(len));
         }
-        if self.held.is_empty() {
+        if self.kept_back.is_empty() {
             return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         }
         self.poll_write_behind(context, slices)
@@ -248,7 +247,7 @@ mod tests {
         let polled = Pin::new(&mut stream).poll_read(&mut context, &mut buffer);
         assert!(polled.is_pending());
         assert_eq!(stream.stream.writes, [b"hello".to_vec()]);
-        assert!(stream.held.is_empty());
+        assert!(stream.kept_back.is_empty());
     }
 
     /// Catches: bytes that are lost, doubled or out of order where the kernel takes few at a time.
