@@ -64,7 +64,8 @@ pub(super) fn run() -> Outcome {
             rows.push(ours(&words)?);
             peers.push(theirs(&words)?);
         }
-        version = peers[0]["version"].as_str().unwrap_or_default().to_owned();
+        let told = peers[0]["version"].as_str();
+        told.unwrap_or_default().clone_into(&mut version);
         let per_sec = |rows: &[Value]| figure(rows, "per_sec");
         let ratio = per_sec(&rows) / per_sec(&peers);
         shown.row(row(name, "ours", &rows, &format!("{ratio:.2}")));

@@ -138,7 +138,8 @@ async fn all_wait(
             let mut waits = Vec::new();
             let (mut turn, mut seq) = (first, before + 1);
             while Instant::now() < until {
-                let write = check_in(turn * STRIDE % devices, seq, says).map_err(|error| error.to_string())?;
+                let write = check_in(turn * STRIDE % devices, seq, says)
+                    .map_err(|error| error.to_string())?;
                 let start = Instant::now();
                 match writer.write(write).await {
                     Ok(Written::Done(_)) => waits.push(start.elapsed()),
