@@ -26,8 +26,7 @@ mod verify;
 use std::error::Error;
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: measure verify | rollout … | audit … | checkins … | load … | hold …; see the head of the program";
+const USAGE: &str = "usage: measure verify | rollout … | audit … | checkins … | load … | hold …; see the head of the program";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
