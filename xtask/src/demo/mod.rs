@@ -64,7 +64,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         return Ok(());
     };
     let programs = if let Some(folder) = &options.programs {
-        folder.clone()
+        // They are started in other folders than this one.
+        std::path::absolute(folder)
+            .map_err(|e| Fault::new(format!("cannot use \"{}\"", folder.display())).because(e))?
     } else {
         shell::heading("build the release programs");
         world::build(&PROGRAMS)?
