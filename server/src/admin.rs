@@ -8,7 +8,7 @@ pub mod rollouts;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use crate::http::view_of;
 use crate::rollouts::Heard;
 use crate::serve::{Clock, Shared};
 use crate::store::open::Opened;
+use crate::store::transfer::{self, Moved, TransferError};
 use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
 
 pub use rollouts::RolloutAsk;
@@ -73,6 +74,11 @@ pub enum Ask {
     },
     /// About rollouts.
     Rollout(RolloutAsk),
+    /// Write the whole fleet to a new file.
+    Export {
+        /// The file, from the root.
+        file: PathBuf,
+    },
 }
 
 /// An answer.
@@ -95,6 +101,8 @@ pub enum Told {
         /// JSON.
         value: serde_json::Value,
     },
+    /// The fleet is in the file.
+    Exported(Moved),
     /// There is no such device.
     Unknown,
     /// It could not be done.
@@ -190,6 +198,9 @@ fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
         let what = "rollouts are decided by a running server, and none answers".into();
         return Ok(Told::Failed { what });
     }
+    if let Ask::Export { file } = ask {
+        return Ok(export_to(store, file, now));
+    }
     if let Some(write) = write_of(ask, now) {
         if let Write::Revoke { device, .. } = &write
             && find(device)?.is_none()
@@ -229,15 +240,30 @@ fn write_of(ask: &Ask, at: i64) -> Option<Write> {
             digest: Digest::of(receipt.as_bytes()),
             bytes: receipt.clone().into_bytes(),
         }),
-        Ask::List | Ask::Show { .. } | Ask::Rollout(_) => None,
+        Ask::List | Ask::Show { .. } | Ask::Rollout(_) | Ask::Export { .. } => None,
     }
 }
 
 fn told(written: Written) -> Told {
     match written {
         Written::Done(row) | Written::Repeated(row) => Told::Device(Box::new(row)),
-        Written::UnknownDevice | Written::Kept => Told::Unknown,
+        Written::UnknownDevice
+        | Written::Kept
+        | Written::Recorded(_)
+        | Written::Conflict { .. } => Told::Unknown,
     }
+}
+
+fn export_to(store: &dyn Store, file: &Path, now: i64) -> Told {
+    let exported = transfer::create(file)
+        .map_err(TransferError::from)
+        .and_then(|file| transfer::export(store, file, now));
+    exported.map_or_else(
+        |error| Told::Failed {
+            what: chain(&error, None).replace('\n', "; "),
+        },
+        Told::Exported,
+    )
 }
 
 fn details(store: &dyn Store, row: DeviceRow) -> Result<Told, StoreError> {
@@ -365,6 +391,15 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
         }),
         None => match ask {
             Ask::Rollout(ask) => return rollouts::answer(shared, ask).await,
+            Ask::Export { file } => {
+                let (store, file) = (shared.store.clone(), file.clone());
+                let now = shared.now().unix();
+                let export = move || export_to(&*store, &file, now);
+                let told = tokio::task::spawn_blocking(export).await;
+                return told.unwrap_or_else(|error| Told::Failed {
+                    what: error.to_string(),
+                });
+            }
             Ask::Show { device } => match shared.fleet.find(device) {
                 Some(device) => details(&*shared.store, device.row()),
                 None => Ok(Told::Unknown),

@@ -1,5 +1,5 @@
 //! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke`, `rollout …`,
-//! `receipts`.
+//! `receipts`, `export`, `import`, `secret-key`.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
@@ -7,6 +7,7 @@
 mod devices;
 mod receipts;
 mod rollouts;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,8 +18,10 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::file::{self, Readers};
 use crate::pki;
 use crate::run;
+use crate::secrets::Sealer;
 use crate::store::open::PROBE_BUSY;
 use crate::store::sled::SledStore;
 use crate::store::{Capacity, StoreError};
@@ -68,6 +71,15 @@ enum Command {
     },
     /// Take in receipts that a device without a network sent by file.
     Receipts(receipts::Receipts),
+    /// Write the whole fleet to a new file, for a backup or for another engine.
+    Export(transfer::Transfer),
+    /// Put the fleet of such a file into an empty store.
+    Import(transfer::Transfer),
+    /// Make a key file that seals secrets; keep it outside the store and outside backups.
+    SecretKey {
+        /// The new file.
+        file: PathBuf,
+    },
     /// Open a store and close it again, to see whether it can be opened.
     #[command(hide = true)]
     StoreProbe {
@@ -177,6 +189,13 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
         },
         Command::Rollout { command } => command.run()?,
         Command::Receipts(receipts) => receipts.run()?,
+        Command::Export(transfer) => transfer.export()?,
+        Command::Import(transfer) => transfer.import()?,
+        Command::SecretKey { file } => {
+            let line = Sealer::new_line()?;
+            file::create(&file, line.as_bytes(), Readers::Owner)?;
+            println!("wrote {}", file.display());
+        }
         Command::StoreProbe {
             folder,
             receipts_max,

@@ -5,6 +5,7 @@
 //! Every limit has a name, a default and a range; the field docs say what each stops.
 
 mod audit;
+mod database;
 mod reader;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ pub use reader::{Fault, Faults};
 
 use crate::error::ServerError;
 use crate::rollout::permits::{CAPS_MAX, Cap};
+use crate::store::postgres::Database;
 
 /// Everything that `server.toml` says.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct Config {
     pub store: Store,
     /// The log of what happened.
     pub audit: Audit,
+    /// The key that seals secrets; without one nothing that needs it is kept.
+    pub secrets: Option<Secrets>,
     /// How `enroll` issues certificates.
     pub enroll: Enroll,
     /// The bounds on what comes from outside.
@@ -107,6 +111,8 @@ pub struct Director {
 pub struct Store {
     /// A folder of the server's own.
     pub path: PathBuf,
+    /// What keeps it.
+    pub engine: Engine,
     /// Writes that may wait; more are answered 503.
     pub queue_len: usize,
     /// Writes of one group commit.
@@ -117,6 +123,22 @@ pub struct Store {
     pub events_max: u32,
     /// Memory for the store's pages.
     pub cache_mib: u64,
+}
+
+/// What keeps the store.
+#[derive(Debug, Clone)]
+pub enum Engine {
+    /// Files in the store's folder, for one server.
+    Sled,
+    /// A PostgreSQL database, for any number of servers.
+    Postgres(Box<Database>),
+}
+
+/// `[secrets]`: what seals second-factor seeds, tokens and keys.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// The key file; outside the store, the tree and every backup.
+    pub key_file: PathBuf,
 }
 
 /// `[enroll]`: how `enroll` issues certificates.
@@ -192,6 +214,10 @@ impl Config {
             let director = director.then(|| Director::read(&mut document.section("director")));
             let store = Store::read(&mut document.section("store"));
             let audit = Audit::read(&mut document.section("audit"), &store.path);
+            let secrets = document.has("secrets");
+            let secrets = secrets.then(|| {
+                Secrets::read(&mut document.section("secrets"), &[&store.path, &tree.path])
+            });
             let limits = Limits::read(&mut document.section("limits"));
             Self {
                 devices,
@@ -201,6 +227,7 @@ impl Config {
                 director,
                 store,
                 audit,
+                secrets,
                 enroll,
                 limits,
             }
@@ -297,14 +324,52 @@ impl Director {
 
 impl Store {
     fn read(from: &mut Section<'_, '_>) -> Self {
+        let engine = match from.has("engine").then(|| from.string("engine")).flatten() {
+            None | Some("sled") => Engine::Sled,
+            Some("postgres") => database::read(from),
+            Some(_) => {
+                from.fault("engine", "is neither \"sled\" nor \"postgres\"");
+                Engine::Sled
+            }
+        };
         Self {
             path: from.path("path"),
+            engine,
             queue_len: from.number("queue_len", 4096, 1, 1 << 20),
             group_len_max: from.number("group_len_max", 512, 1, 4096),
             receipts_max: from.number("receipts_max", 256, 1, 65_536),
             events_max: from.number("events_max", 64, 1, 65_536),
             cache_mib: from.number("cache_mib", 64, 8, 1 << 16),
         }
+    }
+}
+
+impl Secrets {
+    /// `key_file = "PATH"`, or `credential = "NAME"` of those that systemd hands to the unit.
+    fn read(from: &mut Section<'_, '_>, kept: &[&Path]) -> Self {
+        let key_file = if from.has("credential") {
+            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+            let name = from.string("credential").unwrap_or_default();
+            if name.is_empty() || name.contains('/') {
+                from.fault("credential", "is not the name of a credential");
+            }
+            if folder.is_none() {
+                let what = "needs systemd's LoadCredential: CREDENTIALS_DIRECTORY is not set";
+                from.fault("credential", what);
+            }
+            PathBuf::from(folder.unwrap_or_default()).join(name)
+        } else {
+            from.existing_file("key_file")
+        };
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if kept
+            .iter()
+            .any(|kept| real(&key_file).starts_with(real(kept)))
+        {
+            let what = "lies in a folder that is backed up with what it seals";
+            from.fault("key_file", what);
+        }
+        Self { key_file }
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use ampoule_protocol::error::{Coded, Guilty};
 
 use crate::config::Faults;
+use crate::secrets::SealError;
 
 /// Why a command of the server failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,9 @@ pub enum ServerError {
         /// Why.
         what: String,
     },
+    /// The key that seals secrets cannot be used, or what it sealed was altered.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SealError),
     /// A device that the server does not know.
     #[error("device {0:?} is not enrolled")]
     UnknownDevice(String),
@@ -89,6 +93,9 @@ pub enum ServerError {
     /// The audit log cannot be opened or written.
     #[error(transparent)]
     Audit(#[from] crate::audit::AuditError),
+    /// A fleet was not moved.
+    #[error(transparent)]
+    Transfer(#[from] crate::store::transfer::TransferError),
     /// Something the runtime needs was refused by the system.
     #[error("failed to {act}")]
     System {
@@ -144,6 +151,7 @@ impl Coded for ServerError {
             Self::Issue { .. } => "certificate-not-made",
             Self::Exists(_) => "file-exists",
             Self::Receipts { .. } => "receipts-refused",
+            Self::Secrets(_) => "secrets-not-opened",
             Self::UnknownDevice(_) => "unknown-device",
             Self::Refused(_) => "refused-by-server",
             Self::StoreBusy { .. } => "store-busy",
@@ -151,6 +159,7 @@ impl Coded for ServerError {
             Self::Listen { .. } => "listen-failed",
             Self::Store(_) => "store-failed",
             Self::Audit(_) => "audit-log-failed",
+            Self::Transfer(_) => "fleet-not-moved",
             Self::System { .. } => "system-failed",
             Self::Tree { .. } => "bad-published-tree",
             Self::Timestamp(_) => "timestamp-not-signed",
@@ -166,6 +175,8 @@ impl Coded for ServerError {
             | Self::Issue { .. }
             | Self::Exists(_)
             | Self::Receipts { .. }
+            | Self::Secrets(_)
+            | Self::Transfer(_)
             | Self::UnknownDevice(_)
             | Self::Refused(_)
             | Self::StoreBusy { .. } => Guilty::Operator,
@@ -181,6 +192,9 @@ impl Coded for ServerError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownDevice(_) => Some("enrol it with \"ampoule-server enroll\"".into()),
+            Self::Secrets(SealError::KeyFile { .. }) => {
+                Some("make one with \"ampoule-server secret-key FILE\"".into())
+            }
             Self::StoreBusy { .. } => {
                 Some("point [admin] socket at the running server's socket".into())
             }

@@ -83,7 +83,10 @@ impl Fleet {
     pub fn follow(&self, written: &Written) {
         let row = match written {
             Written::Done(row) | Written::Repeated(row) => row,
-            Written::UnknownDevice | Written::Kept => return,
+            Written::UnknownDevice
+            | Written::Kept
+            | Written::Recorded(_)
+            | Written::Conflict { .. } => return,
         };
         if let Some(device) = self.find(&row.device) {
             device.inner().row = row.clone();

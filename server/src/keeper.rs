@@ -13,7 +13,7 @@ use ampoule_protocol::time::UtcTime;
 
 use crate::audit::{Act, Record};
 use crate::error::ServerError;
-use crate::online::OnlineTimestamp;
+use crate::online::{Fresh, OnlineTimestamp};
 use crate::serve::Shared;
 use crate::tls::{Look, Reloaded};
 
@@ -31,6 +31,8 @@ pub struct Keeper {
     failed: Option<(UtcTime, Stamp)>,
     /// The snapshot version that the audit log has heard of since the server began.
     publication: Option<u64>,
+    /// Signed, and not to be served yet.
+    waiting: Option<Fresh>,
 }
 
 /// What tells that the tree's timestamp was replaced, without reading it.
@@ -64,6 +66,7 @@ impl Keeper {
             seen: None,
             failed: None,
             publication: None,
+            waiting: None,
         };
         match keeper.tend() {
             Err(error) if !had_one => Err(error),
@@ -118,6 +121,16 @@ impl Keeper {
         Some((metadata.modified().ok()?, metadata.len()))
     }
 
+    fn serve_what_waited(&mut self, now: UtcTime) {
+        let ready = |fresh: &mut Fresh| now.unix() >= fresh.from;
+        if let Some(fresh) = self.waiting.take_if(ready) {
+            self.shared.published.forget();
+            self.shared.published.warm();
+            self.publication = recorded(&self.shared, &fresh.bytes, self.publication);
+            self.shared.published.set_timestamp(fresh.bytes);
+        }
+    }
+
     fn tend(&mut self) -> Result<(), ServerError> {
         let now = self.shared.now();
         let stamp = self.stamp();
@@ -125,21 +138,19 @@ impl Keeper {
         let due = self
             .online
             .as_ref()
-            .is_some_and(|online| online.is_due(now));
+            .is_some_and(|online| online.is_due(now) || online.is_shared());
         if !changed && !due {
             return Ok(());
         }
         match &mut self.online {
             Some(online) => {
-                if let Some(bytes) = online.tend(now)? {
-                    self.shared.published.forget();
-                    self.shared.published.warm();
-                    self.shared.published.set_timestamp(bytes.to_vec());
-                    self.publication = recorded(&self.shared, bytes, self.publication);
+                if let Some(fresh) = online.tend(now)? {
                     self.shared
                         .log
                         .note(format_args!("the timestamp was signed"));
+                    self.waiting = Some(fresh);
                 }
+                self.serve_what_waited(now);
             }
             None if stamp.is_some() => {
                 let bytes = std::fs::read(&self.timestamp_file)

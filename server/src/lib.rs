@@ -49,6 +49,7 @@ pub mod published;
 pub mod rollout;
 pub mod rollouts;
 pub mod run;
+pub mod secrets;
 pub mod serve;
 pub mod store;
 pub mod tls;

@@ -13,6 +13,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ampoule_protocol::client::{Answer, Find, LocalName, Refresh, Search as _, Step};
@@ -29,6 +30,9 @@ use ampoule_protocol::version::MetaVersion;
 use crate::config;
 use crate::error::ServerError;
 use crate::file::{self, Readers};
+use crate::rollouts::HOLD_SECS;
+use crate::store::records::{Expected, Key, Kind, RecordWrite};
+use crate::store::{Store, Write, Written};
 
 /// Reading the tree costs more the longer metadata is; a server has the memory of many devices.
 const LENGTHS: Lengths = Lengths {
@@ -43,16 +47,86 @@ const LENGTHS: Lengths = Lengths {
 pub struct OnlineTimestamp {
     key: Box<dyn Sign + Send + Sync>,
     tree: Tree,
-    state: PathBuf,
+    home: Home,
     expiry: Duration,
     refresh_before: Duration,
     last: Option<Signed>,
+}
+
+/// Where the last timestamp is kept.
+pub enum Home {
+    /// In the server's folder.
+    File(PathBuf),
+    /// In a store that several servers share.
+    Shared(Arc<dyn Store>),
+}
+
+/// What is to be served.
+pub struct Fresh {
+    /// The timestamp.
+    pub bytes: Vec<u8>,
+    /// Unix time from which on it is served: others must have heard of it.
+    pub from: i64,
 }
 
 /// A timestamp as signed.
 struct Signed {
     bytes: Vec<u8>,
     timestamp: Timestamp,
+    /// The version of the record that holds it, where servers share a store.
+    record: u64,
+}
+
+impl Home {
+    fn read(&self) -> Result<Option<Signed>, ServerError> {
+        match self {
+            Self::File(path) => match std::fs::read(path) {
+                Ok(bytes) => Signed::parse(bytes).map(Some),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(ServerError::file("read", path)(error)),
+            },
+            Self::Shared(store) => {
+                let (kind, key) = record_name();
+                let Some(record) = store.record(&kind, &key)? else {
+                    return Ok(None);
+                };
+                let signed = Signed::parse(record.bytes)?;
+                let record = record.version;
+                Ok(Some(Signed { record, ..signed }))
+            }
+        }
+    }
+
+    /// Keeps it durably in the place of `last`. The record's version, or nothing where another
+    /// server was first.
+    fn keep(&self, bytes: &[u8], last: Option<&Signed>) -> Result<Option<u64>, ServerError> {
+        match self {
+            Self::File(path) => {
+                file::replace(path, bytes, Readers::All)?;
+                Ok(Some(0))
+            }
+            Self::Shared(store) => {
+                let (kind, key) = record_name();
+                let expected = last.map_or(Expected::Absent, |last| Expected::Version(last.record));
+                let write = Write::Records(vec![RecordWrite {
+                    kind,
+                    key,
+                    expected,
+                    bytes: Some(bytes.to_vec()),
+                }]);
+                match store.commit(&[write])?.pop() {
+                    Some(Written::Recorded(versions)) => Ok(versions.into_iter().flatten().next()),
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+}
+
+fn record_name() -> (Kind, Key) {
+    let kind = Kind::parse("server").expect("five small letters");
+    let key = Key::parse("image-timestamp").expect("a short text");
+    (kind, key)
 }
 
 /// The published tree, read as a device reads it.
@@ -69,21 +143,16 @@ impl OnlineTimestamp {
     pub fn load(
         config: &config::Timestamp,
         tree: &config::Tree,
-        server_folder: &Path,
+        home: Home,
     ) -> Result<Self, ServerError> {
-        let state = server_folder.join(TIMESTAMP_FILE);
-        let last = match std::fs::read(&state) {
-            Ok(bytes) => Some(Signed::parse(bytes)?),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(ServerError::file("read", &state)(error)),
-        };
+        let last = home.read()?;
         Ok(Self {
             key: load_key("timestamp key", &config.key)?,
             tree: Tree {
                 folder: tree.path.clone(),
                 root: tree.root.clone(),
             },
-            state,
+            home,
             expiry: config.expiry,
             refresh_before: config.refresh_before,
             last,
@@ -103,13 +172,21 @@ impl OnlineTimestamp {
             .is_none_or(|last| now.plus_secs(before) >= last.timestamp.common.expires)
     }
 
+    /// Whether another server may sign as well.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.home, Home::Shared(_))
+    }
+
     /// Looks at the tree, and signs where it names a new snapshot or the last timestamp is due.
-    /// The bytes are new ones to serve, durable already.
+    /// What comes is new, and durable already; another server may have signed it.
     ///
     /// # Errors
     /// The tree does not verify, or the key is not the one that the root names, or the disk
     /// failed; the last timestamp stays.
-    pub fn tend(&mut self, now: UtcTime) -> Result<Option<&[u8]>, ServerError> {
+    pub fn tend(&mut self, now: UtcTime) -> Result<Option<Fresh>, ServerError> {
+        if let Some(theirs) = self.theirs()? {
+            return Ok(Some(self.adopt(theirs)));
+        }
         // A clock set back must not make a timestamp that looks older than the last one.
         let signed_last = self.last.as_ref().and_then(|last| last.timestamp.signed_at);
         let now = signed_last.map_or(now, |last| now.max(last));
@@ -133,8 +210,34 @@ impl OnlineTimestamp {
         }
         let signed = self.sign(&published, now)?;
         self.rehearse(root.root(), &signed, now)?;
-        file::replace(&self.state, &signed.bytes, Readers::All)?;
-        Ok(Some(&self.last.insert(signed).bytes))
+        let Some(record) = self.home.keep(&signed.bytes, self.last.as_ref())? else {
+            // Another server was first; the next look finds what it signed.
+            return Ok(None);
+        };
+        Ok(Some(self.adopt(Signed { record, ..signed })))
+    }
+
+    /// What another server signed since.
+    fn theirs(&self) -> Result<Option<Signed>, ServerError> {
+        let Home::Shared(_) = self.home else {
+            return Ok(None);
+        };
+        let known = self.last.as_ref().map(|last| last.record);
+        let theirs = self.home.read()?;
+        Ok(theirs.filter(|theirs| Some(theirs.record) != known))
+    }
+
+    fn adopt(&mut self, signed: Signed) -> Fresh {
+        let signed_at = signed.timestamp.signed_at.map_or(0, UtcTime::unix);
+        let held = self.is_shared() && self.last.is_some();
+        let from = if held {
+            signed_at.saturating_add(HOLD_SECS)
+        } else {
+            0
+        };
+        let bytes = signed.bytes.clone();
+        self.last = Some(signed);
+        Fresh { bytes, from }
     }
 
     fn sign(&self, published: &Timestamp, now: UtcTime) -> Result<Signed, ServerError> {
@@ -154,6 +257,7 @@ impl OnlineTimestamp {
         Ok(Signed {
             bytes: draft.to_bytes(),
             timestamp,
+            record: 0,
         })
     }
 
@@ -215,7 +319,11 @@ impl Signed {
         let envelope = Envelope::parse(&bytes).map_err(|error| fault(error.to_string()))?;
         let timestamp = Timestamp::from_signed(envelope.unverified())
             .map_err(|error| fault(error.to_string()))?;
-        Ok(Self { bytes, timestamp })
+        Ok(Self {
+            bytes,
+            timestamp,
+            record: 0,
+        })
     }
 
     fn envelope(&self) -> Result<Envelope, ServerError> {

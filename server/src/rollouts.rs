@@ -10,12 +10,16 @@
 //! - The director is told of a change when the store has it, never before.
 //! - Changes are written in the order in which they were made: one turn at a time.
 //! - Two assignments of one device never carry the same second: versions are seconds.
+//! - Where several servers share a store ([`others`]), one at a time has the turn: it knows all that
+//!   the others decided before it decides, and what it decides is written within the turn.
 
+mod assignments;
 mod load;
+mod others;
 mod recorded;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ampoule_protocol::device::{Inventory, Receipt};
 use ampoule_protocol::director::Terms;
@@ -30,6 +34,10 @@ use crate::rollout::{
 };
 use crate::store::writer::Writer;
 use crate::store::{DeviceRow, Standing, StoreError, Write};
+use assignments::Assignments;
+pub use assignments::HOLD_SECS;
+pub use others::Behind;
+use others::{Held, Others};
 
 /// Looks at one moment after which the book must have come to rest.
 const LOOKS_MAX: usize = 64;
@@ -45,20 +53,22 @@ pub enum Heard {
     Inventory(u32, Box<Inventory>),
     /// What operators say of a device.
     Tags(u32, BTreeMap<String, String>),
-    /// How an update ended.
-    Receipt(u32, Box<Receipt>),
+    /// How an update ended; where another server took the receipt, with the Unix time of that.
+    Receipt(u32, Box<Receipt>, Option<i64>),
     /// A device has its offer.
     Taken(u32),
 }
 
 /// See the module's head.
 pub struct Rollouts {
-    audit: Option<Audit>,
+    audit: OnceLock<Audit>,
     inbox: Mutex<Vec<Heard>>,
     state: Mutex<State>,
-    assigned: RwLock<HashMap<u32, Assigned>>,
+    assigned: Assignments,
     /// Who changes the book also writes it down before anybody else does.
     turn: tokio::sync::Mutex<()>,
+    /// Other servers on the same store.
+    others: Option<Others>,
 }
 
 /// The book and what it is about.
@@ -106,7 +116,11 @@ impl State {
                 }
                 (None, true)
             }
-            Heard::Receipt(number, receipt) => {
+            // It came before the last offer and was heard before that was made.
+            Heard::Receipt(number, _, Some(at)) if self.book.offered_at(number) >= Some(at) => {
+                (None, false)
+            }
+            Heard::Receipt(number, receipt, _) => {
                 let change = self.book.heard(number, &receipt, now);
                 let counts = change.is_some();
                 (change, counts)
@@ -158,8 +172,27 @@ fn nobody(number: u32, row: &DeviceRow) -> DeviceFacts {
 }
 
 impl Rollouts {
-    /// Tells of something; nobody waits.
+    /// Writes what is decided down in this log from now on.
+    pub fn record_in(&self, audit: Audit) {
+        // It is set once, when a server starts; tests decide without a log.
+        let _ = self.audit.set(audit);
+    }
+
+    /// Tells of something; nobody waits. What the store tells all its servers comes from there.
     pub fn hear(&self, heard: Heard) {
+        if self.others.is_none() {
+            self.push(heard);
+        }
+    }
+
+    /// Tells that a device has this assignment.
+    pub fn hear_taken(&self, device: u32, assigned: &Assigned) {
+        if assigned.offer.is_some() && self.assigned.is_newest(device, assigned) {
+            self.push(Heard::Taken(device));
+        }
+    }
+
+    fn push(&self, heard: Heard) {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         inbox.push(heard);
     }
@@ -169,14 +202,9 @@ impl Rollouts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the director may say to a device.
-    pub fn assigned(&self, device: &DeviceRow) -> Assigned {
-        let assigned = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
-        let none = || Assigned {
-            changed_at: device.enrolled_at,
-            offer: None,
-        };
-        assigned.get(&device.number).cloned().unwrap_or_else(none)
+    /// What the director may say to a device at `now`.
+    pub fn assigned(&self, device: &DeviceRow, now: UtcTime) -> Assigned {
+        self.assigned.of(device, now)
     }
 
     /// One look, if there is reason for one: decides, writes down, and then publishes.
@@ -185,6 +213,11 @@ impl Rollouts {
     /// The store or the audit log failed; nothing is published then.
     pub async fn tick(&self, writer: &Writer, now: UtcTime) -> Result<usize, TickError> {
         let _turn = self.turn.lock().await;
+        self.catch_up().await?;
+        if !self.has_reason(now) {
+            return Ok(0);
+        }
+        let turn = self.begin().await?;
         let (changes, now) = {
             let heard = {
                 let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,12 +229,20 @@ impl Rollouts {
             (state.look(heard, now), now)
         };
         let count = changes.len();
-        write(writer, &changes).await?;
+        self.write(turn, writer, &changes).await?;
         if count > 0 {
             self.record(&changes, now).await?;
             self.publish(&changes, now);
         }
         Ok(count)
+    }
+
+    /// Where a turn costs something, it is taken for news or when the clock asks for it.
+    fn has_reason(&self, now: UtcTime) -> bool {
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        self.others.is_none()
+            || !inbox.is_empty()
+            || now.unix() >= self.state().looked_at.saturating_add(IDLE_SECS)
     }
 
     /// Adds a rollout, durably.
@@ -210,12 +251,13 @@ impl Rollouts {
     /// The book does not take it, or the store failed.
     pub async fn add(&self, writer: &Writer, rollout: Rollout) -> Result<(), ActError> {
         let _turn = self.turn.lock().await;
+        let turn = self.begin().await?;
         let change = {
             let mut state = self.state();
             state.looked_at = 0;
             state.book.add(rollout)?
         };
-        Ok(write(writer, &[change]).await?)
+        Ok(self.write(turn, writer, &[change]).await?)
     }
 
     /// Does what a person asks, durably; the next look carries it out.
@@ -230,13 +272,28 @@ impl Rollouts {
         now: UtcTime,
     ) -> Result<(), ActError> {
         let _turn = self.turn.lock().await;
+        let turn = self.begin().await?;
         let changes = {
             let mut state = self.state();
             state.looked_at = 0;
             let now = now.max(UtcTime::from_unix(state.published_at));
             state.book.act(name, act, now)?
         };
-        Ok(write(writer, &changes).await?)
+        Ok(self.write(turn, writer, &changes).await?)
+    }
+
+    /// Writes down; within the turn, where it was taken.
+    async fn write(
+        &self,
+        turn: Option<Held>,
+        writer: &Writer,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
+        let writes = changes.iter().map(row_of).collect();
+        match turn {
+            Some(turn) => self.finish(turn, writes).await,
+            None => writer.write_all(writes).await.map(drop),
+        }
     }
 
     /// Halts every rollout, durably; the names of those that were not halted before.
@@ -267,24 +324,11 @@ impl Rollouts {
     fn publish(&self, changes: &[Change], now: UtcTime) {
         let mut state = self.state();
         state.published_at = now.unix();
-        let mut assigned = self
-            .assigned
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
         for change in changes {
-            let Change::Deployment { device, .. } = change else {
-                continue;
-            };
-            let new = offer_of(&state, *device);
-            let old = assigned.get(device);
-            if old.is_some_and(|old| old.offer.as_deref() == new.as_ref()) {
-                continue;
+            if let Change::Deployment { device, .. } = change {
+                let offer = offer_of(&state, *device);
+                self.assigned.set(*device, offer, now.unix());
             }
-            let entry = Assigned {
-                changed_at: now.unix(),
-                offer: new.map(Arc::new),
-            };
-            assigned.insert(*device, entry);
         }
     }
 }
@@ -326,11 +370,6 @@ fn offer_of(state: &State, device: u32) -> Option<(FileRef, Terms)> {
         begin_before: Some(UtcTime::from_unix(row.begin_before)),
     };
     Some((rollout.release.target.clone(), terms))
-}
-
-async fn write(writer: &Writer, changes: &[Change]) -> Result<(), StoreError> {
-    let writes = changes.iter().map(row_of).collect();
-    writer.write_all(writes).await.map(drop)
 }
 
 fn row_of(change: &Change) -> Write {

@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ampoule_protocol::error::chain;
+use ampoule_protocol::paths::TIMESTAMP_FILE;
 use ampoule_protocol::time::UtcTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -15,17 +17,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin;
 use crate::audit;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::descriptors;
 use crate::director::Director;
 use crate::error::ServerError;
 use crate::fleet::Fleet;
 use crate::keeper::{Keeper, TICK};
 use crate::log::Log;
-use crate::online::{self, OnlineTimestamp};
+use crate::online::{self, Home, OnlineTimestamp};
 use crate::published::Published;
 use crate::rollout::Halt;
 use crate::rollouts::Rollouts;
+use crate::secrets::{self, Sealer};
 use crate::serve::{self, Clock, Shared};
 use crate::store::open::{Lost, Opened};
 use crate::store::writer::{Writer, Writing};
@@ -47,6 +50,7 @@ pub fn check(config: &Config) -> Result<(), ServerError> {
     if let Some(director) = &config.director {
         online::check_key("director key", &director.key)?;
     }
+    sealer(config)?;
     Ok(())
 }
 
@@ -65,9 +69,19 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     runtime.block_on(life(config))
 }
 
+fn sealer(config: &Config) -> Result<Option<Arc<Sealer>>, ServerError> {
+    let open = |secrets: &config::Secrets| Sealer::open(&secrets.key_file).map(Arc::new);
+    Ok(config.secrets.as_ref().map(open).transpose()?)
+}
+
 async fn life(config: Config) -> Result<(), ServerError> {
     let tls = Reloading::start(config.devices.clone())?;
     let log = Arc::new(Log::default());
+    if let Err(error) = secrets::forbid_core_dumps() {
+        log.warn(format_args!(
+            "a crash may leave a core file with keys: {error}"
+        ));
+    }
     descriptors::make_room(config.limits.connections_max, &log);
     let (store, fleet, writer, writing) = open_store(&config, &log)?;
     let (audit, auditing) = audit::start::start(&config.audit, log.clone())?;
@@ -78,22 +92,24 @@ async fn life(config: Config) -> Result<(), ServerError> {
         .director
         .as_ref()
         .map(|director| director.caps.clone());
-    let rollouts = Arc::new(Rollouts::load(
-        &*store,
-        caps.unwrap_or_default(),
-        Some(audit.clone()),
-    )?);
+    let shared_store: Arc<dyn Store> = store.clone();
+    let rollouts = Rollouts::among_others(&shared_store, &fleet, caps.unwrap_or_default())?;
+    let rollouts = Arc::new(rollouts);
+    rollouts.record_in(audit.clone());
     let clock = Clock::start();
     if let Some(lost) = store.lost {
         stop_what_may_be_halted(&store, lost, &rollouts, &writer, clock.now(), &log).await?;
     }
     let director = config.director.as_ref().map(Director::load).transpose()?;
     let online = match &config.timestamp {
-        Some(timestamp) => Some(OnlineTimestamp::load(
-            timestamp,
-            &config.tree,
-            &config.store.path,
-        )?),
+        Some(timestamp) => {
+            let home = if store.is_shared() {
+                Home::Shared(store.clone())
+            } else {
+                Home::File(config.store.path.join(TIMESTAMP_FILE))
+            };
+            Some(OnlineTimestamp::load(timestamp, &config.tree, home)?)
+        }
         None => None,
     };
     let shared = Arc::new(Shared {
@@ -105,6 +121,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         audit,
         rollouts,
         director,
+        sealer: sealer(&config)?,
         log: log.clone(),
         clock,
         config,
@@ -176,6 +193,10 @@ async fn decide(shared: Arc<Shared>, mut draining: watch::Receiver<bool>) {
             _ = ticks.tick() => {}
         }
         let done = shared.rollouts.tick(&shared.writer, shared.now()).await;
+        match shared.rollouts.behind() {
+            None => shared.log.over("behind"),
+            Some(behind) => shared.log.trouble("behind", format_args!("{behind}")),
+        }
         match done {
             Ok(_) => shared.log.over("rollouts"),
             Err(error) => shared
@@ -212,7 +233,8 @@ fn open_store(config: &Config, log: &Arc<Log>) -> Result<Stored, ServerError> {
         move |written| following.follow(written),
         move |error| {
             complaining.warn(format_args!(
-                "{error}; no report is taken until the server restarts"
+                "{}; what waited for it is not acknowledged",
+                chain(error, None).replace('\n', "; ")
             ));
         },
     )

@@ -30,6 +30,7 @@ use crate::identity::Identity;
 use crate::log::Log;
 use crate::published::Published;
 use crate::rollouts::Rollouts;
+use crate::secrets::Sealer;
 use crate::store::Store;
 use crate::store::writer::Writer;
 use crate::tls::Reloading;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub rollouts: Arc<Rollouts>,
     /// Signs that for each device; absent where devices live alone.
     pub director: Option<Director>,
+    /// Seals what must stay secret in the store, where the configuration names a key.
+    pub sealer: Option<Arc<Sealer>>,
     /// Where we say what happens.
     pub log: Arc<Log>,
     /// The time, read once a second by the keeper.

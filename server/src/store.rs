@@ -9,11 +9,15 @@
 //! - A receipt is kept until [`Capacity::receipts_max`] newer ones of its device came.
 //! - A damaged store is renamed aside, never deleted.
 
+mod apply;
 pub mod high_water;
 pub mod open;
 mod pieces;
+pub mod postgres;
+pub mod records;
 pub mod roster;
 pub mod sled;
+pub mod transfer;
 pub mod writer;
 
 use std::io;
@@ -24,9 +28,10 @@ use ampoule_protocol::name::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::RolloutId;
+use records::{Key, Kind, Record, RecordWrite};
 
 /// How much is kept of one device.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Receipts; the oldest give way.
     pub receipts_max: u32,
@@ -152,6 +157,26 @@ pub enum Write {
         /// The deployment, JSON.
         bytes: Vec<u8>,
     },
+    /// Replaces or removes named records, where each of them is as expected; all or none. At most
+    /// [`records::TOGETHER_MAX`], each of them named once.
+    Records(Vec<RecordWrite>),
+    /// Puts a device into an empty store, as another store had it.
+    Restore(Box<WholeDevice>),
+}
+
+/// All that a store holds of one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeDevice {
+    /// Its row.
+    pub row: DeviceRow,
+    /// Its inventory.
+    pub inventory: Option<Vec<u8>>,
+    /// What operators say of it.
+    pub tags: Option<Vec<u8>>,
+    /// Its receipts, oldest first.
+    pub receipts: Vec<StoredReceipt>,
+    /// Its events, oldest first.
+    pub events: Vec<Event>,
 }
 
 impl Write {
@@ -163,8 +188,30 @@ impl Write {
             | Self::Inventory { device, .. }
             | Self::Receipt { device, .. }
             | Self::Tags { device, .. } => Some(device),
-            Self::Rollout { .. } | Self::Deployment { .. } => None,
+            Self::Restore(whole) => Some(&whole.row.device),
+            Self::Rollout { .. } | Self::Deployment { .. } | Self::Records(_) => None,
         }
+    }
+
+    /// Whether it keeps to the bounds; asked before it joins a group, which it would spoil.
+    ///
+    /// # Errors
+    /// What is too long.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let Self::Records(records) = self else {
+            return Ok(());
+        };
+        let too_long = |what, len, len_max| Err(StoreError::TooLong { what, len, len_max });
+        if records.len() > records::TOGETHER_MAX {
+            return too_long("a list of records", records.len(), records::TOGETHER_MAX);
+        }
+        for record in records {
+            let len = record.bytes.as_ref().map_or(0, Vec::len);
+            if len > records::RECORD_LEN_MAX {
+                return too_long("a record", len, records::RECORD_LEN_MAX);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -179,6 +226,15 @@ pub enum Written {
     UnknownDevice,
     /// It is durable, and about no device's row.
     Kept,
+    /// The records are durable, each with this version, or durably removed.
+    Recorded(Vec<Option<u64>>),
+    /// A record is not as expected; nothing was written.
+    Conflict {
+        /// Which of those written, from 0.
+        at: usize,
+        /// The version that is there.
+        version: Option<u64>,
+    },
 }
 
 /// A receipt as it came.
@@ -274,6 +330,134 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The store is damaged or cannot be read.
     fn deployments(&self, rollout: &RolloutId) -> Result<Vec<(u32, Vec<u8>)>, StoreError>;
+
+    /// A named record.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn record(&self, kind: &Kind, key: &Key) -> Result<Option<Record>, StoreError>;
+
+    /// At most `max` records of a kind by the bytes of their keys, from behind `after`.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn records(
+        &self,
+        kind: &Kind,
+        after: Option<&Key>,
+        max: usize,
+    ) -> Result<Vec<Record>, StoreError>;
+
+    /// The kinds of which there are records, by name.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn record_kinds(&self) -> Result<Vec<Kind>, StoreError>;
+
+    /// How much it keeps of one device; what it was begun with.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn capacity(&self) -> Result<Capacity, StoreError>;
+
+    /// Whether other servers may write to it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// What servers changed since the mark, ourselves included, and the mark for the next time;
+    /// without a mark only that. Where no other server can write there never is any.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn news(&self, _since: Option<&Mark>) -> Result<(Vec<News>, Mark), StoreError> {
+        Ok((Vec::new(), Mark::default()))
+    }
+
+    /// Grows when there may be news; they may also be there without a word.
+    fn told(&self) -> u64 {
+        0
+    }
+
+    /// The rows of these devices, by number.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn some_devices(&self, numbers: &[u32]) -> Result<Vec<DeviceRow>, StoreError> {
+        let mut rows = self.devices()?;
+        rows.retain(|row| numbers.contains(&row.number));
+        rows.sort_by_key(|row| row.number);
+        Ok(rows)
+    }
+
+    /// These shares of devices in rollouts, those that are there.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn some_deployments(&self, wanted: &[Share]) -> Result<Vec<(Share, Vec<u8>)>, StoreError> {
+        let mut found = Vec::new();
+        for (rollout, device) in wanted {
+            let rows = self.deployments(rollout)?;
+            let row = rows.into_iter().find(|(number, _)| number == device);
+            found.extend(row.map(|(_, bytes)| ((rollout.clone(), *device), bytes)));
+        }
+        Ok(found)
+    }
+
+    /// The turn to decide about rollouts, waited for; nothing where no other server can write.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn turn(&self) -> Result<Option<Box<dyn Turn>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// A device's share in a rollout, by the device's number.
+pub type Share = (RolloutId, u32);
+
+/// The right to decide about rollouts, held by one server at a time. Dropped, it is given back and
+/// nothing was written.
+pub trait Turn: Send {
+    /// [`Store::news`], with everything that was decided in turns before.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn news(&mut self, since: Option<&Mark>) -> Result<(Vec<News>, Mark), StoreError>;
+
+    /// Writes what was decided, durably, and gives the turn back.
+    ///
+    /// # Errors
+    /// The store failed; whether it was written only reading tells.
+    fn finish(self: Box<Self>, writes: Vec<Write>) -> Result<Vec<Written>, StoreError>;
+}
+
+/// Up to where the news are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The oldest transaction that was open.
+    open: i64,
+    /// What of it and behind it was told.
+    told: std::collections::BTreeSet<i64>,
+    /// The store's clock, Unix time.
+    pub clock: i64,
+}
+
+/// Something that another server may have changed; its rows tell what is there now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// A device was enrolled or revoked.
+    Device(u32),
+    /// A device reports other software than before.
+    Inventory(u32),
+    /// Operators said something of a device.
+    Tags(u32),
+    /// A receipt of a device came, the one of this number.
+    Receipt(u32, u64),
+    /// A rollout changed.
+    Rollout(RolloutId),
+    /// A device's share in a rollout changed.
+    Deployment(RolloutId, u32),
 }
 
 /// Why the store did not do what it should.
@@ -288,6 +472,12 @@ pub enum StoreError {
     /// The engine failed.
     #[error("the store failed")]
     Engine(#[source] ::sled::Error),
+    /// The database failed, or cannot be reached.
+    #[error("the database failed")]
+    Database(#[source] tokio_postgres::Error),
+    /// The database acknowledges what its disk does not have.
+    #[error("the database runs with fsync or full_page_writes off and would lose what it took")]
+    Careless,
     /// The disk did not take the log.
     #[error("failed to sync the store's log")]
     Sync(#[source] io::Error),
@@ -300,6 +490,16 @@ pub enum StoreError {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
+    },
+    /// What should be written is longer than it may be.
+    #[error("{what} has length {len}, {len_max} is allowed")]
+    TooLong {
+        /// The thing.
+        what: &'static str,
+        /// Its length.
+        len: usize,
+        /// The bound.
+        len_max: usize,
     },
     /// More writes wait than may.
     #[error("the store has more to write than may wait")]

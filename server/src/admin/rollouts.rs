@@ -339,7 +339,10 @@ async fn tag(shared: &Shared, device: &DeviceId, tags: &BTreeMap<String, String>
             let pairs: Vec<String> = pairs.collect();
             Ok(told(format!("{device}: {}", pairs.join(" ")), tags))
         }
-        Written::UnknownDevice | Written::Kept => Ok(Told::Unknown),
+        Written::UnknownDevice
+        | Written::Kept
+        | Written::Recorded(_)
+        | Written::Conflict { .. } => Ok(Told::Unknown),
     }
 }
 

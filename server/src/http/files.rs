@@ -17,7 +17,6 @@ use super::problem::Problem;
 use super::range::{self, Encoding, Wanted};
 use crate::fleet::Device;
 use crate::published::{Document, Form, Found};
-use crate::rollouts::Heard;
 use crate::serve::{Peer, Shared};
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -41,6 +40,10 @@ pub(super) fn serve<B>(
     })?;
     Ok(match found.ok_or_else(Problem::not_found)? {
         Found::Versioned(document) => document_response(&document, IMMUTABLE, request),
+        // Another server may have signed a newer one.
+        Found::Timestamp(_) if shared.rollouts.behind().is_some() => {
+            return Err(Problem::behind());
+        }
         Found::Timestamp(document) => document_response(&document, ASK_EACH_TIME, request),
         Found::File {
             file,
@@ -71,7 +74,10 @@ pub(super) fn serve_director<B>(
 ) -> Result<Response<Body>, Problem> {
     let director = shared.director.as_ref().ok_or_else(Problem::not_found)?;
     let row = device.row();
-    let assigned = shared.rollouts.assigned(&row);
+    if shared.rollouts.behind().is_some() {
+        return Err(Problem::behind());
+    }
+    let assigned = shared.rollouts.assigned(&row, shared.now());
     let found = director.find(&row.device, &assigned, path, shared.now());
     let found = found.map_err(|error| {
         shared
@@ -80,8 +86,8 @@ pub(super) fn serve_director<B>(
         Problem::unavailable("director-unavailable", "the file cannot be made now", 60)
     })?;
     let found = found.ok_or_else(Problem::not_found)?;
-    if found.tells && assigned.offer.is_some() {
-        shared.rollouts.hear(Heard::Taken(row.number));
+    if found.tells {
+        shared.rollouts.hear_taken(row.number, &assigned);
     }
     let caching = if found.immutable {
         OWN_IMMUTABLE

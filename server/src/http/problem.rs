@@ -91,6 +91,12 @@ impl Problem {
         }
     }
 
+    /// Another server may have said something newer to this device.
+    pub fn behind() -> Self {
+        let detail = "this server is behind the others; ask again";
+        Self::unavailable("server-behind", detail, 5)
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code

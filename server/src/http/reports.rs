@@ -82,7 +82,7 @@ pub(super) async fn receipt(
     let record = receipt_record(&receipt, digest);
     shared.audit.record(record, shared.now()).await?;
     if let Some(row) = new {
-        let heard = Heard::Receipt(row.number, Box::new(receipt));
+        let heard = Heard::Receipt(row.number, Box::new(receipt), None);
         shared.rollouts.hear(heard);
     }
     Ok(json(&Acknowledged {
@@ -179,7 +179,9 @@ fn is_own(peer: &Peer, named: &DeviceId) -> Result<(), Problem> {
 async fn durable(shared: &Shared, write: Write) -> Result<Option<DeviceRow>, Problem> {
     match shared.writer.write(write).await? {
         Written::Done(row) => Ok(Some(row)),
-        Written::Repeated(_) | Written::Kept => Ok(None),
+        Written::Repeated(_) | Written::Kept | Written::Recorded(_) | Written::Conflict { .. } => {
+            Ok(None)
+        }
         Written::UnknownDevice => Err(crate::fleet::Refusal::Unknown.into()),
     }
 }

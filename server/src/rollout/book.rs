@@ -202,6 +202,33 @@ impl Book {
         book
     }
 
+    /// Follows what another server decided. A deployment of a rollout that is not known yet waits
+    /// for nothing: the rollout's row is written before it.
+    pub fn follow(&mut self, change: Change) {
+        match change {
+            Change::Rollout(new) => match self.rollouts.get_mut(&new.plan.name) {
+                Some(rollout) => rollout.status = new.status,
+                None => {
+                    self.rollouts.insert(new.plan.name.clone(), *new);
+                }
+            },
+            Change::Deployment {
+                rollout,
+                device,
+                row,
+            } => {
+                self.set(&rollout, device, row);
+            }
+        }
+    }
+
+    /// Unix time of the last offer to a device, whatever became of it.
+    pub fn offered_at(&self, device: u32) -> Option<i64> {
+        let rows = self.rollouts.values();
+        rows.filter_map(|rollout| Some(rollout.deployment(device)?.offered_at))
+            .max()
+    }
+
     /// All rollouts, by name.
     pub fn rollouts(&self) -> impl Iterator<Item = &Rollout> {
         self.rollouts.values()

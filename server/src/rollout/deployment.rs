@@ -62,6 +62,13 @@ pub enum Phase {
 }
 
 impl Deployment {
+    /// Unix time at which it last changed what the director says.
+    pub fn changed_at(&self) -> i64 {
+        self.settled_at
+            .unwrap_or(self.offered_at)
+            .max(self.offered_at)
+    }
+
     /// A new offer; `before` is what became of earlier ones.
     pub fn offer(plan: &Plan, release: &ReleaseFacts, before: Option<&Self>, now: i64) -> Self {
         let begin_before = now.saturating_add(plan.begin_within_secs.into());

@@ -4,27 +4,33 @@
 //! that came after an offer which is still open are heard again here.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ampoule_protocol::device::{Inventory, Receipt};
 
+use super::assignments::{Assignments, HOLD_SECS};
 use super::{Heard, Rollouts, State, offer_of};
-use crate::audit::Audit;
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
-use crate::store::{DeviceRow, Store, StoreError};
+use crate::store::{DeviceRow, Mark, Store, StoreError};
 
 impl Rollouts {
     /// Reads rollouts, deployments and what is known of devices.
     ///
     /// # Errors
     /// The store is damaged or cannot be read.
-    pub fn load(
+    pub fn load(store: &dyn Store, caps: Vec<Cap>) -> Result<Self, StoreError> {
+        Self::load_with_mark(store, caps).map(|(rollouts, _)| rollouts)
+    }
+
+    /// [`Self::load`], and up to where it knows the news.
+    pub(super) fn load_with_mark(
         store: &dyn Store,
         caps: Vec<Cap>,
-        audit: Option<Audit>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Mark), StoreError> {
+        // What comes while we read is told again, which does no harm.
+        let (_, mark) = store.news(None)?;
         let mut rows = store.devices()?;
         rows.sort_by_key(|row| row.number);
         let (rollouts, deployments) = read_book(store)?;
@@ -55,13 +61,17 @@ impl Rollouts {
             let offer = offer_of(&state, device).map(Arc::new);
             (device, Assigned { changed_at, offer })
         });
-        Ok(Self {
-            audit,
+        let assigned = assigned.collect::<Vec<_>>().into_iter();
+        let hold_secs = if store.is_shared() { HOLD_SECS } else { 0 };
+        let rollouts = Self {
+            audit: OnceLock::new(),
             inbox: Mutex::new(inbox),
-            assigned: RwLock::new(assigned.collect()),
+            assigned: Assignments::of_all(assigned, hold_secs),
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::new(()),
-        })
+            others: None,
+        };
+        Ok((rollouts, mark))
     }
 }
 
@@ -87,18 +97,24 @@ fn read_book(store: &dyn Store) -> Result<Rows, StoreError> {
 fn changes(deployments: &[(RolloutId, u32, Deployment)]) -> HashMap<u32, i64> {
     let mut changed = HashMap::new();
     for (_, device, row) in deployments {
-        let at = row.settled_at.unwrap_or(row.offered_at).max(row.offered_at);
+        let at = row.changed_at();
         let known = changed.entry(*device).or_insert(at);
         *known = at.max(*known);
     }
     changed
 }
 
-fn unheard(store: &dyn Store, state: &State, rows: &[DeviceRow]) -> Result<Vec<Heard>, StoreError> {
+/// The receipt as the store has it: it was verified when it came.
+pub(super) fn read_receipt(bytes: &[u8]) -> Option<Receipt> {
     #[derive(serde::Deserialize)]
     struct Stored {
         signed: Receipt,
     }
+    let stored = serde_json::from_slice::<Stored>(bytes).ok()?;
+    Some(stored.signed)
+}
+
+fn unheard(store: &dyn Store, state: &State, rows: &[DeviceRow]) -> Result<Vec<Heard>, StoreError> {
     let mut heard = Vec::new();
     for row in rows {
         let Some((_, offer)) = state.book.offer(row.number) else {
@@ -109,15 +125,14 @@ fn unheard(store: &dyn Store, state: &State, rows: &[DeviceRow]) -> Result<Vec<H
             if receipt.at < offer.offered_at {
                 continue;
             }
-            // It was verified when it came.
-            if let Ok(stored) = serde_json::from_slice::<Stored>(&receipt.bytes) {
-                heard.push(Heard::Receipt(row.number, Box::new(stored.signed)));
+            if let Some(receipt) = read_receipt(&receipt.bytes) {
+                heard.push(Heard::Receipt(row.number, Box::new(receipt), None));
             }
         }
     }
     Ok(heard)
 }
 
-fn damaged(what: &str, error: &serde_json::Error) -> StoreError {
+pub(super) fn damaged(what: &str, error: &serde_json::Error) -> StoreError {
     StoreError::Damaged(format!("{what} cannot be read: {error}"))
 }

@@ -12,7 +12,8 @@
 //! gets its enrolments back from the roster. Inventories come back with the next polls; receipts
 //! that were acknowledged stay in the renamed folder.
 //!
-//! Gap: rollouts and tags do not come back by themselves after damage; they too stay there.
+//! Gap: rollouts, tags and records do not come back by themselves after damage; they too stay
+//! there.
 //!
 //! sled takes a log whose end was lost or zeroed for a shorter one and says nothing. The high-water
 //! mark tells ([`Opened::lost`]): what is there is whole groups and stays in use, since it is
@@ -25,13 +26,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::high_water::HighWater;
+use super::postgres::PostgresStore;
+use super::records::{Key, Kind, Record};
 use super::roster::Roster;
 use super::sled::SledStore;
+use super::transfer;
 use super::{
-    Capacity, DeviceRow, Event, Standing, Store, StoreError, StoredReceipt, Write, Written,
+    Capacity, DeviceRow, Event, Mark, News, Share, Standing, Store, StoreError, StoredReceipt,
+    Turn, Write, Written,
 };
 use crate::config;
 use crate::file::sync_folder_of;
@@ -39,10 +44,9 @@ use crate::rollout::RolloutId;
 
 /// A store whose enrolments are in the roster as well.
 pub struct Opened {
-    engine: SledStore,
-    roster: Mutex<Roster>,
-    high_water: Mutex<HighWater>,
-    running: PathBuf,
+    engine: Arc<dyn Store>,
+    /// Absent where a database keeps the store: its own backups bring it back.
+    beside: Option<Beside>,
     /// What the engine had once and has no more.
     pub lost: Option<Lost>,
     /// Where a damaged engine folder was moved, and what was wrong with it.
@@ -71,6 +75,22 @@ impl std::fmt::Display for Lost {
     }
 }
 
+/// What stands beside the embedded engine.
+struct Beside {
+    sled: Arc<SledStore>,
+    roster: Mutex<Roster>,
+    high_water: Mutex<HighWater>,
+    running: PathBuf,
+}
+
+impl Beside {
+    fn high_water(&self) -> MutexGuard<'_, HighWater> {
+        self.high_water
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Opened {
     /// Opens the folder that the configuration names; `probe` is the program to test it with.
     ///
@@ -80,6 +100,30 @@ impl Opened {
         let folder = &config.path;
         std::fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
         sync_folder_of(folder).map_err(|source| failed("sync the folder of", folder, source))?;
+        let opened = match &config.engine {
+            config::Engine::Sled => Self::open_folder(config, probe)?,
+            config::Engine::Postgres(database) => {
+                let capacity = Capacity {
+                    receipts_max: config.receipts_max,
+                    events_max: config.events_max,
+                };
+                Self {
+                    engine: Arc::new(PostgresStore::open((**database).clone(), capacity)?),
+                    beside: None,
+                    lost: None,
+                    damaged: None,
+                }
+            }
+        };
+        if transfer::is_partial(&opened)? {
+            let what = "it was imported only in part; begin a new one and import again";
+            return Err(StoreError::Damaged(what.into()));
+        }
+        Ok(opened)
+    }
+
+    fn open_folder(config: &config::Store, probe: Option<&Path>) -> Result<Self, StoreError> {
+        let folder = &config.path;
         let running = folder.join("running");
         let engine_folder = folder.join("store");
         let capacity = Capacity {
@@ -128,11 +172,15 @@ impl Opened {
             found,
             acknowledged,
         });
+        let engine = Arc::new(engine);
         let opened = Self {
-            engine,
-            roster: Mutex::new(roster),
-            high_water: Mutex::new(high_water),
-            running,
+            engine: engine.clone(),
+            beside: Some(Beside {
+                sled: engine,
+                roster: Mutex::new(roster),
+                high_water: Mutex::new(high_water),
+                running,
+            }),
             lost,
             damaged,
         };
@@ -142,13 +190,16 @@ impl Opened {
 
     /// Brings the engine to what the roster says: after damage, or a cut between the two.
     fn catch_up(&self) -> Result<(), StoreError> {
+        let Some(beside) = &self.beside else {
+            return Ok(());
+        };
         let rows: std::collections::HashMap<_, _> = self
             .engine
             .devices()?
             .into_iter()
             .map(|row| (row.device.clone(), row))
             .collect();
-        let roster = self
+        let roster = beside
             .roster
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -170,23 +221,22 @@ impl Opened {
     /// # Errors
     /// The disk failed.
     pub fn settle(&self) -> Result<(), StoreError> {
-        let commits = self.engine.commits()?;
-        let fallen = self.high_water().fall(commits);
+        let Some(beside) = &self.beside else {
+            return Ok(());
+        };
+        let commits = beside.sled.commits()?;
+        let fallen = beside.high_water().fall(commits);
         fallen.map_err(StoreError::Sync)
-    }
-
-    fn high_water(&self) -> MutexGuard<'_, HighWater> {
-        self.high_water
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that the server ended in order.
     pub fn close(&self) {
-        // A mark that lags sees less of what may be lost, and nothing that is not.
-        let _ = self.high_water().sync();
-        // Left behind, it only costs the next start a probe.
-        let _ = std::fs::remove_file(&self.running);
+        if let Some(beside) = &self.beside {
+            // A mark that lags sees less of what may be lost, and nothing that is not.
+            let _ = beside.high_water().sync();
+            // Left behind, it only costs the next start a probe.
+            let _ = std::fs::remove_file(&beside.running);
+        }
     }
 }
 
@@ -199,20 +249,24 @@ fn agrees(row: &DeviceRow, write: &Write) -> bool {
         | Write::Receipt { .. }
         | Write::Tags { .. }
         | Write::Rollout { .. }
-        | Write::Deployment { .. } => true,
+        | Write::Deployment { .. }
+        | Write::Records(_)
+        | Write::Restore(_) => true,
     }
 }
 
 impl Store for Opened {
     fn commit(&self, group: &[Write]) -> Result<Vec<Written>, StoreError> {
-        {
-            let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(beside) = &self.beside {
+            let mut roster = beside.roster.lock().unwrap_or_else(PoisonError::into_inner);
             group.iter().try_for_each(|write| roster.add(write))?;
         }
         let written = self.engine.commit(group)?;
-        let commits = self.engine.commits()?;
-        let noted = self.high_water().rise(commits);
-        noted.map_err(StoreError::Sync)?;
+        if let Some(beside) = &self.beside {
+            let commits = beside.sled.commits()?;
+            let noted = beside.high_water().rise(commits);
+            noted.map_err(StoreError::Sync)?;
+        }
         Ok(written)
     }
 
@@ -242,6 +296,51 @@ impl Store for Opened {
 
     fn deployments(&self, rollout: &RolloutId) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
         self.engine.deployments(rollout)
+    }
+
+    fn record(&self, kind: &Kind, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.engine.record(kind, key)
+    }
+
+    fn records(
+        &self,
+        kind: &Kind,
+        after: Option<&Key>,
+        max: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.engine.records(kind, after, max)
+    }
+
+    fn record_kinds(&self) -> Result<Vec<Kind>, StoreError> {
+        self.engine.record_kinds()
+    }
+
+    fn capacity(&self) -> Result<Capacity, StoreError> {
+        self.engine.capacity()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.engine.is_shared()
+    }
+
+    fn news(&self, since: Option<&Mark>) -> Result<(Vec<News>, Mark), StoreError> {
+        self.engine.news(since)
+    }
+
+    fn told(&self) -> u64 {
+        self.engine.told()
+    }
+
+    fn some_devices(&self, numbers: &[u32]) -> Result<Vec<DeviceRow>, StoreError> {
+        self.engine.some_devices(numbers)
+    }
+
+    fn some_deployments(&self, wanted: &[Share]) -> Result<Vec<(Share, Vec<u8>)>, StoreError> {
+        self.engine.some_deployments(wanted)
+    }
+
+    fn turn(&self) -> Result<Option<Box<dyn Turn>>, StoreError> {
+        self.engine.turn()
     }
 }
 

@@ -14,10 +14,12 @@
 //! | `t` number piece | tags, JSON |
 //! | `o` SHA-256/2 of the name, piece | rollout, JSON |
 //! | `p` SHA-256/2 of the name, number | deployment, JSON |
+//! | `n` kind 0 key 0 piece | named record: version, length, bytes |
 
 use ampoule_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::records::{Key, Kind, Record};
 use super::{StoreError, StoredReceipt};
 use crate::rollout::RolloutId;
 
@@ -40,6 +42,9 @@ pub(super) struct Header {
     /// Groups that were committed; see [`super::high_water`].
     #[serde(default)]
     pub(super) commits: u64,
+    /// Versions of named records given so far.
+    #[serde(default)]
+    pub(super) record_versions: u64,
 }
 
 fn key(kind: u8, number: u32, rest: &[&[u8]]) -> Vec<u8> {
@@ -92,6 +97,57 @@ pub(super) fn deployment(rollout: &RolloutId, number: u32) -> Vec<u8> {
 /// The prefix of all deployments of a rollout.
 pub(super) fn deployments(rollout: &RolloutId) -> Vec<u8> {
     of_rollout(b'p', rollout, &[])
+}
+
+/// The prefix of all records of a kind. No kind and no key holds a zero byte, so that records
+/// stand in the order of their keys.
+pub(super) fn records(kind: &Kind) -> Vec<u8> {
+    [b"n", kind.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// The prefix of all pieces of a record.
+pub(super) fn record(kind: &Kind, key: &Key) -> Vec<u8> {
+    [&records(kind), key.as_str().as_bytes(), b"\0"].concat()
+}
+
+pub(super) fn record_piece(kind: &Kind, key: &Key, piece: u16) -> Vec<u8> {
+    [&record(kind, key)[..], &piece.to_be_bytes()].concat()
+}
+
+/// The key, and whether this is its first piece, out of what follows [`records`].
+pub(super) fn key_of_record(rest: &[u8]) -> Option<(Key, bool)> {
+    let (head, piece) = rest.split_last_chunk::<2>()?;
+    let text = std::str::from_utf8(head.strip_suffix(b"\0")?).ok()?;
+    Some((Key::parse(text).ok()?, *piece == [0, 0]))
+}
+
+const RECORD_HEAD_LEN: usize = 8 + 4;
+
+pub(super) fn encode_record(version: u64, bytes: &[u8]) -> Vec<u8> {
+    [&version.to_be_bytes()[..], &with_len(bytes)].concat()
+}
+
+/// Version and length, out of a record's first piece.
+pub(super) fn record_head(piece: &[u8]) -> Option<(u64, usize)> {
+    let (version, rest) = piece.split_first_chunk::<8>()?;
+    let len = u32::from_be_bytes(*rest.first_chunk::<4>()?);
+    Some((u64::from_be_bytes(*version), len as usize))
+}
+
+/// How many pieces a record of `len` bytes has.
+pub(super) fn record_pieces(len: usize) -> u16 {
+    u16::try_from((RECORD_HEAD_LEN + len).div_ceil(PIECE_LEN)).unwrap_or(u16::MAX)
+}
+
+pub(super) fn decode_record(key: Key, all: &[u8]) -> Result<Record, StoreError> {
+    let damaged = || StoreError::Damaged("a named record is cut short".into());
+    let (version, len) = record_head(all).ok_or_else(damaged)?;
+    let bytes = all.get(RECORD_HEAD_LEN..).and_then(|all| all.get(..len));
+    Ok(Record {
+        key,
+        version,
+        bytes: bytes.ok_or_else(damaged)?.to_vec(),
+    })
 }
 
 /// With its length before it: pieces of a longer one that stood there before may follow.

@@ -14,7 +14,7 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
 use serde::{Deserialize, Serialize};
 
-use super::{Standing, StoreError, Write};
+use super::{DeviceRow, Standing, StoreError, Write};
 use crate::file::sync_folder_of;
 
 /// One line.
@@ -78,42 +78,66 @@ impl Roster {
     /// # Errors
     /// The disk failed.
     pub fn add(&mut self, write: &Write) -> Result<(), StoreError> {
-        let line = match write {
+        let lines = match write {
+            Write::Restore(whole) => Self::lines_of(&whole.row),
             Write::Enroll {
                 device,
                 certificate,
                 not_after,
                 at,
-            } => Line {
+            } => vec![Line {
                 device: device.clone(),
                 standing: Standing::Enrolled,
                 at: *at,
                 certificate: Some(*certificate),
                 not_after: Some(*not_after),
-            },
-            Write::Revoke { device, at } => Line {
+            }],
+            Write::Revoke { device, at } => vec![Line {
                 device: device.clone(),
                 standing: Standing::Revoked,
                 at: *at,
                 certificate: None,
                 not_after: None,
-            },
+            }],
             Write::Inventory { .. }
             | Write::Receipt { .. }
             | Write::Tags { .. }
             | Write::Rollout { .. }
-            | Write::Deployment { .. } => return Ok(()),
+            | Write::Deployment { .. }
+            | Write::Records(_) => return Ok(()),
         };
-        self.append(&line).map_err(|source| StoreError::File {
+        self.append(&lines).map_err(|source| StoreError::File {
             act: "write",
             path: self.path.clone(),
             source,
         })
     }
 
-    fn append(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
+    /// What a device's row says about its enrolment.
+    fn lines_of(row: &DeviceRow) -> Vec<Line> {
+        let enrolled = Line {
+            device: row.device.clone(),
+            standing: Standing::Enrolled,
+            at: row.enrolled_at,
+            certificate: Some(row.certificate),
+            not_after: Some(row.not_after),
+        };
+        let revoked = row.revoked_at.map(|at| Line {
+            device: row.device.clone(),
+            standing: Standing::Revoked,
+            at,
+            certificate: None,
+            not_after: None,
+        });
+        [enrolled].into_iter().chain(revoked).collect()
+    }
+
+    fn append(&mut self, lines: &[Line]) -> io::Result<()> {
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
+        }
         self.file.write_all(&text)?;
         self.file.sync_data()
     }

@@ -17,10 +17,12 @@ use std::sync::{PoisonError, RwLock};
 
 use ampoule_protocol::name::DeviceId;
 use sled::Tree;
-use sled::transaction::TransactionError;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use self::group::{Abort, Transaction};
+use self::group::Transaction;
+use super::apply::apply;
 use super::pieces::{self, Header, json, read};
+use super::records::{Key, Kind, Record};
 use super::{Capacity, DeviceRow, Event, Store, StoreError, StoredReceipt, Write, Written};
 use crate::rollout::RolloutId;
 
@@ -112,6 +114,7 @@ impl SledStore {
             receipts_max,
             events_max,
             commits: 0,
+            record_versions: 0,
         };
         self.db
             .insert(pieces::HEADER, json(&header))
@@ -197,13 +200,15 @@ impl Store for SledStore {
         let tree: &Tree = &self.db;
         let written = tree
             .transaction(|tree| {
-                let mut transaction = Transaction::begin(tree, numbers.clone())?;
+                let mut transaction =
+                    Transaction::begin(tree, numbers.clone()).map_err(|abort| abort.0)?;
                 let written = group
                     .iter()
-                    .map(|write| transaction.apply(write))
-                    .collect::<Result<_, _>>()?;
-                transaction.end()?;
-                Ok::<Vec<Written>, Abort>(written)
+                    .map(|write| apply(&mut transaction, write))
+                    .collect::<Result<_, _>>()
+                    .map_err(|abort| abort.0)?;
+                transaction.end().map_err(|abort| abort.0)?;
+                Ok::<Vec<Written>, ConflictableTransactionError<StoreError>>(written)
             })
             .map_err(|error| match error {
                 TransactionError::Abort(error) => error,
@@ -212,8 +217,9 @@ impl Store for SledStore {
         self.sync()?;
         let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
         for (write, written) in group.iter().zip(&written) {
-            if let (Write::Enroll { device, .. }, Written::Done(row)) = (write, written) {
-                numbers.insert(device.clone(), row.number);
+            if let (Write::Enroll { .. } | Write::Restore(_), Written::Done(row)) = (write, written)
+            {
+                numbers.insert(row.device.clone(), row.number);
             }
         }
         Ok(written)
@@ -273,6 +279,91 @@ impl Store for SledStore {
             Ok((number.ok_or_else(bad)?, row.to_vec()))
         })
         .collect()
+    }
+
+    fn record(&self, kind: &Kind, key: &Key) -> Result<Option<Record>, StoreError> {
+        let all = self.pieces_from(&pieces::record(kind, key))?;
+        if all.is_empty() {
+            return Ok(None);
+        }
+        pieces::decode_record(key.clone(), &all).map(Some)
+    }
+
+    fn records(
+        &self,
+        kind: &Kind,
+        after: Option<&Key>,
+        max: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let prefix = pieces::records(kind);
+        let first = after.map_or_else(
+            || prefix.clone(),
+            |after| pieces::record_piece(kind, after, u16::MAX),
+        );
+        let damaged = || StoreError::Damaged("a named record has no name".into());
+        let mut found: Vec<(Key, Vec<u8>)> = Vec::new();
+        for entry in self.db.range(first..) {
+            let (at, piece) = entry.map_err(StoreError::Engine)?;
+            let Some(rest) = at.strip_prefix(&prefix[..]) else {
+                break;
+            };
+            let (key, begins) = pieces::key_of_record(rest).ok_or_else(damaged)?;
+            if begins {
+                if found.len() == max {
+                    break;
+                }
+                found.push((key, piece.to_vec()));
+            } else {
+                let (_, all) = found.last_mut().ok_or_else(damaged)?;
+                all.extend_from_slice(&piece);
+            }
+        }
+        let read = |(key, all): (Key, Vec<u8>)| pieces::decode_record(key, &all);
+        found.into_iter().map(read).collect()
+    }
+
+    fn record_kinds(&self) -> Result<Vec<Kind>, StoreError> {
+        let damaged = || StoreError::Damaged("a named record has no kind".into());
+        let (mut kinds, mut from) = (Vec::new(), b"n".to_vec());
+        // From the first record of each kind to behind its last one.
+        while let Some(entry) = self.db.range(from.clone()..).next() {
+            let (key, _) = entry.map_err(StoreError::Engine)?;
+            let Some(rest) = key.strip_prefix(b"n") else {
+                break;
+            };
+            let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = std::str::from_utf8(name).map_err(|_| damaged())?;
+            let kind = Kind::parse(name).map_err(|_| damaged())?;
+            from = pieces::records(&kind);
+            from.push(u8::MAX);
+            kinds.push(kind);
+        }
+        Ok(kinds)
+    }
+
+    fn capacity(&self) -> Result<Capacity, StoreError> {
+        let Header {
+            receipts_max,
+            events_max,
+            ..
+        } = self.rings()?;
+        Ok(Capacity {
+            receipts_max,
+            events_max,
+        })
+    }
+
+    fn some_devices(&self, numbers: &[u32]) -> Result<Vec<DeviceRow>, StoreError> {
+        let row = |number: &u32| {
+            let row = self.db.get(pieces::device(*number));
+            row.map_err(StoreError::Engine)?
+                .map(|row| read(&row))
+                .transpose()
+        };
+        numbers
+            .iter()
+            .filter_map(|number| row(number).transpose())
+            .collect()
     }
 
     fn receipts(&self, device: &DeviceRow) -> Result<Vec<StoredReceipt>, StoreError> {

@@ -5,7 +5,8 @@
 //! ([`StoreError::Full`], answered as 503) instead of being kept waiting.
 //!
 //! After a failed commit the writer takes nothing more: what the kernel holds of the log is then
-//! unknown (a later fsync may lie), and only opening the store again tells.
+//! unknown (a later fsync may lie), and only opening the store again tells. A database that is away
+//! fails the groups that come meanwhile and takes later ones.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -34,7 +35,7 @@ pub struct Writing {
 
 impl Writer {
     /// Starts the thread. `done` is called with each durable write before it is answered, in
-    /// order; `failed` once, when the store fails.
+    /// order; `failed` when a group fails.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -51,7 +52,11 @@ impl Writer {
             while jobs.blocking_recv_many(&mut group, group_len_max) > 0 {
                 if let Err(error) = commit(&*store, &mut group, &mut done) {
                     failed(&error);
-                    return;
+                    // What a folder holds after a failed sync is unknown; a database says by
+                    // itself what it took, and the next group asks it again.
+                    if !matches!(error, StoreError::Database(_)) {
+                        return;
+                    }
                 }
             }
         };
@@ -64,8 +69,9 @@ impl Writer {
     /// Writes, and returns when it is durable.
     ///
     /// # Errors
-    /// The queue is full, or the store failed.
+    /// The write is out of bounds, the queue is full, or the store failed.
     pub async fn write(&self, write: Write) -> Answer {
+        write.check()?;
         let (answer, answered) = oneshot::channel();
         self.queue
             .try_send(Job { write, answer })
@@ -82,9 +88,10 @@ impl Writer {
     /// queue: this is for work of our own, not for requests.
     ///
     /// # Errors
-    /// The store failed.
+    /// A write is out of bounds, or the store failed.
     pub async fn write_all(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
         let mut answers = Vec::with_capacity(writes.len());
+        writes.iter().try_for_each(Write::check)?;
         for write in writes {
             let (answer, answered) = oneshot::channel();
             let sent = self.queue.send(Job { write, answer }).await;

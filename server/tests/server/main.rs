@@ -3,7 +3,8 @@
 //! One program, since linking a program for each story takes longer than running them all.
 #![allow(
     unreachable_pub,
-    reason = "the helpers are shared by the stories of this program only"
+    dead_code,
+    reason = "the helpers are shared by the stories of several programs"
 )]
 
 mod common;
@@ -11,12 +12,18 @@ mod common;
 mod bad_usage;
 mod certificates_change;
 mod device_is_revoked;
+mod fleet_moves;
 mod limits_hold;
+#[path = "../postgres/mod.rs"]
+mod postgres;
 mod rollout_reaches_devices;
+mod secrets_stay_secret;
+mod servers_share_a_fleet;
 mod serves_the_tree;
 mod speaks_http2;
 mod store_is_synced;
 mod store_survives;
+mod store_survives_in_a_database;
 mod takes_reports;
 mod timestamp_is_renewed;
 mod wire_bytes;

@@ -19,7 +19,7 @@ use crate::common::tree::{days, key, sign};
 use crate::common::{Device, Server, World, run, said, text, until};
 
 /// Key 3 signs the director's root, key 4 is online.
-fn with_director() -> World {
+pub fn with_director() -> World {
     let mut world = World::new();
     let mut root = Root::new(days(365));
     for role in RoleType::ALL {
@@ -40,15 +40,15 @@ fn with_director() -> World {
 }
 
 /// A device in a fleet, as far as trust goes.
-struct InFleet {
-    device: Device,
+pub struct InFleet {
+    pub device: Device,
     /// By repository and name.
     stored: BTreeMap<(&'static str, LocalName), Vec<u8>>,
     roots: BTreeMap<&'static str, Vec<u8>>,
 }
 
 impl InFleet {
-    fn new(world: &World, name: &str) -> Self {
+    pub fn new(world: &World, name: &str) -> Self {
         let read = |name: &str| std::fs::read(world.path(name)).unwrap();
         Self {
             device: world.enroll(name),
@@ -82,7 +82,15 @@ impl InFleet {
             }
             Step::Fetch(wanted) => {
                 let path = format!("/tuf/{repository}/metadata/{}", wanted.file);
-                let reply = self.device.client(server).get(&path);
+                let mut reply = self.device.client(server).get(&path);
+                // One among others may be behind on a loaded machine, and says so.
+                until("the server is not behind", || {
+                    let behind = reply.status == 503 && reply.problem() == "server-behind";
+                    if behind {
+                        reply = self.device.client(server).get(&path);
+                    }
+                    !behind
+                });
                 match reply.status {
                     200 => Some(reply.body),
                     404 => None,
@@ -95,7 +103,7 @@ impl InFleet {
     }
 
     /// The release on which director and image repository agree, if one is offered.
-    fn poll(&mut self, server: &Server) -> Option<Agreed> {
+    pub fn poll(&mut self, server: &Server) -> Option<Agreed> {
         let hardware = HardwareId::parse("pump-mk3").unwrap();
         let trusted = self.refresh(server, "director", director::LENGTHS);
         let assignment = Assignment::read(&trusted, &self.device.id, &hardware).unwrap();
@@ -113,13 +121,13 @@ impl InFleet {
         Some(offer.agree(find.found().unwrap().clone()).unwrap())
     }
 
-    fn report(&self, server: &Server) {
+    pub fn report(&self, server: &Server) {
         let reply = self.device.client(server);
         let reply = reply.post("/device/v1/inventory", &self.device.inventory(1));
         assert_eq!(reply.status, 200);
     }
 
-    fn ends(&self, server: &Server, outcome: Outcome) {
+    pub fn ends(&self, server: &Server, outcome: Outcome) {
         let receipt = self.device.receipt_of(1, Some("2.4.1"), outcome);
         let reply = self
             .device
@@ -145,7 +153,7 @@ impl Turn {
     }
 }
 
-fn ctl(world: &World, args: &[&str]) -> Result<Value, String> {
+pub fn ctl(world: &World, args: &[&str]) -> Result<Value, String> {
     let config = world.path("server.toml");
     let mut all = args.to_vec();
     all.extend(["--config", text(&config), "--json"]);
@@ -156,7 +164,7 @@ fn ctl(world: &World, args: &[&str]) -> Result<Value, String> {
     Ok(serde_json::from_slice(&output.stdout).unwrap())
 }
 
-fn write_plan(world: &World, digest: &Digest, more: &str) -> String {
+pub fn write_plan(world: &World, digest: &Digest, more: &str) -> String {
     let plan = format!(
         "name = \"r1\"\nrelease = \"infusion-pump/release-2.4.1.toml\"\nsha256 = \"{digest}\"\n\
          filter = \"hardware = pump-mk3\"\nauthor = \"alice\"\n{more}\n\

@@ -1,4 +1,4 @@
-//! What each kind of write does to the rows, inside one transaction.
+//! The rows of a sled store inside one transaction.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,26 @@ use sled::transaction::{
     ConflictableTransactionError, TransactionalTree, UnabortableTransactionError,
 };
 
+use crate::rollout::RolloutId;
+use crate::store::apply::Rows;
 use crate::store::pieces::{self, Header, json, read};
-use crate::store::{
-    DeviceRow, Event, EventKind, Standing, StoreError, StoredReceipt, Write, Written,
-};
+use crate::store::records::{Key, Kind};
+use crate::store::{DeviceRow, Event, StoreError, StoredReceipt};
 
-pub(super) type Abort = ConflictableTransactionError<StoreError>;
+/// What ends a transaction; a type of our own, so that [`StoreError`] turns into it.
+pub(super) struct Abort(pub(super) ConflictableTransactionError<StoreError>);
+
+impl From<StoreError> for Abort {
+    fn from(error: StoreError) -> Self {
+        Self(ConflictableTransactionError::Abort(error))
+    }
+}
+
+impl From<UnabortableTransactionError> for Abort {
+    fn from(error: UnabortableTransactionError) -> Self {
+        Self(error.into())
+    }
+}
 
 /// One group being applied; may be run again by sled, so it keeps nothing outside the tree.
 pub(super) struct Transaction<'a> {
@@ -27,10 +41,10 @@ impl<'a> Transaction<'a> {
         tree: &'a TransactionalTree,
         numbers: HashMap<DeviceId, u32>,
     ) -> Result<Self, Abort> {
-        let header = tree.get(pieces::HEADER)?.ok_or_else(|| {
-            ConflictableTransactionError::Abort(StoreError::Damaged("its header is missing".into()))
-        })?;
-        let mut header: Header = read(&header).map_err(ConflictableTransactionError::Abort)?;
+        let header = tree
+            .get(pieces::HEADER)?
+            .ok_or_else(|| StoreError::Damaged("its header is missing".into()))?;
+        let mut header: Header = read(&header)?;
         header.commits = header.commits.saturating_add(1);
         Ok(Self {
             tree,
@@ -39,179 +53,9 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    pub(super) fn end(self) -> Result<(), UnabortableTransactionError> {
-        self.tree
-            .insert(pieces::HEADER, json(&self.header))
-            .map(drop)
-    }
-
-    pub(super) fn apply(&mut self, write: &Write) -> Result<Written, Abort> {
-        match write {
-            Write::Enroll {
-                device,
-                certificate,
-                not_after,
-                at,
-            } => self.enroll(device, *certificate, *not_after, *at),
-            Write::Revoke { device, at } => self.revoke(device, *at),
-            Write::Inventory {
-                device,
-                at,
-                seq,
-                time,
-                digest,
-                bytes,
-            } => self.inventory(device, *at, (*seq, *time), *digest, bytes),
-            Write::Receipt {
-                device,
-                at,
-                digest,
-                bytes,
-            } => self.receipt(device, *at, *digest, bytes),
-            Write::Tags { device, bytes } => self.tags(device, bytes),
-            Write::Rollout { name, bytes } => {
-                self.insert_pieces(bytes, |piece| pieces::rollout(name, piece))?;
-                Ok(Written::Kept)
-            }
-            Write::Deployment {
-                rollout,
-                device,
-                bytes,
-            } => {
-                let key = pieces::deployment(rollout, *device);
-                self.tree.insert(key, bytes.as_slice())?;
-                Ok(Written::Kept)
-            }
-        }
-    }
-
-    fn enroll(
-        &mut self,
-        device: &DeviceId,
-        certificate: Digest,
-        not_after: i64,
-        at: i64,
-    ) -> Result<Written, Abort> {
-        let row = self.row(device)?.unwrap_or_else(|| {
-            let number = self.header.devices;
-            self.header.devices += 1;
-            self.numbers.insert(device.clone(), number);
-            DeviceRow {
-                number,
-                device: device.clone(),
-                standing: Standing::Enrolled,
-                certificate,
-                not_after,
-                enrolled_at: at,
-                revoked_at: None,
-                seen_at: None,
-                inventory: None,
-                inventory_seq: 0,
-                inventory_time: 0,
-                receipts: 0,
-                events: 0,
-            }
-        });
-        let row = DeviceRow {
-            standing: Standing::Enrolled,
-            certificate,
-            not_after,
-            enrolled_at: at,
-            revoked_at: None,
-            ..row
-        };
-        self.finish(row, at, Some((EventKind::Enrolled, Some(certificate))))
-    }
-
-    fn revoke(&mut self, device: &DeviceId, at: i64) -> Result<Written, Abort> {
-        let Some(row) = self.row(device)? else {
-            return Ok(Written::UnknownDevice);
-        };
-        if row.standing == Standing::Revoked {
-            return Ok(Written::Repeated(row));
-        }
-        let row = DeviceRow {
-            standing: Standing::Revoked,
-            revoked_at: Some(at),
-            ..row
-        };
-        self.finish(row, at, Some((EventKind::Revoked, None)))
-    }
-
-    fn inventory(
-        &mut self,
-        device: &DeviceId,
-        at: i64,
-        (seq, time): (u64, i64),
-        digest: Digest,
-        bytes: &[u8],
-    ) -> Result<Written, Abort> {
-        let Some(mut row) = self.row(device)? else {
-            return Ok(Written::UnknownDevice);
-        };
-        if seq < row.inventory_seq {
-            self.event(&mut row, at, EventKind::SequenceFell, None)?;
-        }
-        let changed = row.inventory != Some(digest);
-        if changed {
-            self.insert_pieces(bytes, |piece| pieces::inventory(row.number, piece))?;
-        }
-        let row = DeviceRow {
-            seen_at: Some(at),
-            inventory: Some(digest),
-            inventory_seq: seq,
-            inventory_time: time,
-            ..row
-        };
-        self.finish(
-            row,
-            at,
-            changed.then_some((EventKind::InventoryChanged, Some(digest))),
-        )
-    }
-
-    fn receipt(
-        &mut self,
-        device: &DeviceId,
-        at: i64,
-        digest: Digest,
-        bytes: &[u8],
-    ) -> Result<Written, Abort> {
-        let Some(row) = self.row(device)? else {
-            return Ok(Written::UnknownDevice);
-        };
-        let index = pieces::receipt_by_digest(row.number, &digest);
-        if self.tree.get(&index)?.is_some() {
-            return Ok(Written::Repeated(row));
-        }
-        let seq = row.receipts;
-        let slot = pieces::slot(seq, self.header.receipts_max);
-        self.forget_receipt_in(&row, slot)?;
-        let receipt = StoredReceipt {
-            seq,
-            at,
-            digest,
-            bytes: bytes.to_vec(),
-        };
-        for (piece, part) in pieces::cut(&pieces::encode_receipt(&receipt)) {
-            self.tree
-                .insert(pieces::receipt(row.number, slot, piece), part)?;
-        }
-        self.tree.insert(index, &seq.to_be_bytes()[..])?;
-        let row = DeviceRow {
-            seen_at: Some(at),
-            receipts: row.receipts.saturating_add(1),
-            ..row
-        };
-        self.finish(row, at, Some((EventKind::Receipt, Some(digest))))
-    }
-
-    fn tags(&self, device: &DeviceId, bytes: &[u8]) -> Result<Written, Abort> {
-        let Some(row) = self.row(device)? else {
-            return Ok(Written::UnknownDevice);
-        };
-        self.insert_pieces(bytes, |piece| pieces::tags(row.number, piece))?;
-        Ok(Written::Done(row))
+    pub(super) fn end(self) -> Result<(), Abort> {
+        self.tree.insert(pieces::HEADER, json(&self.header))?;
+        Ok(())
     }
 
     fn insert_pieces(&self, bytes: &[u8], key: impl Fn(u16) -> Vec<u8>) -> Result<(), Abort> {
@@ -237,47 +81,110 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn row(&self, device: &DeviceId) -> Result<Option<DeviceRow>, Abort> {
+    /// Version and length of a named record.
+    fn record_head(&self, kind: &Kind, key: &Key) -> Result<Option<(u64, usize)>, Abort> {
+        let first = self.tree.get(pieces::record_piece(kind, key, 0))?;
+        Ok(first.as_deref().and_then(pieces::record_head))
+    }
+}
+
+impl Rows for Transaction<'_> {
+    type Error = Abort;
+
+    fn row(&mut self, device: &DeviceId) -> Result<Option<DeviceRow>, Abort> {
         let Some(number) = self.numbers.get(device) else {
             return Ok(None);
         };
         let row = self.tree.get(pieces::device(*number))?;
-        row.map(|row| read(&row))
-            .transpose()
-            .map_err(ConflictableTransactionError::Abort)
+        Ok(row.map(|row| read(&row)).transpose()?)
     }
 
-    /// Writes the row, and the event if there is one.
-    fn finish(
-        &self,
-        mut row: DeviceRow,
-        at: i64,
-        event: Option<(EventKind, Option<Digest>)>,
-    ) -> Result<Written, Abort> {
-        if let Some((what, digest)) = event {
-            self.event(&mut row, at, what, digest)?;
+    fn new_number(&mut self, device: &DeviceId) -> Result<u32, Abort> {
+        let number = self.header.devices;
+        self.header.devices += 1;
+        self.numbers.insert(device.clone(), number);
+        Ok(number)
+    }
+
+    fn put_row(&mut self, row: &DeviceRow) -> Result<(), Abort> {
+        self.tree.insert(pieces::device(row.number), json(row))?;
+        Ok(())
+    }
+
+    fn put_inventory(&mut self, device: &DeviceRow, bytes: &[u8]) -> Result<(), Abort> {
+        self.insert_pieces(bytes, |piece| pieces::inventory(device.number, piece))
+    }
+
+    fn has_receipt(&mut self, device: &DeviceRow, digest: &Digest) -> Result<bool, Abort> {
+        let index = pieces::receipt_by_digest(device.number, digest);
+        Ok(self.tree.get(index)?.is_some())
+    }
+
+    fn put_receipt(&mut self, device: &DeviceRow, receipt: StoredReceipt) -> Result<(), Abort> {
+        let slot = pieces::slot(receipt.seq, self.header.receipts_max);
+        self.forget_receipt_in(device, slot)?;
+        for (piece, part) in pieces::cut(&pieces::encode_receipt(&receipt)) {
+            self.tree
+                .insert(pieces::receipt(device.number, slot, piece), part)?;
         }
-        self.tree.insert(pieces::device(row.number), json(&row))?;
-        Ok(Written::Done(row))
+        let index = pieces::receipt_by_digest(device.number, &receipt.digest);
+        self.tree.insert(index, &receipt.seq.to_be_bytes()[..])?;
+        Ok(())
     }
 
-    fn event(
-        &self,
-        row: &mut DeviceRow,
-        at: i64,
-        what: EventKind,
-        digest: Option<Digest>,
-    ) -> Result<(), Abort> {
-        let event = Event {
-            seq: row.events,
-            at,
-            what,
-            digest,
-        };
+    fn put_event(&mut self, device: &DeviceRow, event: Event) -> Result<(), Abort> {
         let slot = pieces::slot(event.seq, self.header.events_max);
         self.tree
-            .insert(pieces::event(row.number, slot), json(&event))?;
-        row.events = row.events.saturating_add(1);
+            .insert(pieces::event(device.number, slot), json(&event))?;
         Ok(())
+    }
+
+    fn put_tags(&mut self, device: &DeviceRow, bytes: &[u8]) -> Result<(), Abort> {
+        self.insert_pieces(bytes, |piece| pieces::tags(device.number, piece))
+    }
+
+    fn put_rollout(&mut self, name: &RolloutId, bytes: &[u8]) -> Result<(), Abort> {
+        self.insert_pieces(bytes, |piece| pieces::rollout(name, piece))
+    }
+
+    fn put_deployment(
+        &mut self,
+        rollout: &RolloutId,
+        device: u32,
+        bytes: &[u8],
+    ) -> Result<(), Abort> {
+        self.tree
+            .insert(pieces::deployment(rollout, device), bytes)?;
+        Ok(())
+    }
+
+    fn record_version(&mut self, kind: &Kind, key: &Key) -> Result<Option<u64>, Abort> {
+        Ok(self.record_head(kind, key)?.map(|(version, _)| version))
+    }
+
+    fn put_record(
+        &mut self,
+        kind: &Kind,
+        name: &Key,
+        bytes: Option<&[u8]>,
+    ) -> Result<Option<u64>, Abort> {
+        let key = |piece| pieces::record_piece(kind, name, piece);
+        let before = self.record_head(kind, name)?;
+        let pieces_before = before.map_or(0, |(_, len)| pieces::record_pieces(len));
+        let (mut pieces_now, mut version) = (0, None);
+        if let Some(bytes) = bytes {
+            self.header.record_versions = self.header.record_versions.saturating_add(1);
+            version = Some(self.header.record_versions);
+            let whole = pieces::encode_record(self.header.record_versions, bytes);
+            for (piece, part) in pieces::cut(&whole) {
+                self.tree.insert(key(piece), part)?;
+            }
+            pieces_now = pieces::record_pieces(bytes.len());
+        }
+        // Nothing of a longer old one stays behind.
+        for piece in pieces_now..pieces_before {
+            self.tree.remove(key(piece))?;
+        }
+        Ok(version)
     }
 }

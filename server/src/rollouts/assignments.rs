@@ -1,0 +1,178 @@
+//! What the director may say to each device, and from when on.
+//!
+//! Where several servers share a store, a new assignment is served [`HOLD_SECS`] after it was
+//! decided: by then each of them knows it, or knows that it is behind and serves none
+//! ([`super::others`]). So no device that asks one server and then another sees a version fall.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ampoule_protocol::director::Terms;
+use ampoule_protocol::release::FileRef;
+use ampoule_protocol::time::UtcTime;
+
+use crate::director::Assigned;
+use crate::store::DeviceRow;
+
+/// From a decision to its being served, where others must hear of it first.
+pub const HOLD_SECS: i64 = 3;
+
+/// By the device's number.
+#[derive(Default)]
+pub(super) struct Assignments {
+    hold_secs: i64,
+    devices: RwLock<HashMap<u32, Entry>>,
+}
+
+struct Entry {
+    /// Served from `changed_at` on: the second of the decision, and the hold.
+    assigned: Assigned,
+    before: Before,
+}
+
+/// What is served until the new one is.
+#[derive(Clone)]
+enum Before {
+    /// Nobody knows, so the new one is.
+    Unknown,
+    /// The device was assigned nothing.
+    Nothing,
+    This(Assigned),
+}
+
+impl Assignments {
+    /// Those of a book as it was read.
+    pub(super) fn of_all(all: impl Iterator<Item = (u32, Assigned)>, hold_secs: i64) -> Self {
+        let entry = |(device, mut assigned): (u32, Assigned)| {
+            assigned.changed_at = assigned.changed_at.saturating_add(hold_secs);
+            let before = Before::Unknown;
+            (device, Entry { assigned, before })
+        };
+        Self {
+            hold_secs,
+            devices: RwLock::new(all.map(entry).collect()),
+        }
+    }
+
+    /// What is served to a device at `now`.
+    pub(super) fn of(&self, device: &DeviceRow, now: UtcTime) -> Assigned {
+        let nothing = Assigned {
+            changed_at: device.enrolled_at,
+            offer: None,
+        };
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = devices.get(&device.number) else {
+            return nothing;
+        };
+        match &entry.before {
+            _ if now.unix() >= entry.assigned.changed_at => entry.assigned.clone(),
+            Before::Unknown => entry.assigned.clone(),
+            Before::Nothing => nothing,
+            Before::This(before) => before.clone(),
+        }
+    }
+
+    /// Whether nothing newer was decided.
+    pub(super) fn is_newest(&self, device: u32, assigned: &Assigned) -> bool {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        devices
+            .get(&device)
+            .is_some_and(|entry| entry.assigned == *assigned)
+    }
+
+    /// Takes over what was decided at the second `decided_at`, if it changes what is said.
+    pub(super) fn set(&self, device: u32, offer: Option<(FileRef, Terms)>, decided_at: i64) {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let old = devices.get(&device);
+        let same = |old: &Entry| old.assigned.offer.as_deref() == offer.as_ref();
+        if old.is_some_and(same) {
+            return;
+        }
+        let before = match old {
+            None => Before::Nothing,
+            // It was never served, and never will be.
+            Some(old) if decided_at < old.assigned.changed_at => old.before.clone(),
+            Some(old) => Before::This(old.assigned.clone()),
+        };
+        let assigned = Assigned {
+            changed_at: decided_at.saturating_add(self.hold_secs),
+            offer: offer.map(Arc::new),
+        };
+        devices.insert(device, Entry { assigned, before });
+    }
+
+    /// Takes over all of what was read anew.
+    pub(super) fn replace(&self, with: Self) {
+        let new = with.devices.into_inner();
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        *devices = new.unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Standing;
+    use ampoule_protocol::digest::Digest;
+    use ampoule_protocol::name::{DeviceId, HardwareId, TargetPath};
+
+    fn offer(name: &str) -> Option<(FileRef, Terms)> {
+        let device = DeviceId::parse("pump-1").unwrap();
+        let file = FileRef {
+            path: TargetPath::parse(name).unwrap(),
+            length: 1,
+            sha256: Digest::of(name.as_bytes()),
+        };
+        let terms = Terms {
+            format: 1,
+            device,
+            hardware: HardwareId::parse("pump-mk3").unwrap(),
+            rollback_index: None,
+            rollout: None,
+            begin_before: None,
+        };
+        Some((file, terms))
+    }
+
+    fn row() -> DeviceRow {
+        DeviceRow {
+            number: 0,
+            device: DeviceId::parse("pump-1").unwrap(),
+            standing: Standing::Enrolled,
+            certificate: Digest::of(b""),
+            not_after: 0,
+            enrolled_at: 50,
+            revoked_at: None,
+            seen_at: None,
+            inventory: None,
+            inventory_seq: 0,
+            inventory_time: 0,
+            receipts: 0,
+            events: 0,
+        }
+    }
+
+    /// Catches: a decision served before others heard of it, one that is served though it was
+    /// replaced before its time, a version below one that was served.
+    #[test]
+    fn what_was_decided_is_served_after_the_hold_and_never_out_of_order() {
+        let all = Assignments::of_all(std::iter::empty(), HOLD_SECS);
+        let at = |now| {
+            let served = all.of(&row(), UtcTime::from_unix(now));
+            let name = served.offer.map(|offer| offer.0.path.to_string());
+            (served.changed_at, name)
+        };
+        all.set(0, offer("one"), 100);
+        all.set(0, offer("two"), 101);
+        assert_eq!(at(101), (50, None));
+        assert_eq!(at(103), (50, None), "\"one\" was replaced before its time");
+        assert_eq!(at(104), (104, Some("two".into())));
+        all.set(0, None, 200);
+        assert_eq!(at(202), (104, Some("two".into())));
+        assert_eq!(at(203), (203, None));
+        let alone = Assignments::of_all(std::iter::empty(), 0);
+        alone.set(0, offer("one"), 100);
+        let served = alone.of(&row(), UtcTime::from_unix(100));
+        assert_eq!((served.changed_at, served.offer.is_some()), (100, true));
+    }
+}

@@ -1,0 +1,548 @@
+//! A whole fleet in one file: for another engine, for a backup, for a drill.
+//!
+//! ```text
+//!   {"ampoule_fleet":1,"at":…,"capacity":{…}}     the head
+//!   {"rollout":…} {"deployment":…} {"record":…}   what was decided
+//!   {"device":…}                                  in the order of numbers, each with all of its own
+//!   {"end":{"lines":…,"sha256":"…"}}              over every byte before this line
+//! ```
+//!
+//! Lines of JSON, bytes in hexadecimal digits. Memory is bounded by the largest device. What is
+//! exported from a running server is whole for each device; rollouts are read first, so that an
+//! answer which comes meanwhile is heard again after the import, as after a crash.
+//!
+//! Nothing is written before the digest of the file was found right, and a store that was
+//! imported only in part says so until it is moved away.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::path::Path;
+
+use ampoule_protocol::digest::{Digest, Hasher};
+use serde::{Deserialize, Serialize};
+
+use super::records::{Expected, Key, Kind, RecordWrite};
+use super::{
+    Capacity, DeviceRow, Event, Store, StoreError, StoredReceipt, WholeDevice, Write, Written,
+};
+use crate::rollout::{Rollout, RolloutId};
+
+/// The only version so far.
+const FORMAT: u32 = 1;
+/// Bytes of one line: a device with as many receipts as may be kept.
+const LINE_LEN_MAX: u64 = 1 << 30;
+/// Writes of one group while importing.
+const GROUP_LEN: usize = 256;
+/// Bytes of one group while importing.
+const GROUP_BYTES: usize = 8 << 20;
+/// Looks at one device that changes all the time.
+const LOOKS_MAX: usize = 100;
+/// Records of one page.
+const PAGE_LEN: usize = 256;
+
+/// What was moved.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Devices.
+    pub devices: u64,
+    /// Receipts.
+    pub receipts: u64,
+    /// Rollouts.
+    pub rollouts: u64,
+    /// Named records.
+    pub records: u64,
+}
+
+/// Why a fleet was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file.
+    #[error("the export cannot be read or written")]
+    File(#[from] std::io::Error),
+    /// The file is not what an export writes.
+    #[error("line {line} of the export is not what an export writes: {what}")]
+    Line {
+        /// From 1.
+        line: u64,
+        /// What was found.
+        what: String,
+    },
+    /// The file is cut short or was altered.
+    #[error("the export is cut short or was altered: {0}")]
+    Altered(&'static str),
+    /// There is a fleet in the store already.
+    #[error("the store is not empty; a fleet is imported into an empty one")]
+    NotEmpty,
+    /// The store was begun with other sizes.
+    #[error(
+        "the store keeps {} receipts and {} events of a device, the export {} and {}",
+        found.receipts_max, found.events_max, expected.receipts_max, expected.events_max
+    )]
+    Capacity {
+        /// The store's.
+        found: Capacity,
+        /// The export's.
+        expected: Capacity,
+    },
+    /// A device changed while it was read, again and again.
+    #[error("device {0:?} changes faster than it can be read")]
+    Restless(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Line {
+    Rollout(String),
+    Deployment {
+        rollout: RolloutId,
+        device: u32,
+        bytes: String,
+    },
+    Record {
+        kind: Kind,
+        key: Key,
+        bytes: String,
+    },
+    Device(Box<DeviceLine>),
+    End {
+        lines: u64,
+        sha256: Digest,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    ampoule_fleet: u32,
+    at: i64,
+    capacity: Capacity,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceLine {
+    row: DeviceRow,
+    inventory: Option<String>,
+    tags: Option<String>,
+    receipts: Vec<ReceiptLine>,
+    events: Vec<Event>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReceiptLine {
+    seq: u64,
+    at: i64,
+    bytes: String,
+}
+
+/// Writes lines, and counts and digests them.
+struct Output {
+    file: BufWriter<File>,
+    hasher: Hasher,
+    lines: u64,
+}
+
+impl Output {
+    fn line(&mut self, line: &impl Serialize) -> Result<(), TransferError> {
+        let mut text = serde_json::to_vec(line).map_err(std::io::Error::from)?;
+        text.push(b'\n');
+        self.hasher.update(&text);
+        self.lines += 1;
+        Ok(self.file.write_all(&text)?)
+    }
+}
+
+/// Writes the fleet to `file`, which is durable when this returns.
+///
+/// # Errors
+/// The store or the disk failed.
+pub fn export(store: &dyn Store, file: File, now: i64) -> Result<Moved, TransferError> {
+    let mut output = Output {
+        file: BufWriter::new(file),
+        hasher: Hasher::new(),
+        lines: 0,
+    };
+    output.line(&Head {
+        ampoule_fleet: FORMAT,
+        at: now,
+        capacity: store.capacity()?,
+    })?;
+    let mut moved = Moved::default();
+    export_rollouts(store, &mut output, &mut moved)?;
+    export_records(store, &mut output, &mut moved)?;
+    let mut rows = store.devices()?;
+    rows.sort_by_key(|row| row.number);
+    for row in rows {
+        let line = settled(store, row)?;
+        moved.devices += 1;
+        moved.receipts += line.receipts.len() as u64;
+        output.line(&Line::Device(Box::new(line)))?;
+    }
+    let (lines, digest) = (output.lines, output.hasher.clone().finish());
+    output.line(&Line::End {
+        lines,
+        sha256: digest,
+    })?;
+    let file = output
+        .file
+        .into_inner()
+        .map_err(|error| error.into_error())?;
+    file.sync_all()?;
+    Ok(moved)
+}
+
+fn export_rollouts(
+    store: &dyn Store,
+    output: &mut Output,
+    moved: &mut Moved,
+) -> Result<(), TransferError> {
+    let mut rollouts = store.rollouts()?;
+    rollouts.sort();
+    for bytes in rollouts {
+        output.line(&Line::Rollout(hex(&bytes)))?;
+        moved.rollouts += 1;
+        let name = name_of(&bytes)?;
+        for (device, bytes) in store.deployments(&name)? {
+            output.line(&Line::Deployment {
+                rollout: name.clone(),
+                device,
+                bytes: hex(&bytes),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn name_of(rollout: &[u8]) -> Result<RolloutId, StoreError> {
+    let damaged = |error| StoreError::Damaged(format!("a rollout cannot be read: {error}"));
+    let rollout: Rollout = serde_json::from_slice(rollout).map_err(damaged)?;
+    Ok(rollout.plan.name)
+}
+
+fn export_records(
+    store: &dyn Store,
+    output: &mut Output,
+    moved: &mut Moved,
+) -> Result<(), TransferError> {
+    for kind in store.record_kinds()? {
+        let mut after = None;
+        loop {
+            let page = store.records(&kind, after.as_ref(), PAGE_LEN)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            for record in page {
+                moved.records += 1;
+                output.line(&Line::Record {
+                    kind: kind.clone(),
+                    key: record.key,
+                    bytes: hex(&record.bytes),
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All of a device, as it was at one moment: its row is the same before and after.
+fn settled(store: &dyn Store, mut row: DeviceRow) -> Result<DeviceLine, TransferError> {
+    for _ in 0..LOOKS_MAX {
+        let read = || -> Result<_, StoreError> {
+            let receipt = |one: StoredReceipt| ReceiptLine {
+                seq: one.seq,
+                at: one.at,
+                bytes: hex(&one.bytes),
+            };
+            let receipts = store.receipts(&row)?.into_iter().map(receipt).collect();
+            let inventory = store.inventory(&row)?.as_deref().map(hex);
+            let tags = store.tags(&row)?.as_deref().map(hex);
+            Ok((receipts, inventory, tags, store.events(&row)?))
+        };
+        let read = read();
+        let now = store.some_devices(&[row.number])?;
+        let Some(now) = now.into_iter().next() else {
+            break;
+        };
+        if now == row {
+            let (receipts, inventory, tags, events) = read?;
+            return Ok(DeviceLine {
+                row,
+                inventory,
+                tags,
+                receipts,
+                events,
+            });
+        }
+        // What was read may miss receipts that gave way meanwhile; read it again.
+        row = now;
+    }
+    Err(TransferError::Restless(row.device.to_string()))
+}
+
+/// Puts the fleet of `file` into an empty store.
+///
+/// # Errors
+/// The file is not whole, the store is not empty or has other sizes, or the store failed.
+pub fn import(store: &dyn Store, mut file: File) -> Result<Moved, TransferError> {
+    let head = verify(&mut file)?;
+    let found = store.capacity()?;
+    if found != head.capacity {
+        let expected = head.capacity;
+        return Err(TransferError::Capacity { found, expected });
+    }
+    let empty = store.devices()?.is_empty()
+        && store.rollouts()?.is_empty()
+        && store.record_kinds()?.is_empty();
+    if !empty {
+        return Err(TransferError::NotEmpty);
+    }
+    mark(store, Expected::Absent, Some(b"begun"))?;
+    let mut moved = Moved::default();
+    let mut group = Group::default();
+    each_line(&mut file, |number, line| {
+        if number > 1 {
+            match parse(number, line)? {
+                Line::End { .. } => {}
+                line => group.add(store, line, &mut moved, number)?,
+            }
+        }
+        Ok(())
+    })?;
+    group.commit(store)?;
+    mark(store, Expected::Any, None)?;
+    Ok(moved)
+}
+
+/// Says in the store that it is being imported, or no more.
+fn mark(store: &dyn Store, expected: Expected, bytes: Option<&[u8]>) -> Result<(), StoreError> {
+    let (kind, key) = mark_name();
+    let write = Write::Records(vec![RecordWrite {
+        kind,
+        key,
+        expected,
+        bytes: bytes.map(<[u8]>::to_vec),
+    }]);
+    store.commit(&[write]).map(drop)
+}
+
+fn mark_name() -> (Kind, Key) {
+    let kind = Kind::parse("server").expect("six small letters");
+    let key = Key::parse("import").expect("a short text");
+    (kind, key)
+}
+
+/// Whether an import ended before its end.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn is_partial(store: &dyn Store) -> Result<bool, StoreError> {
+    let (kind, key) = mark_name();
+    Ok(store.record(&kind, &key)?.is_some())
+}
+
+#[derive(Default)]
+struct Group {
+    writes: Vec<Write>,
+    bytes: usize,
+}
+
+impl Group {
+    fn add(
+        &mut self,
+        store: &dyn Store,
+        line: Line,
+        moved: &mut Moved,
+        number: u64,
+    ) -> Result<(), TransferError> {
+        let bytes =
+            |text: &str| unhex(text).ok_or_else(|| bad(number, "bytes are not hexadecimal"));
+        let (write, len) = match line {
+            Line::Rollout(text) => {
+                moved.rollouts += 1;
+                let bytes = bytes(&text)?;
+                let name = name_of(&bytes).map_err(|error| bad(number, &error.to_string()))?;
+                (Write::Rollout { name, bytes }, text.len())
+            }
+            Line::Deployment {
+                rollout,
+                device,
+                bytes: text,
+            } => {
+                let bytes = bytes(&text)?;
+                let write = Write::Deployment {
+                    rollout,
+                    device,
+                    bytes,
+                };
+                (write, text.len())
+            }
+            Line::Record {
+                kind,
+                key,
+                bytes: text,
+            } => {
+                moved.records += 1;
+                let write = Write::Records(vec![RecordWrite {
+                    kind,
+                    key,
+                    expected: Expected::Absent,
+                    bytes: Some(bytes(&text)?),
+                }]);
+                write.check()?;
+                (write, text.len())
+            }
+            Line::Device(device) => {
+                let whole = whole(*device, number)?;
+                moved.devices += 1;
+                moved.receipts += whole.receipts.len() as u64;
+                let len = whole.receipts.iter().map(|receipt| receipt.bytes.len());
+                let len = len.sum();
+                (Write::Restore(Box::new(whole)), len)
+            }
+            Line::End { .. } => return Err(bad(number, "it ends twice")),
+        };
+        self.writes.push(write);
+        self.bytes += len;
+        if self.writes.len() >= GROUP_LEN || self.bytes >= GROUP_BYTES {
+            self.commit(store)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, store: &dyn Store) -> Result<(), TransferError> {
+        for written in store.commit(&self.writes)? {
+            if let Written::Conflict { .. } = written {
+                return Err(TransferError::NotEmpty);
+            }
+        }
+        self.writes.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+fn whole(line: DeviceLine, number: u64) -> Result<WholeDevice, TransferError> {
+    let bytes = |text: String| unhex(&text).ok_or_else(|| bad(number, "bytes are not hexadecimal"));
+    let receipt = |line: ReceiptLine| {
+        let bytes = bytes(line.bytes)?;
+        Ok(StoredReceipt {
+            seq: line.seq,
+            at: line.at,
+            digest: Digest::of(&bytes),
+            bytes,
+        })
+    };
+    let receipts: Result<Vec<_>, TransferError> = line.receipts.into_iter().map(receipt).collect();
+    Ok(WholeDevice {
+        row: line.row,
+        inventory: line.inventory.map(bytes).transpose()?,
+        tags: line.tags.map(bytes).transpose()?,
+        receipts: receipts?,
+        events: line.events,
+    })
+}
+
+/// Reads the file once, without writing anything: head, count and digest must be right.
+fn verify(file: &mut File) -> Result<Head, TransferError> {
+    let (mut hasher, mut head, mut ended) = (Hasher::new(), None, false);
+    each_line(file, |number, line| {
+        if ended {
+            return Err(TransferError::Altered("something follows its end"));
+        }
+        if number == 1 {
+            let found: Head =
+                serde_json::from_slice(line).map_err(|error| bad(1, &error.to_string()))?;
+            if found.ampoule_fleet != FORMAT {
+                return Err(bad(1, "its version is not 1"));
+            }
+            head = Some(found);
+        }
+        if line.starts_with(b"{\"end\":") {
+            let Line::End { lines, sha256 } = parse(number, line)? else {
+                return Err(bad(number, "it is no end"));
+            };
+            if lines != number - 1 || sha256 != hasher.clone().finish() {
+                return Err(TransferError::Altered("its digest is another one"));
+            }
+            ended = true;
+        }
+        hasher.update(line);
+        Ok(())
+    })?;
+    match head {
+        Some(head) if ended => Ok(head),
+        _ => Err(TransferError::Altered("it has no end")),
+    }
+}
+
+/// Calls `take` with each line, its end included, and its number, from 1.
+fn each_line(
+    file: &mut File,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), TransferError>,
+) -> Result<(), TransferError> {
+    file.rewind()?;
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        (&mut reader)
+            .take(LINE_LEN_MAX)
+            .read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            break;
+        }
+        if line.last() != Some(&b'\n') {
+            return Err(TransferError::Altered("its last line is torn"));
+        }
+        take(number, &line)?;
+    }
+    Ok(())
+}
+
+fn parse(number: u64, line: &[u8]) -> Result<Line, TransferError> {
+    serde_json::from_slice(line).map_err(|error| bad(number, &error.to_string()))
+}
+
+fn bad(line: u64, what: &str) -> TransferError {
+    TransferError::Line {
+        line,
+        what: what.to_owned(),
+    }
+}
+
+/// Opens a new file for an export, and an existing one for nobody.
+///
+/// # Errors
+/// The file exists, or cannot be made.
+pub fn create(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| {
+        [
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 15)],
+        ]
+    });
+    digits.map(char::from).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    };
+    pairs.map(byte).collect()
+}
