@@ -1,10 +1,11 @@
-//! Once a second: the clock, the certificates, the published tree, the timestamp.
+//! Once a second: the certificates, the published tree, the timestamp.
 //!
 //! Runs on the main thread, away from those that serve devices. It may block for a moment; nobody
 //! waits for it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use ampoule_protocol::digest::Digest;
@@ -14,6 +15,7 @@ use ampoule_protocol::time::UtcTime;
 use crate::audit::{Act, Record};
 use crate::error::ServerError;
 use crate::online::{Fresh, OnlineTimestamp};
+use crate::rollouts::APART_SECS;
 use crate::serve::Shared;
 use crate::tls::{Look, Reloaded};
 
@@ -56,6 +58,17 @@ impl Keeper {
         if let Some(last) = online.as_ref().and_then(OnlineTimestamp::last) {
             shared.published.set_timestamp(last.to_vec());
         }
+        let from = online.as_ref().map_or(0, OnlineTimestamp::from);
+        let mut waiting = None;
+        if shared.now().unix() < from {
+            // Another server may serve the one before it still.
+            shared.changing_from.store(0, Ordering::Relaxed);
+            let bytes = online.as_ref().and_then(OnlineTimestamp::last);
+            waiting = bytes.map(|bytes| Fresh {
+                bytes: bytes.to_vec(),
+                from,
+            });
+        }
         let had_one = online
             .as_ref()
             .is_some_and(|online| online.last().is_some());
@@ -66,7 +79,7 @@ impl Keeper {
             seen: None,
             failed: None,
             publication: None,
-            waiting: None,
+            waiting,
         };
         match keeper.tend() {
             Err(error) if !had_one => Err(error),
@@ -80,10 +93,11 @@ impl Keeper {
 
     /// Looks again.
     pub fn tick(&mut self) {
-        self.shared.clock.tick();
         self.look_at_certificates(Look::IfChanged);
         let waits = |(until, stamp)| self.shared.now() < until && stamp == self.stamp();
-        if self.failed.is_some_and(waits) {
+        // What it would wait for is away.
+        let deaf = self.shared.rollouts.behind().is_some();
+        if deaf || self.failed.is_some_and(waits) {
             return;
         }
         match self.tend() {
@@ -128,6 +142,8 @@ impl Keeper {
             self.shared.published.warm();
             self.publication = recorded(&self.shared, &fresh.bytes, self.publication);
             self.shared.published.set_timestamp(fresh.bytes);
+            let changing = &self.shared.changing_from;
+            changing.store(i64::MAX, Ordering::Relaxed);
         }
     }
 
@@ -148,6 +164,9 @@ impl Keeper {
                     self.shared
                         .log
                         .note(format_args!("the timestamp was signed"));
+                    let from = fresh.from.saturating_sub(APART_SECS);
+                    let changing = &self.shared.changing_from;
+                    changing.fetch_min(from, Ordering::Relaxed);
                     self.waiting = Some(fresh);
                 }
                 self.serve_what_waited(now);

@@ -172,6 +172,13 @@ impl OnlineTimestamp {
             .is_none_or(|last| now.plus_secs(before) >= last.timestamp.common.expires)
     }
 
+    /// Unix time from which on the last one may be served.
+    pub fn from(&self) -> i64 {
+        let signed_at = self.last.as_ref().and_then(|last| last.timestamp.signed_at);
+        let held = self.is_shared().then_some(signed_at).flatten();
+        held.map_or(0, |at| at.unix().saturating_add(HOLD_SECS))
+    }
+
     /// Whether another server may sign as well.
     pub fn is_shared(&self) -> bool {
         matches!(self.home, Home::Shared(_))
@@ -228,15 +235,9 @@ impl OnlineTimestamp {
     }
 
     fn adopt(&mut self, signed: Signed) -> Fresh {
-        let signed_at = signed.timestamp.signed_at.map_or(0, UtcTime::unix);
-        let held = self.is_shared() && self.last.is_some();
-        let from = if held {
-            signed_at.saturating_add(HOLD_SECS)
-        } else {
-            0
-        };
         let bytes = signed.bytes.clone();
         self.last = Some(signed);
+        let from = self.from();
         Fresh { bytes, from }
     }
 

@@ -35,7 +35,7 @@ use crate::rollout::{
 use crate::store::writer::Writer;
 use crate::store::{DeviceRow, Standing, StoreError, Write};
 use assignments::Assignments;
-pub use assignments::HOLD_SECS;
+pub use assignments::{APART_SECS, HOLD_SECS};
 pub use others::Behind;
 use others::{Held, Others};
 
@@ -202,8 +202,9 @@ impl Rollouts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the director may say to a device at `now`.
-    pub fn assigned(&self, device: &DeviceRow, now: UtcTime) -> Assigned {
+    /// What the director may say to a device at `now`; nothing where another server may say
+    /// something else at this moment, and the device must come again.
+    pub fn assigned(&self, device: &DeviceRow, now: UtcTime) -> Option<Assigned> {
         self.assigned.of(device, now)
     }
 

@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use ampoule_protocol::error::chain;
@@ -123,6 +124,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         director,
         sealer: sealer(&config)?,
         log: log.clone(),
+        changing_from: AtomicI64::new(i64::MAX),
         clock,
         config,
     });

@@ -61,7 +61,9 @@ pub struct Shared {
     pub sealer: Option<Arc<Sealer>>,
     /// Where we say what happens.
     pub log: Arc<Log>,
-    /// The time, read once a second by the keeper.
+    /// Unix time from which on the timestamp may not be served: others may serve another one.
+    pub changing_from: AtomicI64,
+    /// The time.
     pub clock: Clock,
 }
 
@@ -70,33 +72,31 @@ impl Shared {
     pub fn now(&self) -> UtcTime {
         self.clock.now()
     }
+
+    /// Whether another server may serve another timestamp at this moment.
+    pub fn timestamp_changes(&self) -> bool {
+        self.now().unix() >= self.changing_from.load(Ordering::Relaxed)
+    }
 }
 
-/// Wall time in whole seconds, read in one place.
+/// Wall time in whole seconds, read in one place. Read anew each time: servers that share a fleet
+/// go by it, and a reading that was kept would stand still while whoever renews it waits.
 #[derive(Debug)]
-pub struct Clock(AtomicI64);
+pub struct Clock(());
 
 impl Clock {
-    /// The system's clock, now.
+    /// The system's clock.
     pub fn start() -> Self {
-        let clock = Self(AtomicI64::new(0));
-        clock.tick();
-        clock
+        Self(())
     }
 
-    /// Reads the system's clock.
-    pub fn tick(&self) -> UtcTime {
+    /// The time now.
+    pub fn now(&self) -> UtcTime {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let secs = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        self.0.store(secs, Ordering::Relaxed);
         UtcTime::from_unix(secs)
-    }
-
-    /// What was read last.
-    pub fn now(&self) -> UtcTime {
-        UtcTime::from_unix(self.0.load(Ordering::Relaxed))
     }
 }
 

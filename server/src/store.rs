@@ -439,8 +439,8 @@ pub struct Mark {
     open: i64,
     /// What of it and behind it was told.
     told: std::collections::BTreeSet<i64>,
-    /// The store's clock, Unix time.
-    pub clock: i64,
+    /// The store's clock, milliseconds of Unix time.
+    pub clock_millis: i64,
 }
 
 /// Something that another server may have changed; its rows tell what is there now.

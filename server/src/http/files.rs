@@ -41,7 +41,7 @@ pub(super) fn serve<B>(
     Ok(match found.ok_or_else(Problem::not_found)? {
         Found::Versioned(document) => document_response(&document, IMMUTABLE, request),
         // Another server may have signed a newer one.
-        Found::Timestamp(_) if shared.rollouts.behind().is_some() => {
+        Found::Timestamp(_) if shared.rollouts.behind().is_some() || shared.timestamp_changes() => {
             return Err(Problem::behind());
         }
         Found::Timestamp(document) => document_response(&document, ASK_EACH_TIME, request),
@@ -78,6 +78,7 @@ pub(super) fn serve_director<B>(
         return Err(Problem::behind());
     }
     let assigned = shared.rollouts.assigned(&row, shared.now());
+    let assigned = assigned.ok_or_else(Problem::behind)?;
     let found = director.find(&row.device, &assigned, path, shared.now());
     let found = found.map_err(|error| {
         shared

@@ -2,7 +2,17 @@
 //!
 //! Where several servers share a store, a new assignment is served [`HOLD_SECS`] after it was
 //! decided: by then each of them knows it, or knows that it is behind and serves none
-//! ([`super::others`]). So no device that asks one server and then another sees a version fall.
+//! ([`super::others`]). Clocks differ a little, so the old one is served until [`APART_SECS`] before
+//! that only, and between the two the device is asked to come again. So no device that asks one
+//! server and then another sees a version fall.
+//!
+//! ```text
+//!   decided       deaf servers fall silent     nobody serves the old     all serve the new
+//!   |---- LAG (3) ----|                                |---- APART (2) ----|
+//!   |------------------------------ HOLD (5) -----------------------------|
+//! ```
+//!
+//! Gap: a look that takes longer than a second comes out of this time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +25,9 @@ use crate::director::Assigned;
 use crate::store::DeviceRow;
 
 /// From a decision to its being served, where others must hear of it first.
-pub const HOLD_SECS: i64 = 3;
+pub const HOLD_SECS: i64 = 5;
+/// Two servers' clocks are never further apart; see [`super::others`].
+pub const APART_SECS: i64 = 2;
 
 /// By the device's number.
 #[derive(Default)]
@@ -33,7 +45,7 @@ struct Entry {
 /// What is served until the new one is.
 #[derive(Clone)]
 enum Before {
-    /// Nobody knows, so the new one is.
+    /// Nobody knows, so none is.
     Unknown,
     /// The device was assigned nothing.
     Nothing,
@@ -54,21 +66,23 @@ impl Assignments {
         }
     }
 
-    /// What is served to a device at `now`.
-    pub(super) fn of(&self, device: &DeviceRow, now: UtcTime) -> Assigned {
+    /// What is served to a device at `now`; nothing where it must come again.
+    pub(super) fn of(&self, device: &DeviceRow, now: UtcTime) -> Option<Assigned> {
         let nothing = Assigned {
             changed_at: device.enrolled_at,
             offer: None,
         };
         let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = devices.get(&device.number) else {
-            return nothing;
+            return Some(nothing);
         };
         match &entry.before {
-            _ if now.unix() >= entry.assigned.changed_at => entry.assigned.clone(),
-            Before::Unknown => entry.assigned.clone(),
-            Before::Nothing => nothing,
-            Before::This(before) => before.clone(),
+            _ if now.unix() >= entry.assigned.changed_at => Some(entry.assigned.clone()),
+            _ if self.hold_secs == 0 => Some(entry.assigned.clone()),
+            _ if now.unix() >= entry.assigned.changed_at - APART_SECS => None,
+            Before::Unknown => None,
+            Before::Nothing => Some(nothing),
+            Before::This(before) => Some(before.clone()),
         }
     }
 
@@ -158,21 +172,23 @@ mod tests {
     fn what_was_decided_is_served_after_the_hold_and_never_out_of_order() {
         let all = Assignments::of_all(std::iter::empty(), HOLD_SECS);
         let at = |now| {
-            let served = all.of(&row(), UtcTime::from_unix(now));
+            let served = all.of(&row(), UtcTime::from_unix(now))?;
             let name = served.offer.map(|offer| offer.0.path.to_string());
-            (served.changed_at, name)
+            Some((served.changed_at, name))
         };
         all.set(0, offer("one"), 100);
         all.set(0, offer("two"), 101);
-        assert_eq!(at(101), (50, None));
-        assert_eq!(at(103), (50, None), "\"one\" was replaced before its time");
-        assert_eq!(at(104), (104, Some("two".into())));
+        assert_eq!(at(103), Some((50, None)));
+        assert_eq!(at(104), None, "another server's clock may be there already");
+        assert_eq!(at(105), None, "\"one\" was replaced before its time");
+        assert_eq!(at(106), Some((106, Some("two".into()))));
         all.set(0, None, 200);
-        assert_eq!(at(202), (104, Some("two".into())));
-        assert_eq!(at(203), (203, None));
+        assert_eq!(at(202), Some((106, Some("two".into()))));
+        assert_eq!(at(204), None);
+        assert_eq!(at(205), Some((205, None)));
         let alone = Assignments::of_all(std::iter::empty(), 0);
         alone.set(0, offer("one"), 100);
-        let served = alone.of(&row(), UtcTime::from_unix(100));
+        let served = alone.of(&row(), UtcTime::from_unix(100)).unwrap();
         assert_eq!((served.changed_at, served.offer.is_some()), (100, true));
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! All servers are alike; none leads. What a server decided in memory and could not write is
 //! forgotten: the book is read anew before anything else is done. A server that has not heard the
-//! news for [`HOLD_SECS`] knows that it is behind, and serves nothing that others may have replaced.
+//! news for three seconds knows that it is behind, and serves nothing that others may have replaced.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +17,17 @@ use std::time::{Duration, Instant, SystemTime};
 use ampoule_protocol::device::Inventory;
 use tokio::task::spawn_blocking;
 
-use super::assignments::HOLD_SECS;
 use super::load::{damaged, read_receipt};
 use super::{Heard, Rollouts, offer_of};
 use crate::fleet::Fleet;
 use crate::rollout::{Change, Deployment};
 use crate::store::{DeviceRow, Mark, News, Store, StoreError, Turn, Write, Written};
 
-/// A clock that differs more from the database's makes the hold too short.
-const SKEW_MAX_SECS: i64 = HOLD_SECS - 1;
+/// A server that heard nothing for longer is deaf.
+const LAG_MAX: Duration = Duration::from_secs(3);
+/// A clock that differs more from the database's makes the hold too short. Two servers are apart by
+/// twice that, and as much again until it is noticed: [`super::assignments::APART_SECS`].
+const SKEW_MAX_MILLIS: i64 = 500;
 
 /// The right to decide, held.
 pub(super) type Held = Box<dyn Turn>;
@@ -43,20 +45,40 @@ struct Known {
     mark: Mark,
     /// When the news were heard last.
     at: Instant,
-    /// Our clock minus the database's, seconds.
-    skew_secs: i64,
+    /// Our clock minus the database's, milliseconds.
+    skew_millis: i64,
+}
+
+/// Both clocks, read before something is asked.
+#[derive(Clone, Copy)]
+struct Before(Instant, i64);
+
+impl Before {
+    fn now() -> Self {
+        Self(Instant::now(), millis())
+    }
 }
 
 impl Known {
-    fn of(mark: Mark) -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    /// The database read its clock between `before` and now.
+    fn of(mark: Mark, before: Before) -> Self {
+        let (earliest, latest) = (before.1, millis());
+        let skew_millis = if mark.clock_millis < earliest {
+            earliest - mark.clock_millis
+        } else {
+            (latest - mark.clock_millis).min(0)
+        };
         Self {
-            skew_secs: now.saturating_sub(mark.clock),
+            skew_millis,
             mark,
-            at: Instant::now(),
+            at: before.0,
         }
     }
+}
+
+fn millis() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Why a server serves nothing that others may have replaced.
@@ -64,7 +86,7 @@ impl Known {
 pub enum Behind {
     /// It cannot hear them.
     Deaf,
-    /// Its clock differs from the database's by so many seconds.
+    /// Its clock differs from the database's by so many milliseconds.
     Clock(i64),
 }
 
@@ -75,10 +97,10 @@ impl std::fmt::Display for Behind {
                 "the database does not answer, so devices are asked to come again: another server \
                  may know more",
             ),
-            Self::Clock(secs) => write!(
+            Self::Clock(millis) => write!(
                 f,
-                "the clock differs from the database's by {secs} s, {SKEW_MAX_SECS} are allowed; \
-                 devices are asked to come again"
+                "the clock differs from the database's by {millis} ms, {SKEW_MAX_MILLIS} are \
+                 allowed; devices are asked to come again"
             ),
         }
     }
@@ -100,6 +122,7 @@ impl Rollouts {
         fleet: &Arc<Fleet>,
         caps: Vec<crate::rollout::permits::Cap>,
     ) -> Result<Self, StoreError> {
+        let before = Before::now();
         let (mut rollouts, mark) = Self::load_with_mark(&**store, caps)?;
         if store.is_shared() {
             // The fleet was read before the mark.
@@ -109,7 +132,7 @@ impl Rollouts {
             rollouts.others = Some(Others {
                 store: store.clone(),
                 fleet: fleet.clone(),
-                known: Mutex::new(Known::of(mark)),
+                known: Mutex::new(Known::of(mark, before)),
                 doubtful: AtomicBool::new(false),
             });
         }
@@ -120,11 +143,10 @@ impl Rollouts {
     pub fn behind(&self) -> Option<Behind> {
         let others = self.others.as_ref()?;
         let known = others.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.skew_secs.abs() > SKEW_MAX_SECS {
-            return Some(Behind::Clock(known.skew_secs));
+        if known.skew_millis.abs() > SKEW_MAX_MILLIS {
+            return Some(Behind::Clock(known.skew_millis));
         }
-        let patience = Duration::from_secs(HOLD_SECS.unsigned_abs());
-        (known.at.elapsed() > patience).then_some(Behind::Deaf)
+        (known.at.elapsed() > LAG_MAX).then_some(Behind::Deaf)
     }
 
     /// Hears what the others did.
@@ -136,12 +158,13 @@ impl Rollouts {
             self.read_anew(others).await?;
         }
         let (store, mark) = (others.store.clone(), others.mark());
+        let before = Before::now();
         let (facts, mark) = blocking(move || {
             let (news, mark) = store.news(Some(&mark))?;
             Ok((facts(&*store, &news)?, mark))
         })
         .await?;
-        self.follow(others, facts, mark);
+        self.follow(others, facts, (mark, before));
         Ok(())
     }
 
@@ -152,15 +175,16 @@ impl Rollouts {
         };
         self.catch_up().await?;
         let (store, mark) = (others.store.clone(), others.mark());
-        let (turn, facts, mark) = blocking(move || {
+        let (turn, facts, mark, before) = blocking(move || {
             let Some(mut turn) = store.turn()? else {
                 return Err(StoreError::Closed);
             };
+            let before = Before::now();
             let (news, mark) = turn.news(Some(&mark))?;
-            Ok((turn, facts(&*store, &news)?, mark))
+            Ok((turn, facts(&*store, &news)?, mark, before))
         })
         .await?;
-        self.follow(others, facts, mark);
+        self.follow(others, facts, (mark, before));
         Ok(Some(turn))
     }
 
@@ -177,6 +201,7 @@ impl Rollouts {
 
     async fn read_anew(&self, others: &Others) -> Result<(), StoreError> {
         let (store, caps) = (others.store.clone(), self.state().caps.clone());
+        let before = Before::now();
         let (anew, mark) = blocking(move || Self::load_with_mark(&*store, caps)).await?;
         *self.state() = anew
             .state
@@ -187,12 +212,12 @@ impl Rollouts {
         for heard in unheard.unwrap_or_else(PoisonError::into_inner) {
             self.push(heard);
         }
-        others.set(mark);
+        others.set((mark, before));
         others.doubtful.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    fn follow(&self, others: &Others, facts: Vec<Fact>, mark: Mark) {
+    fn follow(&self, others: &Others, facts: Vec<Fact>, heard: (Mark, Before)) {
         for fact in facts {
             match fact {
                 Fact::Heard(heard) => {
@@ -204,7 +229,7 @@ impl Rollouts {
                 Fact::Change(change) => self.follow_change(change),
             }
         }
-        others.set(mark);
+        others.set(heard);
     }
 
     fn follow_change(&self, change: Change) {
@@ -227,8 +252,9 @@ impl Others {
         known.mark.clone()
     }
 
-    fn set(&self, mark: Mark) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(mark);
+    fn set(&self, (mark, before): (Mark, Before)) {
+        let known = Known::of(mark, before);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 }
 

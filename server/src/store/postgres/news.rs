@@ -46,11 +46,11 @@ pub(super) async fn since(
     since: Option<&Mark>,
 ) -> Result<(Vec<News>, Mark), Fault> {
     let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, \
-               extract(epoch from clock_timestamp())::bigint";
+               (extract(epoch from clock_timestamp()) * 1000)::bigint";
     let row = session.one(sql, &[]).await?;
     let mut mark = Mark {
         open: column(&row, 0)?,
-        clock: column(&row, 1)?,
+        clock_millis: column(&row, 1)?,
         told: BTreeSet::new(),
     };
     let from = since.map_or(mark.open, |since| since.open);
