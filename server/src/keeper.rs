@@ -164,9 +164,11 @@ impl Keeper {
                     self.shared
                         .log
                         .note(format_args!("the timestamp was signed"));
-                    let from = fresh.from.saturating_sub(APART_SECS);
-                    let changing = &self.shared.changing_from;
-                    changing.fetch_min(from, Ordering::Relaxed);
+                    if fresh.from > 0 {
+                        let from = fresh.from.saturating_sub(APART_SECS);
+                        let changing = &self.shared.changing_from;
+                        changing.fetch_min(from, Ordering::Relaxed);
+                    }
                     self.waiting = Some(fresh);
                 }
                 self.serve_what_waited(now);

@@ -236,8 +236,9 @@ impl OnlineTimestamp {
 
     fn adopt(&mut self, signed: Signed) -> Fresh {
         let bytes = signed.bytes.clone();
-        self.last = Some(signed);
-        let from = self.from();
+        // Before the first one nobody serves another.
+        let first = self.last.replace(signed).is_none();
+        let from = if first { 0 } else { self.from() };
         Fresh { bytes, from }
     }
 

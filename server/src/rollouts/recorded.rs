@@ -14,7 +14,7 @@ impl Rollouts {
     /// Writes changes down, and returns when that is durable. The book is ahead of the log by one
     /// look at most, and no device was told of that look.
     pub(super) async fn record(&self, changes: &[Change], now: UtcTime) -> Result<(), AuditError> {
-        let Some(audit) = &self.audit else {
+        let Some(audit) = self.audit.get() else {
             return Ok(());
         };
         let records: Vec<Record> = {
