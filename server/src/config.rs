@@ -7,6 +7,7 @@
 mod audit;
 mod database;
 mod reader;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -341,35 +342,6 @@ impl Store {
             events_max: from.number("events_max", 64, 1, 65_536),
             cache_mib: from.number("cache_mib", 64, 8, 1 << 16),
         }
-    }
-}
-
-impl Secrets {
-    /// `key_file = "PATH"`, or `credential = "NAME"` of those that systemd hands to the unit.
-    fn read(from: &mut Section<'_, '_>, kept: &[&Path]) -> Self {
-        let key_file = if from.has("credential") {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
-            let name = from.string("credential").unwrap_or_default();
-            if name.is_empty() || name.contains('/') {
-                from.fault("credential", "is not the name of a credential");
-            }
-            if folder.is_none() {
-                let what = "needs systemd's LoadCredential: CREDENTIALS_DIRECTORY is not set";
-                from.fault("credential", what);
-            }
-            PathBuf::from(folder.unwrap_or_default()).join(name)
-        } else {
-            from.existing_file("key_file")
-        };
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        if kept
-            .iter()
-            .any(|kept| real(&key_file).starts_with(real(kept)))
-        {
-            let what = "lies in a folder that is backed up with what it seals";
-            from.fault("key_file", what);
-        }
-        Self { key_file }
     }
 }
 
