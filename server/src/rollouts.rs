@@ -308,12 +308,13 @@ impl Rollouts {
         now: UtcTime,
     ) -> Result<Vec<RolloutId>, StoreError> {
         let _turn = self.turn.lock().await;
+        let turn = self.begin().await?;
         let changes = {
             let mut state = self.state();
             state.looked_at = 0;
             state.book.halt_all(why, now)
         };
-        write(writer, &changes).await?;
+        self.write(turn, writer, &changes).await?;
         let names = changes.iter().filter_map(|change| match change {
             Change::Rollout(rollout) => Some(rollout.plan.name.clone()),
             Change::Deployment { .. } => None,
