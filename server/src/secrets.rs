@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use ampoule_protocol::digest::Digest;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use data_encoding::HEXLOWER;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroizing;
 
@@ -172,7 +173,7 @@ impl Sealer {
             .ok_or(SealError::NotSealed)?;
         let (id, salt) = head[1..].split_at(ID_LEN);
         let found = self.keys.iter().find(|(known, _)| known == id);
-        let (_, key) = found.ok_or_else(|| SealError::UnknownKey(hex(id)))?;
+        let (_, key) = found.ok_or_else(|| SealError::UnknownKey(HEXLOWER.encode(id)))?;
         let mut body = Zeroizing::new(body.to_vec());
         let plain_len = once(key, salt)
             .open_in_place(
@@ -250,10 +251,6 @@ fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
         *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
     }
     Some(bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -280,9 +280,10 @@ fn facts(store: &dyn Store, news: &[News]) -> Result<Vec<Fact>, StoreError> {
     let numbers: BTreeSet<u32> = news.iter().filter_map(of_device).collect();
     let numbers: Vec<u32> = numbers.into_iter().collect();
     let mut all = Vec::new();
-    let rows = match numbers.is_empty() {
-        true => Vec::new(),
-        false => store.some_devices(&numbers)?,
+    let rows = if numbers.is_empty() {
+        Vec::new()
+    } else {
+        store.some_devices(&numbers)?
     };
     let row = |number: u32| rows.iter().find(|row| row.number == number);
     for row in &rows {

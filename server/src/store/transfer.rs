@@ -21,6 +21,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use ampoule_protocol::digest::{Digest, Hasher};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::records::{Key, Kind};
@@ -185,7 +186,7 @@ pub fn export(store: &dyn Store, file: File, now: i64) -> Result<Moved, Transfer
     let file = output
         .file
         .into_inner()
-        .map_err(|error| error.into_error())?;
+        .map_err(std::io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok(moved)
 }
@@ -298,12 +299,5 @@ pub fn create(path: &Path) -> std::io::Result<File> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| {
-        [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ]
-    });
-    digits.map(char::from).collect()
+    HEXLOWER.encode(bytes)
 }

@@ -56,10 +56,7 @@ fn sealed_secrets_are_in_no_file_of_the_store_and_in_no_backup() {
         "the search finds what is there"
     );
     assert!(!holds(&world.path("state"), PLANTED));
-    let hex = |bytes: &[u8]| -> Vec<u8> {
-        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-        digits.collect::<String>().into_bytes()
-    };
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes).into_bytes();
     assert!(
         holds(&backup, &hex(&open)),
         "the search finds what is there"

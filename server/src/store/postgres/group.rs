@@ -42,11 +42,14 @@ pub(super) struct Out {
     pub(super) tags: BTreeMap<u32, Vec<u8>>,
     pub(super) rollouts: BTreeMap<RolloutId, Vec<u8>>,
     pub(super) deployments: BTreeMap<(RolloutId, u32), Vec<u8>>,
-    pub(super) records: BTreeMap<(Kind, Key), Option<(u64, Vec<u8>)>>,
+    pub(super) records: BTreeMap<(Kind, Key), Option<Kept>>,
     pub(super) news: BTreeSet<News>,
     /// The store's row: devices and record versions.
     pub(super) counters: Option<(u32, u64)>,
 }
+
+/// A record's version and bytes; it is removed where there are none.
+type Kept = (u64, Vec<u8>);
 
 impl Group {
     /// Applies `writes` within the transaction that is open on `session`.

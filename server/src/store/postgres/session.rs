@@ -37,17 +37,14 @@ impl Session {
         let mut config = database.config.clone();
         config.connect_timeout(CONNECT_TIMEOUT);
         config.application_name("ampoule-server");
-        let client = match &database.tls {
-            Some(tls) => {
-                let (client, connection) = config.connect(Tls::of(tls.clone())).await?;
-                tokio::spawn(follow(connection, told));
-                client
-            }
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                tokio::spawn(follow(connection, told));
-                client
-            }
+        let client = if let Some(tls) = &database.tls {
+            let (client, connection) = config.connect(Tls::of(tls.clone())).await?;
+            tokio::spawn(follow(connection, told));
+            client
+        } else {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(follow(connection, told));
+            client
         };
         client.batch_execute(SETTINGS).await?;
         let mut session = Self {

@@ -4,6 +4,7 @@ use super::Fault;
 use super::group::Out;
 use super::rows::word;
 use super::session::Session;
+use crate::rollout::RolloutId;
 use crate::store::Standing;
 
 impl Out {
@@ -150,7 +151,7 @@ impl Out {
 
     async fn rollouts(&self, session: &mut Session) -> Result<(), Fault> {
         if !self.rollouts.is_empty() {
-            let names: Vec<&str> = self.rollouts.keys().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = self.rollouts.keys().map(RolloutId::as_str).collect();
             let bytes: Vec<&[u8]> = self.rollouts.values().map(Vec::as_slice).collect();
             let sql = "INSERT INTO rollout SELECT * FROM unnest($1::text[], $2::bytea[]) \
                        ON CONFLICT (name) DO UPDATE SET bytes = excluded.bytes";

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read as _, Seek as _};
 
 use ampoule_protocol::digest::{Digest, Hasher};
 
+use data_encoding::HEXLOWER;
+
 use super::{DeviceLine, FORMAT, Head, Line, Moved, ReceiptLine, TransferError, bad, name_of};
 use crate::store::records::{Expected, Key, Kind, RecordWrite};
 use crate::store::{Store, StoreError, StoredReceipt, WholeDevice, Write, Written};
@@ -241,11 +243,5 @@ fn parse(number: u64, line: &[u8]) -> Result<Line, TransferError> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
-        _ => None,
-    };
-    pairs.map(byte).collect()
+    HEXLOWER.decode(text.as_bytes()).ok()
 }
