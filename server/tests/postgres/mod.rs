@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ampoule_server::store::postgres::Database;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A database server.
 pub struct Cluster {
