@@ -130,7 +130,7 @@ mod tests {
     use ampoule_protocol::digest::Digest;
     use ampoule_protocol::name::{DeviceId, HardwareId, TargetPath};
 
-    fn offer(name: &str) -> Option<(FileRef, Terms)> {
+    fn offer(name: &str) -> (FileRef, Terms) {
         let device = DeviceId::parse("pump-1").unwrap();
         let file = FileRef {
             path: TargetPath::parse(name).unwrap(),
@@ -145,7 +145,7 @@ mod tests {
             rollout: None,
             begin_before: None,
         };
-        Some((file, terms))
+        (file, terms)
     }
 
     fn row() -> DeviceRow {
@@ -176,8 +176,8 @@ mod tests {
             let name = served.offer.map(|offer| offer.0.path.to_string());
             Some((served.changed_at, name))
         };
-        all.set(0, offer("one"), 100);
-        all.set(0, offer("two"), 101);
+        all.set(0, Some(offer("one")), 100);
+        all.set(0, Some(offer("two")), 101);
         assert_eq!(at(103), Some((50, None)));
         assert_eq!(at(104), None, "another server's clock may be there already");
         assert_eq!(at(105), None, "\"one\" was replaced before its time");
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(at(204), None);
         assert_eq!(at(205), Some((205, None)));
         let alone = Assignments::of_all(std::iter::empty(), 0);
-        alone.set(0, offer("one"), 100);
+        alone.set(0, Some(offer("one")), 100);
         let served = alone.of(&row(), UtcTime::from_unix(100)).unwrap();
         assert_eq!((served.changed_at, served.offer.is_some()), (100, true));
     }
