@@ -8,7 +8,7 @@ use std::time::Duration;
 use ampoule_protocol::digest::Digest;
 use serde_json::Value;
 
-use crate::common::{Server, World, run, text};
+use crate::common::{Server, World, run, text, until};
 
 const RECEIPTS: &str = "/device/v1/receipts";
 const KILLS: u64 = 200;
@@ -31,6 +31,7 @@ fn no_acknowledged_receipt_is_lost_in_200_kills() {
         let client = device.client(&server);
         let receipts: Vec<_> = (0..64).map(|n| device.receipt(seq + n)).collect();
         seq += 64;
+        let before = acknowledged.lock().unwrap().len();
         let sender = {
             let acknowledged = acknowledged.clone();
             std::thread::spawn(move || {
@@ -46,7 +47,13 @@ fn no_acknowledged_receipt_is_lost_in_200_kills() {
                 }
             })
         };
-        std::thread::sleep(Duration::from_micros(3_000 + 37 * 40 * (round % 40)));
+        // Not before some were acknowledged, however slow the machine is; then at another moment
+        // each time.
+        let some = before + usize::try_from(round % 6).unwrap();
+        until("receipts are acknowledged", || {
+            acknowledged.lock().unwrap().len() >= some
+        });
+        std::thread::sleep(Duration::from_micros(37 * 11 * (round % 40)));
         server.kill();
         sender.join().unwrap();
     }
