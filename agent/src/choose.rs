@@ -9,7 +9,7 @@ use ampoule_protocol::release::{Component, DeltaRef, FileRef, Release, ReleaseVe
 use ampoule_protocol::time::UtcTime;
 
 use crate::install::Place;
-use crate::machine::{BootViews, Facts, Installed, Notice, Part, Plan};
+use crate::machine::{BootViews, Facts, Installed, Notice, Part, Plan, Whole};
 
 /// What the device is, for the choice.
 pub struct Policy<'a> {
@@ -21,6 +21,8 @@ pub struct Policy<'a> {
     pub facts: &'a [(String, String)],
     /// Memory that a patch may take.
     pub patch_memory_max: u64,
+    /// The longest artifact that is fetched whole; `None` for any.
+    pub whole_bytes_max: Option<u64>,
     /// The time of this look.
     pub now: UtcTime,
     /// Its components.
@@ -181,14 +183,29 @@ pub fn plan(
             continue;
         }
         let base = before.as_ref().map(|image| image.sha256);
+        let delta = base
+            .and_then(|base| delta(policy, component, &base))
+            .filter(|delta| !facts.forgoes_patch(&delta.file.sha256));
+        let whole = whole(policy, component);
+        if delta.is_none() && whole == Whole::TooLong {
+            return Err(Passed {
+                version: release.version.clone(),
+                code: "metered".to_owned(),
+                why: format!(
+                    "\"{}\" has {} bytes, more than this device fetches whole, and no delta from what it runs",
+                    component.name, component.artifact.length
+                ),
+            });
+        }
         parts.push(Part {
             component: component.name.clone(),
             install: component.install.clone(),
             slot: view.running.other(),
             artifact: component.artifact.clone(),
             blocks: component.blocks.clone(),
-            delta: base.and_then(|base| delta(policy, component, &base)),
+            delta,
             before,
+            whole,
         });
     }
     if parts.is_empty() {
@@ -209,6 +226,16 @@ pub fn plan(
             code: "refused".to_owned(),
             why: format!("it was refused on this device ({code})"),
         }),
+    }
+}
+
+/// Whether an artifact may come whole over this device's link.
+fn whole(policy: &Policy<'_>, component: &Component) -> Whole {
+    let is_short = |max| component.artifact.length <= max;
+    if policy.whole_bytes_max.is_none_or(is_short) {
+        Whole::Allowed
+    } else {
+        Whole::TooLong
     }
 }
 

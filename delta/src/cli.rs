@@ -13,18 +13,17 @@ mod show;
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest as _, Sha256};
-
 use crate::{
-    Accept, DiffOptions, DiffStage, ImageError, NewImage, PatchError, Patcher, diff, info, spent,
+    Accept, DiffOptions, DiffStage, ImageError, NewImage, PatchError, Patcher, Source, SourceFile,
+    diff_sources, info, spent,
 };
 use args::Command;
 use files::{NewFile, OldFile, failed_to_write, read, write_whole};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Patch bytes are fed to the patcher in pieces of this size.
 const PIECE: usize = 64 << 10;
@@ -144,21 +143,29 @@ fn run_diff(
     new: &Path,
     patch: &Path,
 ) -> Result<(), Failure> {
-    let (old, new) = (read(old)?, read(new)?);
+    let open = |path: &Path| {
+        SourceFile::open(path)
+            .map_err(|error| Failure::with(format!("failed to open \"{}\"", path.display()), error))
+    };
+    let (old, new) = (open(old)?, open(new)?);
     let mut bars = Bars::new();
-    let bytes = diff(&old, &new, options, &mut |progress| {
+    let bytes = diff_sources(&old, &new, options, &mut |progress| {
         bars.show(progress.stage, progress.done, progress.total);
     })
     .map_err(|error| Failure::new(error.to_string()))?;
     bars.clear();
     if verify {
-        let mut compare = Compare { left: &new };
+        let mut compare = Compare {
+            new: &new,
+            at: 0,
+            piece: Vec::new(),
+        };
         let accept = Accept {
             memory_max: options.memory_max,
             caps: options.caps,
             ..Accept::default()
         };
-        crate::apply(&mut &old[..], &bytes, &mut compare, &accept)?;
+        crate::apply(&mut &old, &bytes, &mut compare, &accept)?;
     }
     write_whole(patch, |file| {
         file.write_all(&bytes)
@@ -168,16 +175,23 @@ fn run_diff(
 
 /// A new image that must come out as it is known to be.
 struct Compare<'a> {
-    left: &'a [u8],
+    new: &'a SourceFile,
+    at: u64,
+    piece: Vec<u8>,
 }
 
 impl NewImage for Compare<'_> {
     fn append(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        self.left = self
-            .left
-            .strip_prefix(bytes)
-            .ok_or_else(|| ImageError::new("it differs from what the patch was made of"))?;
-        Ok(())
+        self.piece.resize(bytes.len(), 0);
+        Source::read_at(self.new, self.at, &mut self.piece)?;
+        self.at += bytes.len() as u64;
+        if self.piece == bytes {
+            Ok(())
+        } else {
+            Err(ImageError::new(
+                "it differs from what the patch was made of",
+            ))
+        }
     }
 }
 
@@ -189,10 +203,7 @@ fn run_apply(memory_max: u64, old: &Path, patch: &Path, new: &Path) -> Result<()
     let mut old_image = OldFile(open(old)?);
     let mut patch_file = open(patch)?;
     write_whole(new, |file| {
-        let mut image = NewFile {
-            file: BufWriter::with_capacity(PIECE * 4, file),
-            hash: Sha256::new(),
-        };
+        let mut image = NewFile::new(file, PIECE * 4);
         let mut patcher = Patcher::new(Accept {
             memory_max,
             ..Accept::default()
@@ -212,11 +223,10 @@ fn run_apply(memory_max: u64, old: &Path, patch: &Path, new: &Path) -> Result<()
         }
         bars.clear();
         let header = patcher.finish()?;
-        image
-            .file
-            .flush()
+        let digest = image
+            .finish()
             .map_err(|error| failed_to_write(new, error))?;
-        if image.hash.finalize()[..] != header.new_digest {
+        if digest != header.new_digest {
             return Err(PatchError::WrongOutput.into());
         }
         Ok(())

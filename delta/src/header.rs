@@ -189,14 +189,16 @@ pub struct Limits {
 
 impl Limits {
     /// Buffers and decoder state that every patch needs.
-    const FIXED: u64 = (256 << 10) + 2 * crate::code::Guess::memory(crate::plan::PIECE as u64);
+    const FIXED: u64 = (256 << 10)
+        + crate::patch::LINES_MEMORY
+        + 2 * crate::code::Guess::memory(crate::plan::PIECE as u64);
     /// Bytes held for one cover.
     pub(crate) const COVER: u64 = 24;
 
     /// Memory the patcher holds at most.
     pub fn memory(&self, profile: Profile) -> u64 {
         let model = match profile {
-            Profile::Fast => 2 << 20,
+            Profile::Fast => 2 * crate::codec::zstd::MEMORY,
             Profile::Small => self.model_max,
         };
         Self::FIXED

@@ -11,7 +11,7 @@ use crate::codec::frame;
 use crate::codec::range::Decoder;
 use crate::codec::varint::Reader;
 use crate::error::{Damage, PatchError};
-use crate::header::Header;
+use crate::header::{Accept, Header};
 use crate::plan::{Bounds, Map};
 #[cfg(feature = "diff")]
 pub use spent::{Spent, spent};
@@ -48,14 +48,24 @@ pub struct Info {
     pub new_bytes: u64,
 }
 
+/// Explaining a patch holds one map at a time, within what its header declares; a header that
+/// declares more than this is not believed. A map of a few bytes can name millions of covers.
+pub(crate) const MEMORY_MAX: u64 = 1 << 30;
+
 /// Reads a whole patch without the old image and tells where its bytes went.
 ///
 /// # Errors
-/// [`PatchError::Damaged`] where the patch is not what the format says.
+/// [`PatchError::Damaged`] where the patch is not what the format says; [`PatchError::Memory`]
+/// where it asks for more than a gibibyte.
 pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
     let parsed = Header::parse(patch).map_err(|what| PatchError::damaged(0, what))?;
     let truncated = || PatchError::damaged(patch.len() as u64, Damage::Truncated);
     let (header, header_len) = parsed.ok_or_else(truncated)?;
+    header.accepted_by(&Accept {
+        memory_max: MEMORY_MAX,
+        caps: header.caps_needed,
+        ..Accept::default()
+    })?;
     let mut info = Info {
         patch_len: patch.len() as u64,
         header_len: header_len as u64,
@@ -147,9 +157,10 @@ impl<'a> Frames<'a> {
         let head = frame::Head::parse(&rest[..rest.len().min(frame::Head::LEN_MAX)], self.max)
             .map_err(damaged)?
             .ok_or_else(|| damaged(Damage::Truncated))?;
-        let end = head.start + head.len;
-        let payload = rest
-            .get(head.start..end)
+        // A length that was only claimed may be close to the largest there is.
+        let whole = head.start.checked_add(head.len);
+        let (end, payload) = whole
+            .and_then(|end| Some((end, rest.get(head.start..end)?)))
             .ok_or_else(|| damaged(Damage::Truncated))?;
         if !head.matches(at as u64, payload) {
             return Err(damaged(Damage::Check));

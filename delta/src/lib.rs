@@ -59,7 +59,8 @@ mod plan;
 
 #[cfg(feature = "diff")]
 pub use diff::{
-    DiffError, DiffOptions, Opening, Progress as DiffProgress, Stage as DiffStage, diff, openings,
+    DiffError, DiffOptions, Opening, Progress as DiffProgress, Source, SourceFile,
+    Stage as DiffStage, diff, diff_sources, openings,
 };
 pub use error::{Damage, PatchError};
 pub use header::{Accept, Caps, HEADER_LEN_MAX, Header, Limits, Profile, header};

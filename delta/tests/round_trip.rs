@@ -68,9 +68,11 @@ fn a_pair_with_several_windows_comes_back() {
     check(&old, &noise(5 << 20, 3));
 }
 
+/// Long enough for several windows, and for several threads to look for covers at once.
 #[test]
 fn the_same_pair_gives_the_same_patch_on_any_number_of_threads() {
-    let (old, new) = pair(300_000);
+    let (old, mut new) = pair(9 << 20);
+    new.extend_from_slice(&noise(3 << 20, 5));
     let patches = [1, 2, 3].map(|threads| {
         patch_of(
             &old,

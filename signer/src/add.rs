@@ -14,12 +14,13 @@ use ampoule_protocol::tree::{BLOCK_LEN_DEFAULT, BlockTree};
 use ampoule_protocol::version::{MetaVersion, RollbackIndex};
 
 use crate::blob;
+use crate::delta_notes::{Notes, read_fleet};
 use crate::durable::{self, Disk};
 use crate::error::{OperatorError, SignerError, TreeError};
 use crate::layout::Repository;
 use crate::progress::Progress;
 use crate::release_toml::check::{Known, check};
-use crate::release_toml::{ComponentFile, ReleaseFile};
+use crate::release_toml::{Bases, ComponentFile, ReleaseFile};
 use crate::releases;
 use crate::settings::Expiries;
 use crate::toml_doc::{Document, TOML_LEN_MAX};
@@ -89,6 +90,9 @@ pub fn add(
         progress,
     };
     let release = stage.release(&file, folder)?;
+    let notes = notes(&file, folder)?;
+    durable::create_dirs(disk, &workspace.layout.staging())?;
+    notes.write(disk, &workspace.layout, &product)?;
     let toml = blob::store(disk, &staging, &release.path(), &mut bytes.as_slice(), None)?;
     let mut targets = before.targets;
     if let Some(replaced) = &before.replaced {
@@ -96,12 +100,26 @@ pub fn add(
     }
     releases::insert(&mut targets, &release, &toml)?;
     let request = redraft(disk, &mut workspace, &role, targets, now)?;
-    let deltas_wanted = crate::deltas::wanted(&workspace, &release, &file).len();
+    let deltas_wanted = crate::deltas::wanted(&workspace, &release, &file, &notes).len();
     Ok(Added {
         request,
         release,
         deltas_wanted,
     })
+}
+
+/// What is known of the fleet, for the components that ask.
+fn notes(file: &ReleaseFile, folder: &Path) -> Result<Notes, SignerError> {
+    let mut notes = Notes::default();
+    for component in &file.components {
+        let Bases::Fleet(_, path) = &component.bases else {
+            continue;
+        };
+        // It was read and checked a moment ago.
+        let fleet = read_fleet(&folder.join(&path.value)).map_err(SignerError::Ourselves)?;
+        notes.fleets.insert(component.name.value.to_string(), fleet);
+    }
+    Ok(notes)
 }
 
 /// Drafts a new content of a targets role, as the version after the published one.

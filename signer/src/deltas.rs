@@ -5,23 +5,27 @@
 
 use std::path::{Path, PathBuf};
 
-use ampoule_delta::{Accept, Caps, DiffError, DiffOptions, DiffProgress};
+use ampoule_delta::{Accept, Caps, DiffError, DiffOptions, DiffProgress, OldImage, SourceFile};
 use ampoule_protocol::digest::{Digest, Hasher};
 use ampoule_protocol::name::{ProductName, TargetPath};
-use ampoule_protocol::release::{Base, Component, DeltaRef, Release, ReleaseVersion};
+use ampoule_protocol::release::{Base, Component, DeltaRef, FileRef, Release, ReleaseVersion};
 use ampoule_protocol::time::UtcTime;
 
 use crate::add::{redraft, require_unsigned, role_of};
 use crate::blob;
+use crate::delta_notes::{Fleet, Notes, Skipped};
 use crate::durable::{self, Disk};
-use crate::error::{OperatorError, SignerError, TreeError};
+use crate::error::{DiskError, OperatorError, SignerError, TreeError};
 use crate::layout::Layout;
 use crate::progress::Progress;
-use crate::release_toml::check::ARTIFACT_LEN_MAX;
 use crate::release_toml::{Bases, ReleaseFile};
 use crate::releases;
 use crate::toml_doc::{Document, TOML_LEN_MAX};
 use crate::workspace::Workspace;
+
+/// A delta pays up to this share of its artifact, in percent: a longer one saves a device little,
+/// and costs it the work, and every mirror a place.
+pub const PAYS_PERCENT: u64 = 80;
 
 /// Memory that a delta of ours may take on a device, in MiB: the agent's whole budget.
 pub const DELTA_MEMORY_MIB: u64 = 16;
@@ -60,7 +64,7 @@ pub struct Wanted {
     /// The artifact it shall start from.
     pub base: Base,
     /// Where that artifact is.
-    pub base_file: ampoule_protocol::release::FileRef,
+    pub base_file: FileRef,
 }
 
 /// A delta that was built.
@@ -74,10 +78,17 @@ pub struct Built {
     pub length: u64,
     /// The length of the artifact it makes.
     pub artifact_length: u64,
+    /// Whether it is worth having; one that is not was thrown away.
+    pub pays: bool,
 }
 
-/// The deltas that `file` asks for and that `release` does not have.
-pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> Vec<Wanted> {
+/// The deltas that `file` asks for and that `release` does not have, but for those that do not pay.
+pub fn wanted(
+    workspace: &Workspace,
+    release: &Release,
+    file: &ReleaseFile,
+    notes: &Notes,
+) -> Vec<Wanted> {
     let published = workspace.published.as_ref();
     let role = role_of(&release.product)
         .ok()
@@ -101,6 +112,10 @@ pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> V
             .filter_map(|older| Some((older, same(older, component)?)));
         let chosen: Vec<_> = match &asked.bases {
             Bases::Last(count) => bases.take(*count).collect(),
+            Bases::Fleet(count, _) => {
+                let fleet = notes.fleets.get(component.name.as_str());
+                most_run(bases.collect(), fleet, *count)
+            }
             Bases::Versions(versions) => bases
                 .filter(|(older, _)| versions.iter().any(|v| v.value == older.version))
                 .collect(),
@@ -108,6 +123,7 @@ pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> V
         for (older, base) in chosen {
             let artifact = &base.artifact;
             let needless = artifact.sha256 == component.artifact.sha256
+                || notes.skips(&artifact.sha256, &component.artifact.sha256)
                 || component.delta_from(&artifact.sha256).is_some()
                 || wanted
                     .iter()
@@ -127,6 +143,23 @@ pub fn wanted(workspace: &Workspace, release: &Release, file: &ReleaseFile) -> V
         }
     }
     wanted
+}
+
+/// The `count` of these that the most devices run, the newer first where as many run both; none
+/// that no device runs.
+fn most_run<'r>(
+    mut bases: Vec<(&'r Release, &'r Component)>,
+    fleet: Option<&Fleet>,
+    count: usize,
+) -> Vec<(&'r Release, &'r Component)> {
+    let devices = |(older, _): &(&Release, &Component)| {
+        let counted = fleet.and_then(|fleet| fleet.get(&older.version.to_string()));
+        counted.copied().unwrap_or(0)
+    };
+    bases.retain(|base| devices(base) > 0);
+    bases.sort_by_key(|base| std::cmp::Reverse(devices(base)));
+    bases.truncate(count);
+    bases
 }
 
 /// The component of an older release that runs on some of the same hardware.
@@ -169,7 +202,7 @@ pub fn drafted(
     let Some(sha256) = target.hashes.sha256 else {
         return Ok(None);
     };
-    let file = ampoule_protocol::release::FileRef {
+    let file = FileRef {
         path: release.path(),
         length: target.length,
         sha256,
@@ -190,7 +223,8 @@ pub fn missing(
     let Some(file) = ReleaseFile::read(&document) else {
         return Ok(Vec::new());
     };
-    let wanted = wanted(workspace, &release, &file);
+    let notes = Notes::read(&workspace.layout, product)?;
+    let wanted = wanted(workspace, &release, &file, &notes);
     let count = |at: usize| wanted.iter().filter(|w| w.component == at).count();
     Ok(release
         .components
@@ -201,7 +235,8 @@ pub fn missing(
         .collect())
 }
 
-/// Builds every delta that the drafted release of `product` lacks, proves each, and redrafts.
+/// Builds every delta that the drafted release of `product` lacks, proves each, and redrafts. What
+/// does not pay is not kept, and not built again for this draft.
 pub fn build(
     disk: &dyn Disk,
     dir: &Path,
@@ -222,7 +257,8 @@ pub fn build(
     let Some(file) = file else {
         return Ok(Vec::new());
     };
-    let wanted = wanted(&workspace, &release, &file);
+    let mut notes = Notes::read(&workspace.layout, product)?;
+    let wanted = wanted(&workspace, &release, &file, &notes);
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -240,18 +276,31 @@ pub fn build(
         let Some(component) = release.components.get_mut(want.component) else {
             continue;
         };
-        let delta = workshop.build(component, &want)?;
+        let patch = workshop.make(component, &want)?;
+        let (length, artifact_length) = (patch.len() as u64, component.artifact.length);
+        let pays = pays(length, artifact_length);
         built.push(Built {
             component: component.name.to_string(),
             base: want.base.version.to_string(),
-            length: delta.file.length,
-            artifact_length: component.artifact.length,
+            length,
+            artifact_length,
+            pays,
         });
-        component.deltas.push(delta);
+        if pays {
+            let delta = workshop.store(component, &want, &patch)?;
+            component.deltas.push(delta);
+        } else {
+            notes.skipped.push(Skipped {
+                base: want.base.sha256,
+                artifact: component.artifact.sha256,
+                memory_max: means.memory_max,
+            });
+            notes.write(disk, &workspace.layout, product)?;
+        }
     }
     let mut targets = workspace.coming_targets(&role)?;
     let toml = targets.targets.get(&release.path()).and_then(|target| {
-        Some(ampoule_protocol::release::FileRef {
+        Some(FileRef {
             path: release.path(),
             length: target.length,
             sha256: target.hashes.sha256?,
@@ -260,6 +309,11 @@ pub fn build(
     releases::insert(&mut targets, &release, &toml.ok_or_else(nothing)?)?;
     redraft(disk, &mut workspace, &role, targets, now)?;
     Ok(built)
+}
+
+/// Whether a delta of this length is worth having.
+fn pays(length: u64, artifact_length: u64) -> bool {
+    u128::from(length) * 100 <= u128::from(artifact_length) * u128::from(PAYS_PERCENT)
 }
 
 /// Where deltas are built, and within which bounds.
@@ -273,37 +327,68 @@ struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    fn build(&self, component: &Component, want: &Wanted) -> Result<DeltaRef, SignerError> {
-        let old = read_blob(self.layout, &want.base_file, ARTIFACT_LEN_MAX)?;
-        let new = read_blob(self.layout, &component.artifact, ARTIFACT_LEN_MAX)?;
-        let (base, version) = (&want.base.version, &self.version);
-        let name = format!(
-            "{}/{}-{base}-to-{version}.delta",
-            self.product, component.name
-        );
-        let path = TargetPath::parse(&name).map_err(|e| SignerError::Ourselves(e.to_string()))?;
+    /// Makes a delta and applies it back. Neither image is held in memory whole.
+    fn make(&self, component: &Component, want: &Wanted) -> Result<Vec<u8>, SignerError> {
+        let old = self.open(&want.base_file)?;
+        let new = self.open(&component.artifact)?;
+        let path = self.path(component, want)?;
         let patch = self.diff(&old, &new, path.base_name()).map_err(|source| {
-            let (component, base) = (component.name.to_string(), base.to_string());
+            let (component, base) = (component.name.to_string(), want.base.version.to_string());
             OperatorError::DeltaNotMade {
                 component,
                 base,
                 source,
             }
         })?;
-        let header = ampoule_delta::header(&patch).map_err(|e| {
+        prove(&mut &old, &patch, component, &want.base)?;
+        Ok(patch)
+    }
+
+    /// Stages a delta that was made.
+    fn store(
+        &self,
+        component: &Component,
+        want: &Wanted,
+        patch: &[u8],
+    ) -> Result<DeltaRef, SignerError> {
+        let header = ampoule_delta::header(patch).map_err(|e| {
             SignerError::Ourselves(format!("a delta was made that does not read: {e}"))
         })?;
-        prove(&old, &patch, component, &want.base)?;
-        let folder = self.layout.staged_targets();
+        let (folder, path) = (self.layout.staged_targets(), self.path(component, want)?);
         Ok(DeltaRef {
-            file: blob::store(self.disk, &folder, &path, &mut patch.as_slice(), None)?,
+            file: blob::store(self.disk, &folder, &path, &mut { patch }, None)?,
             base: want.base.clone(),
             memory: header.memory_needed(),
             caps: header.caps_needed.names().map(str::to_owned).collect(),
         })
     }
 
-    fn diff(&self, old: &[u8], new: &[u8], name: &str) -> Result<Vec<u8>, DiffError> {
+    fn path(&self, component: &Component, want: &Wanted) -> Result<TargetPath, SignerError> {
+        let (base, version) = (&want.base.version, &self.version);
+        let name = format!(
+            "{}/{}-{base}-to-{version}.delta",
+            self.product, component.name
+        );
+        TargetPath::parse(&name).map_err(|e| SignerError::Ourselves(e.to_string()))
+    }
+
+    /// A target's file, compared with what was signed or will be.
+    fn open(&self, file: &FileRef) -> Result<SourceFile, SignerError> {
+        let path =
+            blob::find(self.layout, file).ok_or_else(|| missing_blob(self.layout, &file.path))?;
+        let (_, found) = blob::measure(&path, self.progress)?;
+        if found != file.sha256 {
+            return Err(TreeError::WrongTarget {
+                path: file.path.to_string(),
+                found: found.short(),
+                signed: file.sha256.short(),
+            }
+            .into());
+        }
+        Ok(SourceFile::open(&path).map_err(DiskError::at("read", &path))?)
+    }
+
+    fn diff(&self, old: &SourceFile, new: &SourceFile, name: &str) -> Result<Vec<u8>, DiffError> {
         let options = DiffOptions {
             memory_max: self.means.memory_max,
             caps: self.means.caps,
@@ -315,7 +400,7 @@ impl Workshop<'_> {
             stage: "",
             done: 0,
         };
-        let patch = ampoule_delta::diff(old, new, &options, &mut |step| shown.step(step));
+        let patch = ampoule_delta::diff_sources(old, new, &options, &mut |step| shown.step(step));
         self.progress.end();
         patch
     }
@@ -323,7 +408,7 @@ impl Workshop<'_> {
 
 /// Applies a delta back and compares what comes out with the signed description.
 pub fn prove(
-    old: &[u8],
+    old: &mut dyn OldImage,
     patch: &[u8],
     component: &Component,
     base: &Base,
@@ -332,8 +417,7 @@ pub fn prove(
         hasher: Hasher::new(),
         length: 0,
     };
-    let mut old = old;
-    let applied = ampoule_delta::apply(&mut old, patch, &mut out, &Accept::default());
+    let applied = ampoule_delta::apply(old, patch, &mut out, &Accept::default());
     let made = (out.length, out.hasher.finish());
     if applied.is_ok() && made == (component.artifact.length, component.artifact.sha256) {
         return Ok(());
@@ -343,11 +427,7 @@ pub fn prove(
 }
 
 /// The bytes of a target, compared with what was signed or will be.
-pub fn read_blob(
-    layout: &Layout,
-    file: &ampoule_protocol::release::FileRef,
-    len_max: u64,
-) -> Result<Vec<u8>, SignerError> {
+pub fn read_blob(layout: &Layout, file: &FileRef, len_max: u64) -> Result<Vec<u8>, SignerError> {
     let path = blob::find(layout, file).ok_or_else(|| missing_blob(layout, &file.path))?;
     let bytes = durable::read(&path, len_max)?;
     let found = Digest::of(&bytes);

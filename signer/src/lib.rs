@@ -31,6 +31,7 @@ pub mod blob;
 pub mod bundle;
 pub mod ceremony;
 pub mod cli;
+pub mod delta_notes;
 pub mod deltas;
 pub mod discard;
 pub mod doubt;

@@ -347,3 +347,56 @@ fn a_signed_draft_is_thrown_away_and_made_anew() {
     assert!(ground.publish().contains("nothing to publish"));
     ground.ok(&["verify", "w/published"]);
 }
+
+/// Catches a base that no device runs, one with too few devices, and a delta that does not pay and
+/// is asked for again by `sign` and `publish`.
+#[test]
+fn deltas_follow_the_fleet_and_those_that_do_not_pay_are_left_out() {
+    let ground = Ground::published();
+    for (number, version, index) in [(7, "2.4.1", 17), (9, "2.4.2", 18)] {
+        ground.build(number);
+        ground.release(version, index);
+        ground.ok(&["-w", "w", "add", "release.toml"]);
+        ground.ok(&["-w", "w", "delta"]);
+        ground.sign_all(&["safety", "engineer"]);
+        ground.publish();
+    }
+    ground.build(11);
+    ground.release("2.4.3", 19);
+    let toml = String::from_utf8(ground.read("release.toml")).unwrap();
+    let toml = toml.replace(
+        "bases = \"last:3\"",
+        "bases = \"fleet:1\"\nfleet = \"fleet.json\"",
+    );
+    ground.write("release.toml", toml.as_bytes());
+    ground.write("fleet.json", br#"{"2.4.1": "many"}"#);
+    let refused = ground.refused(1, &["-w", "w", "add", "release.toml"]);
+    assert!(refused.contains("is no object of versions"), "{refused}");
+    ground.write(
+        "fleet.json",
+        br#"{"2.4.0": 5, "2.4.1": 812, "2.4.2": 40, "1.0.0": 9999}"#,
+    );
+    let added = ground.ok(&["-w", "w", "add", "release.toml", "--json"]);
+    assert!(added.contains("\"deltas_wanted\": 1"), "{added}");
+    let built = ground.ok(&["-w", "w", "delta", "--json"]);
+    assert!(built.contains("\"base\": \"2.4.1\""), "{built}");
+
+    // An image that has nothing to do with the one before: its delta is as long as itself.
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(50_000)
+    .collect();
+    ground.write("build/rootfs.img", &noise);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    let built = ground.ok(&["-w", "w", "delta", "--json"]);
+    assert!(built.contains("\"pays\": false"), "{built}");
+    assert_eq!(ground.ok(&["-w", "w", "delta", "--json"]).trim(), "[]");
+    ground.sign_all(&["safety", "engineer"]);
+    ground.publish();
+    ground.ok(&["verify", "w/published"]);
+}

@@ -210,6 +210,7 @@ pub(super) fn driver_with(
         region: config.region.clone(),
         facts: config.facts.clone(),
         patch_memory_max: config.patch_memory_max,
+        whole_bytes_max: config.server.whole_bytes_max,
         attempts_max: config.health.attempts_max,
         reporter: Reporter {
             device: identity.device,

@@ -79,6 +79,9 @@ pub struct Server {
     pub pace: Pace,
     /// Bytes that may come each second; `None` for as many as there are.
     pub bytes_per_sec_max: Option<u64>,
+    /// The longest artifact that is fetched whole over this link; `None` for any. A longer one comes
+    /// by a delta or not at all.
+    pub whole_bytes_max: Option<u64>,
 }
 
 /// The verdict on a trial.

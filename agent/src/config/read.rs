@@ -121,6 +121,8 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
     }
     let has_max = table.has("bytes_per_sec_max");
     let bytes_per_sec_max = table.number("bytes_per_sec_max", 1 << 30, 1024..=1 << 30, faults);
+    let is_metered = table.has("whole_bytes_max");
+    let whole_bytes_max = table.number("whole_bytes_max", u64::MAX, 0..=1 << 40, faults);
     let server = Server {
         url,
         ca: folder.join(table.needed_path("ca", faults)),
@@ -133,6 +135,7 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
             window: table.secs("slow_window_secs", 60, 1..=3600, faults),
         },
         bytes_per_sec_max: has_max.then_some(bytes_per_sec_max),
+        whole_bytes_max: is_metered.then_some(whole_bytes_max),
     };
     // A device that slows its server down must not take it for an attack.
     if has_max && server.pace.bytes_per_sec_min > bytes_per_sec_max / 2 {

@@ -198,6 +198,7 @@ impl Driver {
             region: device.region.as_deref(),
             facts: &device.facts,
             patch_memory_max: device.patch_memory_max,
+            whole_bytes_max: device.whole_bytes_max,
             now: self.now(),
             places: &device.places,
             views,

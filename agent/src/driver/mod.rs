@@ -46,6 +46,8 @@ pub struct Device {
     pub facts: Vec<(String, String)>,
     /// Memory that a patch may take.
     pub patch_memory_max: u64,
+    /// The longest artifact that is fetched whole; `None` for any.
+    pub whole_bytes_max: Option<u64>,
     /// Boots that a trial gets.
     pub attempts_max: u32,
     /// Who reports.

@@ -9,7 +9,7 @@ use ampoule_protocol::release::{Blocks, FileRef, Install};
 
 use super::{Fill, Options, Place, Source, fill};
 use crate::disk::Disk;
-use crate::machine::{BootView, Mark, Method, Part, Slot};
+use crate::machine::{BootView, Mark, Method, Part, Slot, Whole};
 use crate::net::NetError;
 use crate::ports::{Fetch, Network};
 
@@ -66,6 +66,7 @@ fn a_slot_that_runs_or_is_the_default_or_armed_is_not_written() {
         },
         delta: None,
         before: None,
+        whole: Whole::Allowed,
     };
     for (running, default, armed) in [
         (Slot::B, Slot::A, None),

@@ -3,7 +3,7 @@
 use super::looking::{fresh_fill, method_for};
 use super::{
     Action, Event, FILL_TRIES_MAX, FILLS_MAX, Facts, Fault, Filling, Method, Outcome, Party,
-    Pending, Phase, Turn, Via, give_up,
+    Pending, Phase, Turn, Via, Whole, give_up,
 };
 
 /// Begins to fill a part; `method` overrides the cheapest one.
@@ -67,14 +67,26 @@ fn fill_failed(facts: &mut Facts, mut filling: Filling, fault: Fault) -> Turn {
             facts.last_fault = Some(fault);
             (Phase::Filling(filling), Vec::new())
         }
-        // Whatever is wrong with a patch or its base, the whole artifact does without both.
+        // Whatever is wrong with a patch or its base, the whole artifact does without both, where
+        // the link is not too dear for it.
         (Party::Repository | Party::Device | Party::Ourselves, Method::Delta) => {
-            facts.last_fault = Some(fault);
+            facts.last_fault = Some(fault.clone());
             let part = filling.part;
-            fill_part(facts, filling.pending, part, Some(Method::Full))
+            match whole_of(&filling) {
+                Whole::Allowed => fill_part(facts, filling.pending, part, Some(Method::Full)),
+                Whole::TooLong => {
+                    facts.forgo_patch(&filling.pending, part);
+                    give_up(filling.pending, Outcome::Failed, fault)
+                }
+            }
         }
         _ => give_up(filling.pending, Outcome::Failed, fault),
     }
+}
+
+fn whole_of(filling: &Filling) -> Whole {
+    let part = filling.pending.plan.parts.get(filling.part);
+    part.map_or(Whole::Allowed, |part| part.whole)
 }
 
 pub(super) fn verifying(facts: &mut Facts, pending: Pending, event: Event) -> Turn {
@@ -90,7 +102,9 @@ pub(super) fn verifying(facts: &mut Facts, pending: Pending, event: Event) -> Tu
         // The medium did not keep what was written: once more, whole, then not again.
         Event::Failed(fault) if pending.fills < FILLS_MAX => {
             facts.last_fault = Some(fault);
-            fill_part(facts, pending, 0, Some(Method::Full))
+            let whole = pending.plan.parts.first().map(|part| part.whole);
+            let method = (whole != Some(Whole::TooLong)).then_some(Method::Full);
+            fill_part(facts, pending, 0, method)
         }
         Event::Failed(fault) => give_up(pending, Outcome::Failed, fault),
         _ => (Phase::Verifying(pending), Vec::new()),

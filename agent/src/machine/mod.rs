@@ -38,10 +38,11 @@ use std::collections::BTreeMap;
 
 pub use ampoule_protocol::device::{Check, Outcome, Via};
 use ampoule_protocol::device::{REPORT_LIST_MAX, REPORT_TEXT_MAX};
+use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::time::UtcTime;
 
-pub use plan::{Notice, Part, Plan};
+pub use plan::{Notice, Part, Plan, Whole};
 pub use state::{
     Answers, Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method,
     Party, PassedOver, Pending, Phase, Refused, Report, Reverting, Slot, State,
@@ -51,6 +52,8 @@ pub use state::{
 pub const FILL_TRIES_MAX: u32 = 20;
 /// Fills from the beginning: one delta, one full, one more after a bad read-back.
 pub const FILLS_MAX: u32 = 3;
+/// Failed patches that are remembered: a journal stays short.
+const BAD_PATCHES_MAX: usize = 8;
 /// Trials of one update that may fall back without a verdict (power cuts look the same).
 pub const FALLBACKS_MAX: u32 = 3;
 /// For how long an update rests that fell back so often. Not for ever: it may have been the power,
@@ -279,6 +282,24 @@ impl Facts {
             refused.digest == digest && refused.until.is_none_or(|until| now < until)
         });
         refused.map(|refused| refused.code.as_str())
+    }
+
+    /// Whether a patch failed before and is not to be fetched again.
+    pub fn forgoes_patch(&self, patch: &Digest) -> bool {
+        self.bad_patches.contains(patch)
+    }
+
+    fn forgo_patch(&mut self, pending: &Pending, part: usize) {
+        let delta = pending
+            .plan
+            .parts
+            .get(part)
+            .and_then(|part| part.delta.as_ref());
+        if let Some(delta) = delta {
+            self.bad_patches.push(delta.file.sha256);
+            let surplus = self.bad_patches.len().saturating_sub(BAD_PATCHES_MAX);
+            self.bad_patches.drain(..surplus);
+        }
     }
 
     fn refuse(&mut self, plan: &Plan, code: &str, until: Option<UtcTime>) {

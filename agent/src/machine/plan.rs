@@ -70,6 +70,20 @@ pub struct Part {
     pub delta: Option<DeltaRef>,
     /// What runs, where it is known.
     pub before: Option<Installed>,
+    /// Whether the artifact may come whole where there is no patch, or the patch fails.
+    #[serde(default)]
+    pub whole: Whole,
+}
+
+/// Whether an artifact may come whole, by the device's policy for a metered link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whole {
+    /// It may.
+    #[default]
+    Allowed,
+    /// It is longer than the device fetches whole.
+    TooLong,
 }
 
 impl Plan {

@@ -46,6 +46,10 @@ pub struct Facts {
     /// Releases that the last look passed over, newest first, for people.
     #[serde(default)]
     pub passed: Vec<PassedOver>,
+    /// Patches that failed where the whole artifact is too long for the link: they are not fetched
+    /// again, newest last.
+    #[serde(default)]
+    pub bad_patches: Vec<Digest>,
 }
 
 /// A release that this device does not take, and why.

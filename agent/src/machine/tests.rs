@@ -9,7 +9,7 @@ use ampoule_protocol::version::RollbackIndex;
 use super::{
     Action, BootView, BootViews, Event, FALLBACK_REST_SECS, FALLBACKS_MAX, FILL_TRIES_MAX,
     FILLS_MAX, Fault, Health, Mark, Method, Notice, OUTBOX_MAX, Outcome, Part, Party, Phase, Plan,
-    Slot, State, step,
+    Slot, State, Whole, step,
 };
 
 const NOW: UtcTime = UtcTime::from_unix(1_800_000_000);
@@ -45,6 +45,7 @@ fn plan(version: &str, index: u64) -> Plan {
             },
             delta: None,
             before: None,
+            whole: Whole::Allowed,
         }],
     }
 }
@@ -248,6 +249,24 @@ fn a_patch_that_does_not_apply_gives_way_to_the_whole_image() {
         let (state, _) = step(state, Event::Failed(fault(party)), NOW);
         assert_eq!(state.phase.as_str(), "reverting");
     }
+}
+
+/// Catches a fall back to the whole image over a link that is too dear for it, and a bad patch that
+/// is fetched again with each poll.
+#[test]
+fn a_patch_that_fails_on_a_metered_link_ends_the_update_and_is_forgone() {
+    let mut plan = delta_plan();
+    plan.parts[0].whole = Whole::TooLong;
+    let patch = plan.parts[0].delta.as_ref().expect("a patch").file.sha256;
+    let (state, _) = run(State::default(), offered(plan));
+    let (state, actions) = step(state, Event::Failed(fault(Party::Repository)), NOW);
+    assert_eq!(state.phase.as_str(), "reverting");
+    assert_eq!(actions, vec![Action::Disarm]);
+    assert!(state.facts.forgoes_patch(&patch));
+    assert!(
+        state.facts.refused.is_empty(),
+        "the image itself may be good"
+    );
 }
 
 #[test]

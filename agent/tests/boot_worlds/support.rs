@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use ampoule_agent::boot::world::{PerSlot, Running};
 use ampoule_agent::install::{Options, Place, VerifiedImage, verify};
-use ampoule_agent::machine::{Part, Slot};
+use ampoule_agent::machine::{Part, Slot, Whole};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{ComponentName, TargetPath};
 use ampoule_protocol::release::{Blocks, FileRef, Install};
@@ -52,6 +52,7 @@ pub(crate) fn image(slot: Slot) -> VerifiedImage {
         blocks,
         delta: None,
         before: None,
+        whole: Whole::Allowed,
     };
     verify(&disk, &place, &part, &mut |_, _| {}).expect("an image that is there")
 }

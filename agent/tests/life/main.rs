@@ -5,6 +5,7 @@ mod daemon;
 mod delta;
 mod full;
 mod hardware;
+mod metered;
 mod receipts;
 mod regions;
 #[path = "../device/repo.rs"]

@@ -74,6 +74,7 @@ pub(crate) struct World {
     pub(crate) repo: Repo,
     pub(crate) places: Vec<Place>,
     pub(crate) region: Option<String>,
+    pub(crate) whole_bytes_max: Option<u64>,
     pub(crate) bends: Shared,
 }
 
@@ -116,6 +117,7 @@ impl World {
             folder,
             repo,
             region: None,
+            whole_bytes_max: None,
             bends: Rc::new(RefCell::new(bends)),
         }
     }
@@ -152,6 +154,7 @@ impl World {
             region: self.region.clone(),
             facts: Vec::new(),
             patch_memory_max: 64 << 20,
+            whole_bytes_max: self.whole_bytes_max,
             attempts_max: 3,
             reporter: Reporter {
                 device: "pump-7".parse().expect("a name"),

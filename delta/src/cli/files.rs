@@ -1,7 +1,9 @@
 //! Files as the tool reads and writes them.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+#[cfg(not(unix))]
+use std::io::Read as _;
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -60,15 +62,46 @@ impl OldImage for OldFile {
 }
 
 /// The new image on its way into a file.
-pub(super) struct NewFile<'a> {
-    pub(super) file: BufWriter<&'a mut File>,
-    pub(super) hash: Sha256,
+pub(super) struct NewFile<'a>(BufWriter<Hashed<'a>>);
+
+/// A file and the digest of what was written to it.
+struct Hashed<'a> {
+    file: &'a mut File,
+    hash: Sha256,
+}
+
+impl io::Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(bytes)?;
+        self.hash.update(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl<'a> NewFile<'a> {
+    /// An image that is written and hashed in pieces of `piece` bytes, however it comes.
+    pub(super) fn new(file: &'a mut File, piece: usize) -> Self {
+        let hash = Sha256::new();
+        Self(BufWriter::with_capacity(piece, Hashed { file, hash }))
+    }
+
+    /// Writes what is left; the digest of the whole.
+    pub(super) fn finish(self) -> io::Result<[u8; 32]> {
+        let hashed = self
+            .0
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        Ok(hashed.hash.finalize().into())
+    }
 }
 
 impl NewImage for NewFile<'_> {
     fn append(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(ImageError::new)
+        self.0.write_all(bytes).map_err(ImageError::new)
     }
 }
 
@@ -102,8 +135,14 @@ impl Store for StoreFile<'_> {
     }
 }
 
-fn read_exact_at(mut file: &File, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
-    file.seek(SeekFrom::Start(offset))
-        .map_err(ImageError::new)?;
-    file.read_exact(buf).map_err(ImageError::new)
+fn read_exact_at(file: &File, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
+    #[cfg(unix)]
+    let read = std::os::unix::fs::FileExt::read_exact_at(file, buf, offset);
+    #[cfg(not(unix))]
+    let read = {
+        let mut file = file;
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_exact(buf))
+    };
+    read.map_err(ImageError::new)
 }

@@ -15,6 +15,8 @@ pub(crate) struct Guess {
     /// References, and words of data, in order.
     pub(crate) words: Vec<Reference>,
     old: Vec<u8>,
+    /// Whether nobody asks for fields and words.
+    bytes_only: bool,
 }
 
 /// A byte of an instruction that is no reference, while words are looked for.
@@ -27,13 +29,23 @@ impl Guess {
         3 * len + len / 2 * size_of::<Reference>() as u64
     }
 
+    /// A guess of which only the bytes are asked for.
+    pub(crate) fn of_bytes() -> Self {
+        Self {
+            bytes_only: true,
+            ..Self::default()
+        }
+    }
+
     /// Makes room for `len` old bytes and returns them to be filled.
     pub(crate) fn begin(&mut self, len: usize) -> &mut [u8] {
-        self.bytes.clear();
+        // What stands there is overwritten by the caller.
         self.bytes.resize(len, 0);
-        self.fields.clear();
-        self.fields.resize(len, 0);
-        self.words.clear();
+        if !self.bytes_only {
+            self.fields.clear();
+            self.fields.resize(len, 0);
+            self.words.clear();
+        }
         &mut self.bytes
     }
 
@@ -49,9 +61,17 @@ impl Guess {
             fields,
             words,
             old,
+            bytes_only,
         } = self;
         for_each_view(modules, mapping, old, places, |_, zone, from, view| {
             let end = from + view.old.len();
+            if *bytes_only {
+                if zone.rules != 0 {
+                    let bytes = &mut bytes[from..end];
+                    run(zone.kind, view, &mut Overwriter(zone.rules, bytes));
+                }
+                return;
+            }
             if zone.kind == Kind::Code {
                 fields[from..end].fill(CODE);
             }
@@ -114,6 +134,18 @@ impl Guess {
 
 /// Numbers nearer to zero than this are not learned.
 const SMALL: u32 = 8;
+
+/// Rules in use, and bytes.
+struct Overwriter<'a>(u8, &'a mut [u8]);
+
+impl Guesses for Overwriter<'_> {
+    #[inline]
+    fn put(&mut self, at: usize, bytes: &[u8], rule: u32, _: u64, _: Form) {
+        if self.0 >> rule & 1 == 1 {
+            self.1[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+    }
+}
 
 struct Writer<'a> {
     rules: u8,

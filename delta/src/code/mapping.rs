@@ -7,10 +7,18 @@ use super::{Load, Module};
 use crate::plan::Cover;
 
 /// From places in the logical old image to places in the region.
+///
+/// Addresses are asked for millions of times: places are found through an index of equal stretches
+/// of the old image, each with a few shifts at most on average. Numbers are the low 32 bits: places
+/// of one stretch differ in no others, and a region is shorter than they count.
 #[derive(Debug, Default)]
 pub(crate) struct Mapping {
     /// From where on, and by how much places move; in order.
-    shifts: Vec<(u64, i64)>,
+    shifts: Vec<(u32, u32)>,
+    /// For each stretch the first shift that does not begin before it; and the end.
+    index: Vec<u32>,
+    /// A stretch has 2^this bytes.
+    stretch_bits: u32,
 }
 
 impl Mapping {
@@ -22,22 +30,29 @@ impl Mapping {
         }
         let order = Self::order(covers);
         // Counted first, so that nothing is allocated that is not needed.
-        let mut count = 0;
-        let open_max = sweep(covers, &order, |_, _| count += 1);
-        if Self::order_memory(covers) + Self::memory_of(count, open_max) > memory_max {
+        let size = Size::of(covers, &order);
+        if Self::order_memory(covers) + size.memory() > memory_max {
             return None;
         }
-        let mut shifts = Vec::with_capacity(count);
-        sweep(covers, &order, |at, shift| shifts.push((at, shift)));
-        Some(Self { shifts })
+        let mut this = Self {
+            shifts: Vec::with_capacity(size.count),
+            index: Vec::with_capacity(size.stretches() + 1),
+            stretch_bits: size.stretch_bits(),
+        };
+        sweep(covers, &order, |at, shift| {
+            while this.index.len() as u64 <= at >> this.stretch_bits {
+                this.index.push(this.shifts.len() as u32);
+            }
+            this.shifts.push((at as u32, shift as u32));
+        });
+        this.index.push(this.shifts.len() as u32);
+        Some(this)
     }
 
     /// Bytes of memory while the mapping of some covers is made.
     #[cfg(feature = "diff")]
     pub(crate) fn memory(covers: &[Cover]) -> u64 {
-        let mut count = 0;
-        let open_max = sweep(covers, &Self::order(covers), |_, _| count += 1);
-        Self::order_memory(covers) + Self::memory_of(count, open_max)
+        Self::order_memory(covers) + Size::of(covers, &Self::order(covers)).memory()
     }
 
     /// Covers by where they begin in the old image.
@@ -48,21 +63,26 @@ impl Mapping {
     }
 
     fn order_memory(covers: &[Cover]) -> u64 {
-        size_of_val(covers) as u64 / size_of::<Cover>() as u64 * size_of::<u32>() as u64
-    }
-
-    /// Of the shifts, and of the heap of open covers, which doubles as it grows.
-    fn memory_of(count: usize, open_max: usize) -> u64 {
-        (count * size_of::<(u64, i64)>() + 2 * open_max.max(4) * size_of::<(u32, u32)>()) as u64
+        covers.len() as u64 * size_of::<u32>() as u64
     }
 
     /// Where a place of the logical old image went; between covers it goes with the one before.
+    #[inline]
     fn place(&self, old: u64) -> Option<u64> {
-        let index = self
-            .shifts
-            .partition_point(|(from, _)| *from <= old)
-            .checked_sub(1)?;
-        old.checked_add_signed(self.shifts[index].1)
+        let stretch = usize::try_from(old >> self.stretch_bits).ok()?;
+        let last = self.index.len().checked_sub(2)?;
+        let known = if stretch > last {
+            self.shifts.len()
+        } else {
+            let (from, to) = (
+                self.index[stretch] as usize,
+                self.index[stretch + 1] as usize,
+            );
+            let within = &self.shifts[from..to];
+            from + within.partition_point(|(from, _)| *from <= old as u32)
+        };
+        let (_, shift) = self.shifts[known.checked_sub(1)?];
+        Some((old as u32).wrapping_add(shift).into())
     }
 
     /// The new address of what stood at an old one.
@@ -90,6 +110,50 @@ impl Mapping {
             .filter(inside)
             .or_else(|| module.loads.iter().find(inside))?;
         Some(load.new.address.wrapping_add(at - load.new.at))
+    }
+}
+
+/// What a mapping takes.
+struct Size {
+    /// How many shifts.
+    count: usize,
+    /// How many covers are open at once at most.
+    open_max: usize,
+    /// Where the last shift begins.
+    last: u64,
+}
+
+impl Size {
+    fn of(covers: &[Cover], order: &[u32]) -> Self {
+        let (mut count, mut last) = (0, 0);
+        let open_max = sweep(covers, order, |at, _| {
+            count += 1;
+            last = at;
+        });
+        Self {
+            count,
+            open_max,
+            last,
+        }
+    }
+
+    /// Half as many stretches as shifts, or a few more; none is longer than 32 bits can count.
+    fn stretch_bits(&self) -> u32 {
+        let wanted = (self.count as u64 / 2).max(1);
+        let bits = u64::BITS - (self.last / wanted).leading_zeros();
+        bits.min(u32::BITS)
+    }
+
+    fn stretches(&self) -> usize {
+        (self.last >> self.stretch_bits()) as usize + 1
+    }
+
+    /// Of the shifts, their index, and of the heap of open covers, which doubles as it grows.
+    fn memory(&self) -> u64 {
+        let shifts = self.count * size_of::<(u32, u32)>();
+        let index = (self.stretches() + 1) * size_of::<u32>();
+        let open = 2 * self.open_max.max(4) * size_of::<(u32, u32)>();
+        (shifts + index + open) as u64
     }
 }
 
@@ -148,10 +212,35 @@ mod tests {
         assert_eq!(first.place(120), Some(160));
         assert_eq!(first.place(260), Some(300));
         assert_eq!(first.place(305), Some(405));
+        assert_eq!(first.place(5000), Some(5100));
         let second = mapping(&[cover(0, 7, 10), cover(4, 100, 3), cover(9, 200, 50)]);
         assert_eq!(
             [3, 5, 8, 9].map(|at| second.place(at)),
             [10, 12, 15, 200].map(Some)
         );
+    }
+
+    /// Catches a shift that is looked for in a stretch before or after its own.
+    #[test]
+    fn every_place_is_found_as_by_looking_at_all() {
+        let far = 5u64 << 32;
+        let covers: Vec<Cover> = (0..300u32)
+            .map(|n| Cover {
+                old: far + u64::from(n * n % 977) * 13 + u64::from(n % 3) * (1 << 30),
+                new: n * 40,
+                len: 1 + n * 7 % 40,
+                exact: false,
+            })
+            .collect();
+        let mapping = Mapping::new(&covers, 1 << 20).expect("there is room");
+        let mut shifts = Vec::new();
+        sweep(&covers, &Mapping::order(&covers), |at, shift| {
+            shifts.push((at, shift))
+        });
+        for old in (far - 10..far + 20_000).chain(far + (1 << 30)..far + (1 << 30) + 20_000) {
+            let all = shifts.iter().rev().find(|(from, _)| *from <= old);
+            let wanted = all.map(|(_, shift)| u64::from(old.wrapping_add_signed(*shift) as u32));
+            assert_eq!(mapping.place(old), wanted, "{old}");
+        }
     }
 }

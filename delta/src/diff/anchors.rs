@@ -27,8 +27,11 @@ pub(super) fn find(old: &[u8], new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec
     if old.len() < IMAGE_MIN || new.len() < BLOCK {
         return Vec::new();
     }
-    let table = Table::new(old);
-    let leaving = (0..BLOCK - 1).fold(1u64, |power, _| power.wrapping_mul(BASE));
+    let mut table = Table::new(old.len() / BLOCK);
+    for (number, block) in old.chunks_exact(BLOCK).enumerate() {
+        table.insert(hash_of(block), number as u32);
+    }
+    let leaving = leaving(BLOCK);
     let mut anchors: Vec<Anchor> = Vec::new();
     let (mut at, mut hash, mut fresh, mut told) = (0, 0u64, true, 0);
     while at + BLOCK <= new.len() {
@@ -41,7 +44,8 @@ pub(super) fn find(old: &[u8], new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec
             fresh = false;
         }
         let floor = anchors.last().map_or(0, |last| last.new + last.len);
-        let found = table.candidate(hash).and_then(|candidate| {
+        let found = table.candidate(hash).and_then(|number| {
+            let candidate = number as usize * BLOCK;
             let along = anchors.last().map(|last| last.old + (at - last.new));
             let here =
                 |place: &usize| old.get(*place..*place + BLOCK) == Some(&new[at..at + BLOCK]);
@@ -61,22 +65,35 @@ pub(super) fn find(old: &[u8], new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec
             continue;
         }
         if let Some(next) = new.get(at + BLOCK) {
-            hash = hash.wrapping_sub(u64::from(new[at]).wrapping_mul(leaving));
-            hash = hash.wrapping_mul(BASE).wrapping_add(u64::from(*next));
+            hash = rolled(hash, leaving, new[at], *next);
         }
         at += 1;
     }
     anchors
 }
 
-fn hash_of(block: &[u8]) -> u64 {
+/// The hash of a block.
+pub(super) fn hash_of(block: &[u8]) -> u64 {
     block.iter().fold(0, |hash, byte| {
         hash.wrapping_mul(BASE).wrapping_add(u64::from(*byte))
     })
 }
 
-/// Blocks of the old image by their hash.
-struct Table {
+/// What the first byte of a block of `len` bytes is multiplied by.
+pub(super) fn leaving(len: usize) -> u64 {
+    (1..len).fold(1, |power, _| power.wrapping_mul(BASE))
+}
+
+/// The hash of the block one byte further on.
+#[inline]
+pub(super) fn rolled(hash: u64, leaving: u64, first: u8, next: u8) -> u64 {
+    hash.wrapping_sub(u64::from(first).wrapping_mul(leaving))
+        .wrapping_mul(BASE)
+        .wrapping_add(u64::from(next))
+}
+
+/// Blocks by their hash.
+pub(super) struct Table {
     /// Hash tags and block numbers; a slot of `u32::MAX` is empty.
     slots: Vec<(u32, u32)>,
     shift: u32,
@@ -86,17 +103,13 @@ impl Table {
     /// Slots looked at before giving up: crowded places are repetitive ones.
     const PROBES: usize = 8;
 
-    fn new(old: &[u8]) -> Self {
-        let blocks = old.len() / BLOCK;
+    /// A table for so many blocks.
+    pub(super) fn new(blocks: usize) -> Self {
         let bits = (blocks * 2).next_power_of_two().trailing_zeros().max(4);
-        let mut this = Self {
+        Self {
             slots: vec![(0, u32::MAX); 1 << bits],
             shift: 64 - bits,
-        };
-        for (number, block) in old.chunks_exact(BLOCK).enumerate() {
-            this.insert(hash_of(block), number as u32);
         }
-        this
     }
 
     fn places(&self, hash: u64) -> (impl Iterator<Item = usize> + use<>, u32) {
@@ -108,7 +121,8 @@ impl Table {
         )
     }
 
-    fn insert(&mut self, hash: u64, number: u32) {
+    /// Adds a block; of equal ones the first stays.
+    pub(super) fn insert(&mut self, hash: u64, number: u32) {
         let (places, tag) = self.places(hash);
         for place in places {
             let slot = self.slots[place];
@@ -122,7 +136,9 @@ impl Table {
         }
     }
 
-    fn candidate(&self, hash: u64) -> Option<usize> {
+    /// The number of a block that seems to have this hash.
+    #[inline]
+    pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
         let (mut places, tag) = self.places(hash);
         places
             .find_map(|place| {
@@ -130,7 +146,7 @@ impl Table {
                 (slot.1 == u32::MAX || slot.0 == tag).then_some(slot)
             })
             .filter(|slot| slot.1 != u32::MAX)
-            .map(|slot| slot.1 as usize * BLOCK)
+            .map(|slot| slot.1)
     }
 }
 

@@ -5,43 +5,52 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::elf::Executable;
+use super::image::Image;
 use crate::code::btf::{Record, Word};
 use crate::code::{Kind, Machine, x64_shape};
 
-/// `image` with the operands in its executables' code set to zero.
-pub(super) fn blanked<'a>(image: &'a [u8], executables: &[Executable]) -> Cow<'a, [u8]> {
-    let types: Vec<usize> = btf_in(image);
+/// The text of `image` with the operands in its executables' code set to zero.
+pub(super) fn blanked<'a>(image: &'a Image, executables: &[Executable]) -> Cow<'a, [u8]> {
+    let types: Vec<usize> = btf_in(image.text());
     if executables.is_empty() && types.is_empty() {
-        return Cow::Borrowed(image);
+        return Cow::Borrowed(image.text());
     }
-    let mut blank = image.to_vec();
+    let mut blank = image.text().to_vec();
     for at in types {
         blank_btf(&mut blank[at..]);
     }
     for executable in executables {
-        for zone in executable
+        let code = executable
             .zones
             .iter()
-            .filter(|zone| zone.kind == Kind::Code)
-        {
-            let start = executable.at + zone.at as usize;
-            let code = &mut blank[start..start + zone.len as usize];
-            match executable.machine {
-                Machine::X64 => blank_x64(code, executable.len),
-                Machine::A64 => blank_words(code, |word| match word {
-                    _ if word & 0x7c00_0000 == 0x1400_0000 => word & 0xfc00_0000,
-                    _ if word & 0x9f00_0000 == 0x9000_0000 => word & 0x9f00_001f,
-                    _ => word,
-                }),
-                Machine::A32 => blank_words(code, |word| match word {
-                    _ if word & 0x0e00_0000 == 0x0a00_0000 => word & 0xff00_0000,
-                    _ => word,
-                }),
-                Machine::Thumb => blank_thumb(code),
+            .filter(|zone| zone.kind == Kind::Code);
+        for zone in code {
+            let start = executable.at + zone.at;
+            for (range, place) in image.held_in(start..start + zone.len) {
+                // Instructions are at multiples of their length from where the zone begins.
+                let skip = (start.wrapping_sub(place) % 4) as usize;
+                let code = blank[range].get_mut(skip..).unwrap_or_default();
+                blank_code(code, executable);
             }
         }
     }
     Cow::Owned(blank)
+}
+
+fn blank_code(code: &mut [u8], executable: &Executable) {
+    match executable.machine {
+        Machine::X64 => blank_x64(code, executable.len),
+        Machine::A64 => blank_words(code, |word| match word {
+            _ if word & 0x7c00_0000 == 0x1400_0000 => word & 0xfc00_0000,
+            _ if word & 0x9f00_0000 == 0x9000_0000 => word & 0x9f00_001f,
+            _ => word,
+        }),
+        Machine::A32 => blank_words(code, |word| match word {
+            _ if word & 0x0e00_0000 == 0x0a00_0000 => word & 0xff00_0000,
+            _ => word,
+        }),
+        Machine::Thumb => blank_thumb(code),
+    }
 }
 
 /// What BTF begins with: magic, version 1, no flags, the length of its header.
@@ -90,7 +99,7 @@ fn blank_btf(image: &mut [u8]) {
     }
 }
 
-fn blank_x64(code: &mut [u8], reach: usize) {
+fn blank_x64(code: &mut [u8], reach: u64) {
     let mut at = 0;
     while at + 5 <= code.len() {
         at += match x64_shape(&code[at..]) {
@@ -104,10 +113,10 @@ fn blank_x64(code: &mut [u8], reach: usize) {
 }
 
 /// Whether a distance stays in the executable's neighbourhood, as real ones do.
-fn is_near(distance: Option<&[u8]>, reach: usize) -> bool {
+fn is_near(distance: Option<&[u8]>, reach: u64) -> bool {
     distance
         .and_then(|bytes| bytes.try_into().ok())
-        .is_some_and(|bytes| (i32::from_le_bytes(bytes).unsigned_abs() as usize) < reach)
+        .is_some_and(|bytes| u64::from(i32::from_le_bytes(bytes).unsigned_abs()) < reach)
 }
 
 fn blank_words(code: &mut [u8], blank: impl Fn(u32) -> u32) {

@@ -7,48 +7,87 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::image::Image;
 use crate::code::{Kind, Machine, Place, Zone};
 
 /// An executable in one image.
 #[derive(Debug, Clone)]
 pub(super) struct Executable {
-    pub(super) at: usize,
-    pub(super) len: usize,
+    pub(super) at: u64,
+    pub(super) len: u64,
     pub(super) machine: Machine,
     pub(super) loads: Vec<Place>,
     pub(super) zones: Vec<Zone>,
 }
 
-/// Executables are looked for at multiples of this.
-const ALIGNMENT: usize = 4;
+impl Executable {
+    pub(super) fn end(&self) -> u64 {
+        self.at + self.len
+    }
+}
+
+/// What an executable begins with, at a multiple of its length.
+const MAGIC: &[u8; 4] = b"\x7fELF";
 /// More are not looked at in one image.
 const EXECUTABLES_MAX: usize = 2048;
+/// Images are gone through in pieces of this size, a multiple of the magic's length.
+const PIECE: usize = 1 << 20;
 
 /// All executables of an image, in order.
-pub(super) fn find(image: &[u8]) -> Vec<Executable> {
-    let mut found = Vec::new();
+pub(super) fn find(image: &Image) -> Vec<Executable> {
+    let mut found: Vec<Executable> = Vec::new();
     let mut at = 0;
-    while let Some(next) = image[at..].iter().position(|byte| *byte == 0x7f) {
-        at += next;
-        let executable = if at % ALIGNMENT == 0 {
-            elf(&image[at..], at)
-        } else {
-            None
-        };
-        if found.len() == EXECUTABLES_MAX {
-            break;
+    while at < image.length() && found.len() < EXECUTABLES_MAX {
+        let piece = image.get(at, PIECE);
+        let (words, _) = piece.as_chunks::<4>();
+        for (index, _) in words.iter().enumerate().filter(|(_, word)| *word == MAGIC) {
+            let start = at + 4 * index as u64;
+            if found.last().is_some_and(|last| start < last.end()) {
+                continue;
+            }
+            found.extend(elf(&Bytes { image, start }));
         }
-        at += 1;
-        if let Some(executable) = executable {
-            at = executable.at + executable.len;
-            found.push(executable);
-        }
+        at += PIECE as u64;
     }
-    if found.is_empty() {
-        found.extend(cortex_m(image));
+    if found.is_empty() && image.length() <= FIRMWARE_MAX {
+        found.extend(cortex_m(&image.get(0, FIRMWARE_MAX as usize)));
     }
+    found.truncate(EXECUTABLES_MAX);
     found
 }
+
+/// Plain firmware is not longer.
+const FIRMWARE_MAX: u64 = 64 << 20;
+
+/// An image from the start of an executable on.
+struct Bytes<'a> {
+    image: &'a Image<'a>,
+    start: u64,
+}
+
+impl Bytes<'_> {
+    fn len(&self) -> u64 {
+        self.image.length() - self.start
+    }
+
+    /// A little-endian number of `size` bytes.
+    fn word(&self, at: usize, size: usize) -> Option<u64> {
+        word(
+            &self.image.get(self.start.checked_add(at as u64)?, size),
+            0,
+            size,
+        )
+    }
+
+    /// The name that begins at `at`.
+    fn name(&self, at: usize) -> Option<Vec<u8>> {
+        let bytes = self.image.get(self.start.checked_add(at as u64)?, NAME_MAX);
+        Some(bytes.split(|byte| *byte == 0).next()?.to_vec())
+    }
+}
+
+/// Names of sections that matter are shorter.
+const NAME_MAX: usize = 32;
 
 /// Plain firmware: the base address is left for the caller to try.
 fn cortex_m(image: &[u8]) -> Option<Executable> {
@@ -56,13 +95,13 @@ fn cortex_m(image: &[u8]) -> Option<Executable> {
     let reset = word(image, 4, 4)?;
     let plausible = (0x1000_0000..0x1010_0000).contains(&stack)
         || (0x2000_0000..0x2400_0000).contains(&stack) && stack % 4 == 0;
-    if !plausible || reset % 2 == 0 || reset >= 0x2000_0000 || image.len() > 64 << 20 {
+    if !plausible || reset % 2 == 0 || reset >= 0x2000_0000 {
         return None;
     }
     let len = image.len() as u64;
     Some(Executable {
         at: 0,
-        len: image.len(),
+        len,
         machine: Machine::Thumb,
         loads: vec![Place {
             at: 0,
@@ -146,26 +185,26 @@ struct Tables {
     names: usize,
 }
 
-fn elf(bytes: &[u8], at: usize) -> Option<Executable> {
-    let ident = bytes.get(..20)?;
-    if ident[..4] != *b"\x7fELF" || ident[5] != 1 || !matches!(word(ident, 16, 2)?, 2 | 3) {
+fn elf(bytes: &Bytes) -> Option<Executable> {
+    let (class, order) = (bytes.word(4, 1)?, bytes.word(5, 1)?);
+    if order != 1 || !matches!(bytes.word(16, 2)?, 2 | 3) {
         return None;
     }
-    let machine = match (word(ident, 18, 2)?, ident[4]) {
+    let machine = match (bytes.word(18, 2)?, class) {
         (62, 2) => Machine::X64,
         (183, 2) => Machine::A64,
         (40, 1) => Machine::A32,
         _ => return None,
     };
-    let tables = tables(bytes, ident[4] == 2)?;
+    let tables = tables(bytes, class == 2)?;
     let loads = loads(bytes, &tables)?;
-    let sections_end = tables.sections.0 + tables.sections.1 * tables.sections.2;
-    let loads_end = loads.iter().map(|load| load.at + load.len).max()? as usize;
+    let sections_end = (tables.sections.0 + tables.sections.1 * tables.sections.2) as u64;
+    let loads_end = loads.iter().map(|load| load.at + load.len).max()?;
     let len = sections_end.max(loads_end).min(bytes.len());
     let mut zones = zones(bytes, &tables, machine).unwrap_or_default();
-    zones.retain(|zone| zone.at + zone.len <= len as u64);
+    zones.retain(|zone| zone.at + zone.len <= len);
     (!zones.is_empty()).then_some(Executable {
-        at,
+        at: bytes.start,
         len,
         machine,
         loads,
@@ -173,11 +212,15 @@ fn elf(bytes: &[u8], at: usize) -> Option<Executable> {
     })
 }
 
-fn tables(bytes: &[u8], wide: bool) -> Option<Tables> {
-    let number = |at, size| word(bytes, at, size).and_then(|number| usize::try_from(number).ok());
+fn tables(bytes: &Bytes, wide: bool) -> Option<Tables> {
+    let number = |at, size| {
+        bytes
+            .word(at, size)
+            .and_then(|number| usize::try_from(number).ok())
+    };
     let in_image = |table: (usize, usize, usize)| {
         let end = table.1.checked_mul(table.2)?.checked_add(table.0)?;
-        (end <= bytes.len()).then_some(table)
+        (end as u64 <= bytes.len()).then_some(table)
     };
     let (segments, sections, names) = if wide {
         (
@@ -200,7 +243,7 @@ fn tables(bytes: &[u8], wide: bool) -> Option<Tables> {
     })
 }
 
-fn loads(bytes: &[u8], tables: &Tables) -> Option<Vec<Place>> {
+fn loads(bytes: &Bytes, tables: &Tables) -> Option<Vec<Place>> {
     const LOAD: u64 = 1;
     let (start, size, count) = tables.segments;
     let fields = if tables.wide {
@@ -211,13 +254,12 @@ fn loads(bytes: &[u8], tables: &Tables) -> Option<Vec<Place>> {
     let width = if tables.wide { 8 } else { 4 };
     let mut loads = Vec::new();
     for at in (0..count).map(|index| start + index * size) {
-        if word(bytes, at, 4)? != LOAD {
+        if bytes.word(at, 4)? != LOAD {
             continue;
         }
-        let [at, address, len, memory_len] = fields.map(|field| word(bytes, at + field, width));
+        let [at, address, len, memory_len] = fields.map(|field| bytes.word(at + field, width));
         let (at, len) = (at?, len?);
-        at.checked_add(len)
-            .filter(|end| *end <= bytes.len() as u64)?;
+        at.checked_add(len).filter(|end| *end <= bytes.len())?;
         loads.push(Place {
             at,
             address: address?,
@@ -229,7 +271,7 @@ fn loads(bytes: &[u8], tables: &Tables) -> Option<Vec<Place>> {
 }
 
 /// The sections that hold references.
-fn zones(bytes: &[u8], tables: &Tables, machine: Machine) -> Option<Vec<Zone>> {
+fn zones(bytes: &Bytes, tables: &Tables, machine: Machine) -> Option<Vec<Zone>> {
     const NO_BITS: u64 = 8;
     const ALLOCATED: u64 = 2;
     let (start, size, count) = tables.sections;
@@ -240,10 +282,10 @@ fn zones(bytes: &[u8], tables: &Tables, machine: Machine) -> Option<Vec<Zone>> {
         } else {
             ([8, 12, 16, 20], 4)
         };
-        let [flags, _, offset, len] = fields.map(|field| word(bytes, at + field, width));
+        let [flags, _, offset, len] = fields.map(|field| bytes.word(at + field, width));
         Some((
-            word(bytes, at, 4)?,
-            word(bytes, at + 4, 4)?,
+            bytes.word(at, 4)?,
+            bytes.word(at + 4, 4)?,
             flags?,
             offset?,
             len?,
@@ -254,12 +296,12 @@ fn zones(bytes: &[u8], tables: &Tables, machine: Machine) -> Option<Vec<Zone>> {
     for index in 0..count {
         let (name_at, kind, flags, at, len) = section(index)?;
         let name_at = usize::try_from(names_at.checked_add(name_at)?).ok()?;
-        let name = bytes.get(name_at..)?.split(|byte| *byte == 0).next()?;
+        let name = bytes.name(name_at)?;
         if kind == NO_BITS || len == 0 || flags & ALLOCATED == 0 {
             continue;
         }
         let executable = flags & 4 != 0;
-        let kind = match (name, machine) {
+        let kind = match (&name[..], machine) {
             _ if executable => Kind::Code,
             // Tables of the Linux kernel that hold distances from themselves.
             (

@@ -8,17 +8,18 @@ use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
 
 use super::elf::Executable;
-use super::modules;
-use super::scan::Found;
+use super::image::Image;
+use super::modules::{self, Sides};
+use super::source::Watched;
 use super::suffix;
-use super::unpack::{Unpacked, on_threads};
+use super::unpack::{Opened, on_threads};
 use super::{DiffError, DiffOptions};
 use crate::code::{Guess, Mapping};
 use crate::codec::model::{Model, Size};
 use crate::codec::range::Encoder;
 use crate::codec::{frame, varint, zstd};
 use crate::header::{Caps, Header, Limits, Profile, VERSION};
-use crate::plan::extents::{decode_cost, encode_cost};
+use crate::plan::extents::{OldExtent, decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
@@ -39,30 +40,41 @@ const EXACT_MIN: usize = 32 << 10;
 /// Memory that is left for a patch beside what extents need.
 pub(super) const PLAIN_MEMORY: u64 = 8 << 20;
 
+/// Both images, and what is known of them.
+pub(super) struct Images<'a> {
+    pub(super) old: Image<'a>,
+    pub(super) new: Image<'a>,
+    /// What covers see decoded, in places of the images.
+    pub(super) old_extents: Vec<OldExtent>,
+    pub(super) new_extents: Vec<Opened>,
+    /// Executables of both.
+    pub(super) found: [Vec<Executable>; 2],
+}
+
 /// Writes the whole patch.
 pub(super) fn patch(
-    old: &[u8],
-    new: &[u8],
-    unpacked: &Unpacked,
-    executables: &[Executable],
+    (old, new): (&Watched, &Watched),
+    images: &Images,
     covers: &[Found],
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DiffError> {
-    let mut maps = regions(unpacked, covers);
+    let mut maps = regions(images, covers);
     if options.caps.contains(Caps::CODE) {
-        add_modules(unpacked, executables, &mut maps);
+        add_modules(images, &mut maps);
     }
-    let (frames, model_max) = frames(unpacked, &maps, options, progress);
+    let (frames, model_max) = frames(images, &maps, options, progress);
+    let (old_digest, old_check) = sums(old);
+    let (new_digest, _) = sums(new);
     let header = Header {
         version: VERSION,
         profile: options.profile,
         caps_needed: caps_needed(&maps),
-        old_len: old.len() as u64,
-        new_len: new.len() as u64,
-        old_digest: Sha256::digest(old).into(),
-        new_digest: Sha256::digest(new).into(),
-        old_check: XxHash3_64::oneshot(old),
+        old_len: old.length(),
+        new_len: new.length(),
+        old_digest,
+        new_digest,
+        old_check,
         limits: limits(&maps, &frames, model_max, options),
     };
     if header.memory_needed() > options.memory_max {
@@ -77,6 +89,17 @@ pub(super) fn patch(
         frame::write(&mut out, at, &payload);
     }
     Ok(out)
+}
+
+/// The digest of an image, and its quick check.
+fn sums(image: &Watched) -> ([u8; 32], u64) {
+    use core::hash::Hasher as _;
+    let (mut digest, mut check) = (Sha256::new(), XxHash3_64::new());
+    image.each_piece(|piece| {
+        digest.update(piece);
+        check.write(piece);
+    });
+    (digest.finalize().into(), check.finish())
 }
 
 /// What the device has to hold for these maps and frames.
@@ -121,47 +144,86 @@ fn limits(maps: &[Map], frames: &[Vec<u8>], model_max: u64, options: &DiffOption
 }
 
 /// Cuts the logical new image into regions and notes which covers are exact.
-fn regions(unpacked: &Unpacked, covers: &[Found]) -> Vec<Map> {
-    let (old, new) = (&unpacked.old, &unpacked.new);
+fn regions(images: &Images, covers: &[Found]) -> Vec<Map> {
+    let (old, new) = (&images.old, &images.new);
     let mut maps = Vec::new();
-    let mut start = 0usize;
+    let mut start = 0;
     let mut covers = covers.iter().copied().peekable();
-    let mut opened = unpacked.new_extents.iter().peekable();
-    while start < new.len() {
-        let end = region_end(unpacked, start);
+    let mut opened = images.new_extents.iter().peekable();
+    while start < new.length() {
+        let end = region_end(images, start);
         let mut map = Map {
             len: (end - start) as u32,
-            last: end == new.len(),
+            last: end == new.length(),
             ..Map::default()
         };
-        while let Some(extent) = opened.next_if(|extent| extent.raw_at < end) {
-            map.extents.new.push(extent.within(start));
+        while let Some(extent) = opened.next_if(|extent| (extent.raw_at as u64) < end) {
+            map.extents.new.push(extent.within(start as usize));
         }
         while let Some(cover) = covers.peek_mut().filter(|cover| cover.new < end) {
-            let part = cover.len.min(end - cover.new);
+            let len = cover.len.min(end - cover.new);
             let at = (cover.new - start) as u32;
-            let (old, new) = (&old[cover.old..cover.old + part], &new[cover.new..]);
-            map.covers
-                .extend(split(old, &new[..part]).map(|piece| Cover {
-                    old: cover.old as u64 + u64::from(piece.from),
-                    new: at + piece.from,
-                    len: piece.len,
-                    exact: piece.exact,
-                }));
-            if part == cover.len {
+            if cover.same {
+                let part = Part {
+                    from: 0,
+                    len: len as u32,
+                    exact: true,
+                };
+                add_part(&mut map.covers, cover.old, at, &part);
+            } else {
+                let (old, new) = (
+                    old.get(cover.old, len as usize),
+                    new.get(cover.new, len as usize),
+                );
+                for part in split(&old, &new) {
+                    add_part(&mut map.covers, cover.old, at, &part);
+                }
+            }
+            if len == cover.len {
                 covers.next();
             } else {
-                cover.old += part;
-                cover.new += part;
-                cover.len -= part;
+                cover.old += len;
+                cover.new += len;
+                cover.len -= len;
                 break;
             }
         }
-        map.extents.old.clone_from(&unpacked.old_extents);
+        map.extents.old.clone_from(&images.old_extents);
         maps.push(map);
         start = end;
     }
     maps
+}
+
+/// Adds a part of the cover that begins at `old` and `new`; exact ones that go on are one.
+fn add_part(covers: &mut Vec<Cover>, old: u64, new: u32, part: &Part) {
+    let cover = Cover {
+        old: old + u64::from(part.from),
+        new: new + part.from,
+        len: part.len,
+        exact: part.exact,
+    };
+    match covers.last_mut() {
+        Some(last)
+            if last.exact
+                && cover.exact
+                && last.old_end() == cover.old
+                && last.new_end() == cover.new =>
+        {
+            last.len += cover.len;
+        }
+        _ => covers.push(cover),
+    }
+}
+
+/// A cover in places of both logical images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) old: u64,
+    pub(super) new: u64,
+    pub(super) len: u64,
+    /// Whether all of it is known to be the same.
+    pub(super) same: bool,
 }
 
 /// Part of a cover.
@@ -208,12 +270,16 @@ fn split<'a>(old: &'a [u8], new: &'a [u8]) -> impl Iterator<Item = Part> + 'a {
 }
 
 /// Finds the executables of each region.
-fn add_modules(unpacked: &Unpacked, executables: &[Executable], maps: &mut [Map]) {
+fn add_modules(images: &Images, maps: &mut [Map]) {
     let mut start = 0;
     for map in maps {
-        let region = &unpacked.new[start..start + map.len as usize];
-        map.modules = modules::find(&unpacked.old, executables, region, map);
-        start += region.len();
+        let sides = Sides {
+            old: &images.old,
+            new: &images.new,
+            start,
+        };
+        map.modules = modules::find(sides, (&images.found[0], &images.found[1]), map);
+        start += u64::from(map.len);
     }
 }
 
@@ -227,13 +293,14 @@ fn caps_needed(maps: &[Map]) -> Caps {
 }
 
 /// Where the region that begins at `start` ends: not inside of an extent.
-fn region_end(unpacked: &Unpacked, start: usize) -> usize {
-    let end = unpacked.new.len().min(start + REGION_LEN_MAX as usize);
-    let open = unpacked
+fn region_end(images: &Images, start: u64) -> u64 {
+    let end = images.new.length().min(start + REGION_LEN_MAX);
+    let begin = |extent: &Opened| extent.raw_at as u64;
+    let open = images
         .new_extents
         .iter()
-        .find(|e| e.raw_at < end && end < e.raw_at + e.raw_len);
-    open.map_or(end, |extent| extent.raw_at)
+        .find(|e| begin(e) < end && end < begin(e) + e.raw_len as u64);
+    open.map_or(end, begin)
 }
 
 /// The mapping of a map of our own: what it takes is declared later.
@@ -243,8 +310,9 @@ fn mapping_of(map: &Map) -> Mapping {
 
 /// A window to be written.
 struct Window<'a> {
-    /// The logical new image in the map's region.
-    region: &'a [u8],
+    images: &'a Images<'a>,
+    /// Where the map's region begins in the logical new image.
+    start: u64,
     map: &'a Map,
     mapping: &'a Mapping,
     range: Range<u32>,
@@ -252,34 +320,34 @@ struct Window<'a> {
 
 /// The payloads of all frames, in order, and the memory of the largest model.
 fn frames(
-    unpacked: &Unpacked,
+    images: &Images,
     maps: &[Map],
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> (Vec<Vec<u8>>, u64) {
     let mappings: Vec<Mapping> = maps.iter().map(mapping_of).collect();
     let mut windows = Vec::new();
-    let mut start = 0usize;
+    let mut start = 0;
     for (map, mapping) in maps.iter().zip(&mappings) {
-        let region = &unpacked.new[start..start + map.len as usize];
         let mut from = 0;
         while from < map.len {
             let range = from..window_end(map, from, options.window_max);
             from = range.end;
             windows.push(Window {
-                region,
+                images,
+                start,
                 map,
                 mapping,
                 range,
             });
         }
-        start += region.len();
+        start += u64::from(map.len);
     }
     progress(0);
     let coded = on_threads(windows.len(), options.threads, &|at| {
-        windows[at].code(&unpacked.old, options.profile)
+        windows[at].code(options.profile)
     });
-    progress(unpacked.new.len() as u64);
+    progress(images.new.length());
     let (mut frames, mut model_max) = (Vec::new(), 0);
     for (window, (payload, model)) in windows.iter().zip(coded) {
         if window.range.start == 0 {
@@ -330,35 +398,36 @@ fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
 
 impl Window<'_> {
     /// The payload, and the memory of its model.
-    fn code(&self, old: &[u8], profile: Profile) -> (Vec<u8>, u64) {
+    fn code(&self, profile: Profile) -> (Vec<u8>, u64) {
         let mut streams = match profile {
             Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
             Profile::Small => Streams::small(self.busy()),
         };
-        let mut at = self.range.start as usize;
-        let mut guess = Guess::default();
+        let (old, new) = (&self.images.old, &self.images.new);
+        let mut at = self.range.start;
+        let mut guess = match profile {
+            Profile::Fast => Guess::of_bytes(),
+            Profile::Small => Guess::default(),
+        };
         for segment in self.map.segments(self.range.start, self.range.end) {
             for piece in segment.pieces() {
                 let size = piece.len as usize;
-                let bytes = &self.region[at..at + size];
-                let from = piece.old as usize;
-                match segment {
-                    Segment::Copy { cover, .. } if cover.exact => {}
-                    Segment::Copy { .. } => {
-                        guess.begin(size).copy_from_slice(&old[from..from + size]);
-                        let places = (piece.old, at as u64);
-                        guess.predict(&self.map.modules, self.mapping, places);
-                        streams.copied(&mut guess, piece.old, bytes);
-                    }
-                    Segment::Literal { .. } => {
-                        let hint = guess.begin(size);
-                        let known = old.get(from..).unwrap_or_default();
-                        let known = &known[..known.len().min(size)];
-                        hint[..known.len()].copy_from_slice(known);
-                        streams.new_bytes(hint, bytes);
-                    }
+                let place = u64::from(at);
+                at += piece.len;
+                if matches!(segment, Segment::Copy { cover, .. } if cover.exact) {
+                    continue;
                 }
-                at += size;
+                let bytes = new.get(self.start + place, size);
+                let known = old.get(piece.old, size);
+                let begun = guess.begin(size);
+                begun[..known.len()].copy_from_slice(&known);
+                begun[known.len()..].fill(0);
+                if matches!(segment, Segment::Copy { .. }) {
+                    guess.predict(&self.map.modules, self.mapping, (piece.old, place));
+                    streams.copied(&mut guess, piece.old, &bytes);
+                } else {
+                    streams.new_bytes(&guess.bytes, &bytes);
+                }
             }
         }
         let mut out = Vec::new();

@@ -4,22 +4,39 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::elf::{self, Executable};
+use super::image::Image;
 use crate::code::{self, Load, MODULES_MAX, Machine, Mapping, Module};
 use crate::plan::{Map, Segment};
 
+/// Both images, and where the region begins in the new one.
+#[derive(Clone, Copy)]
+pub(super) struct Sides<'a> {
+    pub(super) old: &'a Image<'a>,
+    pub(super) new: &'a Image<'a>,
+    pub(super) start: u64,
+}
+
 /// Pairs the executables of a region and keeps the rules that gain.
-///
-/// `old` is the logical old image, `region` the logical new one of `map`.
-pub(super) fn find(old: &[u8], old_found: &[Executable], region: &[u8], map: &Map) -> Vec<Module> {
-    let mut modules = paired(old_found, &elf::find(region), map);
+pub(super) fn find(
+    sides: Sides,
+    (old_found, new_found): (&[Executable], &[Executable]),
+    map: &Map,
+) -> Vec<Module> {
+    let end = sides.start + u64::from(map.len);
+    let within: Vec<Executable> = new_found
+        .iter()
+        .filter(|found| found.at >= sides.start && found.end() <= end)
+        .cloned()
+        .collect();
+    let mut modules = paired(old_found, &within, sides.start, map);
     if modules.is_empty() {
         return modules;
     }
     let mapping = Mapping::new(&map.covers, u64::MAX).expect("any memory is enough");
     if modules[0].machine == Machine::Thumb {
-        choose_bases(old, region, map, &mapping, &mut modules[0]);
+        choose_bases(sides, map, &mapping, &mut modules[0]);
     }
-    let gains = gains(old, region, map, &mapping, &modules);
+    let gains = gains(sides, map, &mapping, &modules);
     for (module, gains) in modules.iter_mut().zip(gains) {
         for (zone, gains) in module.zones.iter_mut().zip(gains) {
             zone.rules = (0..8)
@@ -36,19 +53,19 @@ pub(super) fn find(old: &[u8], old_found: &[Executable], region: &[u8], map: &Ma
 const GAIN_MIN: i64 = 8;
 
 /// Each new executable with the old one that most of it was copied from.
-fn paired(old: &[Executable], new: &[Executable], map: &Map) -> Vec<Module> {
+fn paired(old: &[Executable], new: &[Executable], start: u64, map: &Map) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
     for new in new {
-        let (start, end) = (new.at as u32, (new.at + new.len) as u32);
+        let (from, to) = ((new.at - start) as u32, (new.end() - start) as u32);
         let mut shares = vec![0u64; old.len()];
         let mut changed = false;
-        for segment in map.segments(start, end) {
+        for segment in map.segments(from, to) {
             let Segment::Copy { cover, skip, len } = segment else {
                 continue;
             };
             changed |= !cover.exact;
-            let from = (cover.old + u64::from(skip)) as usize;
-            let first = old.partition_point(|e| e.at + e.len <= from);
+            let from = cover.old + u64::from(skip);
+            let first = old.partition_point(|e| e.end() <= from);
             if old
                 .get(first)
                 .is_some_and(|e| e.at <= from && e.machine == new.machine)
@@ -57,17 +74,17 @@ fn paired(old: &[Executable], new: &[Executable], map: &Map) -> Vec<Module> {
             }
         }
         let best = (0..old.len()).max_by_key(|index| (shares[*index], usize::MAX - index));
-        let Some(best) = best.filter(|best| changed && shares[*best] * 4 > new.len as u64) else {
+        let Some(best) = best.filter(|best| changed && shares[*best] * 4 > new.len) else {
             continue;
         };
         let old = &old[best];
         let loads = old.loads.iter().zip(&new.loads);
         modules.push(Module {
             machine: new.machine,
-            old_at: old.at as u64,
-            old_len: old.len as u64,
-            new_at: new.at as u64,
-            new_len: new.len as u64,
+            old_at: old.at,
+            old_len: old.len,
+            new_at: new.at - start,
+            new_len: new.len,
             loads: loads
                 .map(|(old, new)| Load {
                     old: *old,
@@ -84,41 +101,39 @@ fn paired(old: &[Executable], new: &[Executable], map: &Map) -> Vec<Module> {
     modules
 }
 
-fn gains(
-    old: &[u8],
-    region: &[u8],
-    map: &Map,
-    mapping: &Mapping,
-    modules: &[Module],
-) -> Vec<code::Gains> {
+fn gains(sides: Sides, map: &Map, mapping: &Mapping, modules: &[Module]) -> Vec<code::Gains> {
     let mut gains: Vec<code::Gains> = modules
         .iter()
         .map(|module| vec![[0; 8]; module.zones.len()])
         .collect();
     let mut at = 0;
     for segment in map.segments(0, map.len) {
-        for piece in segment.pieces() {
-            let size = piece.len as usize;
-            if matches!(segment, Segment::Copy { cover, .. } if !cover.exact) {
-                let from = piece.old as usize;
+        if matches!(segment, Segment::Copy { cover, .. } if !cover.exact) {
+            let mut at = at;
+            for piece in segment.pieces() {
+                let size = piece.len as usize;
                 code::learn(
                     modules,
                     mapping,
-                    &old[from..from + size],
-                    (piece.old, at as u64),
-                    &region[at..at + size],
+                    &sides.old.get(piece.old, size),
+                    (piece.old, at),
+                    &sides.new.get(sides.start + at, size),
                     &mut gains,
                 );
+                at += u64::from(piece.len);
             }
-            at += size;
         }
+        at += u64::from(segment.len());
     }
     gains
 }
 
 /// Plain firmware does not say where it is linked: the base that gains the most is right.
-fn choose_bases(old: &[u8], region: &[u8], map: &Map, mapping: &Mapping, module: &mut Module) {
-    let (old_bases, new_bases) = (elf::cortex_m_bases(old), elf::cortex_m_bases(region));
+fn choose_bases(sides: Sides, map: &Map, mapping: &Mapping, module: &mut Module) {
+    let bases =
+        |image: &Image, at: u64, len: u64| elf::cortex_m_bases(&image.get(at, len as usize));
+    let old_bases = bases(sides.old, module.old_at, module.old_len);
+    let new_bases = bases(sides.new, sides.start + module.new_at, module.new_len);
     let tried = old_bases
         .into_iter()
         .zip(new_bases)
@@ -126,7 +141,7 @@ fn choose_bases(old: &[u8], region: &[u8], map: &Map, mapping: &Mapping, module:
             let mut tried = module.clone();
             tried.loads[0].old.address = old_base;
             tried.loads[0].new.address = new_base;
-            let gains = gains(old, region, map, mapping, core::slice::from_ref(&tried));
+            let gains = gains(sides, map, mapping, core::slice::from_ref(&tried));
             (
                 gains
                     .iter()

@@ -5,11 +5,12 @@
 use alloc::vec::Vec;
 
 use super::anchors::Anchor;
-use super::suffix::{Index, Match};
+use super::suffix::{Index, Match, common_prefix};
+use super::unpack::on_threads;
 
-/// A stretch of the new image that resembles one of the old.
+/// A stretch of the new text that resembles one of the old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Alike {
     pub(super) old: usize,
     pub(super) new: usize,
     pub(super) len: usize,
@@ -17,40 +18,37 @@ pub(super) struct Found {
 
 /// A match has to be this much longer than what the current cover gives for the same bytes.
 const ADVANTAGE: isize = 8;
-/// How often progress is told, in bytes.
-const TELL_EVERY: usize = 1 << 20;
+const _: () = assert!(super::suffix::LONG as isize <= ADVANTAGE);
+/// Stretches of the new text that are scanned apart, so that several threads can: covers do not
+/// depend on how many there are.
+const STRETCH: usize = 4 << 20;
 
 /// The covers of `new`, in its order, not overlapping.
 pub(super) fn covers(
     index: &Index,
-    old: &[u8],
-    new: &[u8],
+    (old, new): (&[u8], &[u8]),
     anchors: &[Anchor],
+    threads: usize,
     progress: &mut dyn FnMut(u64),
-) -> Vec<Found> {
-    let mut scanner = Scanner {
-        index,
-        anchors,
-        old,
-        new,
-        scan: 0,
-        hit: Match::default(),
-        last: (0, 0),
-        offset: 0,
-    };
-    let mut found = Vec::new();
-    let mut told = 0;
-    while scanner.scan < new.len() {
-        if scanner.scan >= told {
-            progress(scanner.scan as u64);
-            told = scanner.scan + TELL_EVERY;
-        }
-        let at_end = scanner.advance();
-        if let Some(cover) = scanner.close(at_end) {
-            found.push(cover);
+) -> Vec<Alike> {
+    progress(0);
+    let stretches = new.len().div_ceil(STRETCH);
+    let scanned = on_threads(stretches, threads, &|number| {
+        let from = number * STRETCH;
+        let to = new.len().min(from + STRETCH);
+        Scanner::new(index, (old, &new[..to]), anchors, from).all()
+    });
+    progress(new.len() as u64);
+    let mut found: Vec<Alike> = Vec::new();
+    for cover in scanned.into_iter().flatten() {
+        match found.last_mut() {
+            // What was cut between two stretches is one again.
+            Some(last) if last.old + last.len == cover.old && last.new + last.len == cover.new => {
+                last.len += cover.len;
+            }
+            _ => found.push(cover),
         }
     }
-    progress(new.len() as u64);
     drop_dear(old, new, &mut found);
     found
 }
@@ -63,7 +61,7 @@ const AGREEING_MIN_ON: usize = 6;
 const GAP: usize = 32;
 
 /// Drops covers that cost more than they save.
-fn drop_dear(old: &[u8], new: &[u8], found: &mut Vec<Found>) {
+fn drop_dear(old: &[u8], new: &[u8], found: &mut Vec<Alike>) {
     let mut last = (0, 0);
     found.retain(|cover| {
         let pairs = old[cover.old..]
@@ -95,7 +93,34 @@ struct Scanner<'a> {
     offset: isize,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    /// A scanner of `new` from `from` on.
+    fn new(
+        index: &'a Index,
+        (old, new): (&'a [u8], &'a [u8]),
+        anchors: &'a [Anchor],
+        from: usize,
+    ) -> Self {
+        Self {
+            index,
+            anchors: &anchors[anchors.partition_point(|a| a.new + a.len <= from)..],
+            old,
+            new,
+            scan: from,
+            hit: Match::default(),
+            last: (0, from),
+            offset: -(from as isize),
+        }
+    }
+
+    fn all(mut self) -> Vec<Alike> {
+        let mut found = Vec::new();
+        while self.scan < self.new.len() {
+            let at_end = self.advance();
+            found.extend(self.close(at_end));
+        }
+        found
+    }
     /// Whether the open cover would give the right byte at `new_at`.
     fn agrees(&self, new_at: usize) -> bool {
         new_at
@@ -111,15 +136,32 @@ impl Scanner<'_> {
                 self.anchors = &self.anchors[1..];
             } else if self.scan >= anchor.new {
                 let skip = self.scan - anchor.new;
+                // The scanner's stretch may end within the anchor.
                 return Match {
                     at: anchor.old + skip,
-                    len: anchor.len - skip,
+                    len: (anchor.len - skip).min(self.new.len() - self.scan),
                 };
             } else {
                 break;
             }
         }
-        self.index.longest(&self.new[self.scan..])
+        // No match that is worth leaving the open cover for is shorter than that.
+        let wanted = &self.new[self.scan..];
+        if self.index.may_be_long(wanted) {
+            self.index.longest(wanted)
+        } else {
+            self.along(wanted)
+        }
+    }
+
+    /// How far the open cover agrees here.
+    fn along(&self, wanted: &[u8]) -> Match {
+        let at = self.scan.checked_add_signed(self.offset);
+        let known = at.and_then(|at| Some((at, self.old.get(at..)?)));
+        known.map_or(Match::default(), |(at, known)| Match {
+            at,
+            len: common_prefix(known, wanted),
+        })
     }
 
     /// Moves on to the next match worth taking; says whether the open cover is to be closed.
@@ -144,7 +186,7 @@ impl Scanner<'_> {
     }
 
     /// Stretches the open cover forwards and the new match backwards, and closes the open one.
-    fn close(&mut self, wanted: bool) -> Option<Found> {
+    fn close(&mut self, wanted: bool) -> Option<Alike> {
         if !wanted {
             return None;
         }
@@ -160,7 +202,7 @@ impl Scanner<'_> {
             forwards = forwards + keep - overlap;
             backwards -= keep;
         }
-        let cover = Found {
+        let cover = Alike {
             old: self.last.0,
             new: self.last.1,
             len: forwards,

@@ -17,6 +17,7 @@ pub(super) struct Index<'a> {
     parts: Vec<(usize, Range<usize>)>,
     suffixes: Vec<i32>,
     buckets: Vec<u32>,
+    seen: Seen,
 }
 
 /// A stretch of the text that equals the beginning of what was looked up.
@@ -64,12 +65,20 @@ impl<'a> Index<'a> {
         for bucket in 1..buckets.len() {
             buckets[bucket] += buckets[bucket - 1];
         }
+        let seen = Seen::new(&text);
         Ok(Self {
             text,
             parts,
             suffixes,
             buckets,
+            seen,
         })
+    }
+
+    /// Whether there may be a match of [`LONG`] bytes or more; asking is much cheaper than looking.
+    #[inline]
+    pub(super) fn may_be_long(&self, wanted: &[u8]) -> bool {
+        self.seen.holds(wanted)
     }
 
     /// The longest stretch of the parts that `wanted` begins with.
@@ -124,6 +133,50 @@ impl<'a> Index<'a> {
         let at = self.suffixes[suffix] as usize;
         let known = known.min(self.text.len() - at);
         known + common_prefix(&self.text[at + known..], &wanted[known..])
+    }
+}
+
+/// The length of a match that [`Index::may_be_long`] tells of.
+pub(super) const LONG: usize = 8;
+
+/// Which stretches of [`LONG`] bytes a text holds: a bit by their hash, so it may say yes wrongly,
+/// and never no.
+struct Seen {
+    bits: Vec<u64>,
+    shift: u32,
+}
+
+impl Seen {
+    /// Bits for each byte of the text, and how many there are at most: 32 MiB.
+    const BITS_PER_BYTE: usize = 4;
+    const BITS_MAX: usize = 1 << 28;
+
+    fn new(text: &[u8]) -> Self {
+        let wanted = (text.len() * Self::BITS_PER_BYTE).clamp(64, Self::BITS_MAX);
+        let log = wanted.next_power_of_two().trailing_zeros();
+        let mut this = Self {
+            bits: vec![0; (1 << log) / 64],
+            shift: 64 - log,
+        };
+        for stretch in text.windows(LONG) {
+            let place = this.place(stretch);
+            this.bits[place / 64] |= 1 << (place % 64);
+        }
+        this
+    }
+
+    #[inline]
+    fn place(&self, stretch: &[u8]) -> usize {
+        let stretch = u64::from_le_bytes(stretch.try_into().expect("a stretch of that length"));
+        (stretch.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+    }
+
+    #[inline]
+    fn holds(&self, wanted: &[u8]) -> bool {
+        wanted.get(..LONG).is_some_and(|stretch| {
+            let place = self.place(stretch);
+            self.bits[place / 64] >> (place % 64) & 1 == 1
+        })
     }
 }
 

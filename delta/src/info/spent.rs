@@ -50,7 +50,7 @@ pub fn spent(old: &mut &[u8], new: &[u8], patch: &[u8]) -> Result<Vec<Spent>, Pa
         lens: Vec::new(),
     };
     let accept = Accept {
-        memory_max: u64::MAX,
+        memory_max: super::MEMORY_MAX,
         ..Accept::default()
     };
     let header = crate::apply(old, patch, &mut made, &accept)?;

@@ -33,6 +33,7 @@ use crate::error::{Damage, PatchError};
 use crate::header::{Accept, HEADER_LEN_MAX, Header};
 use crate::image::{ImageError, NewImage, OldImage};
 use crate::plan::{Bounds, Map};
+pub(crate) use old::LINES_MEMORY;
 use old::{Cache, OldView};
 use sink::Sink;
 
@@ -267,7 +268,10 @@ impl Patcher {
             let damaged = |what| PatchError::damaged(self.at, what);
             let head = frame::Head::parse(&self.buffer, frame_max).map_err(damaged)?;
             let wanted = match &head {
-                Some(head) => head.start + head.len,
+                Some(head) => head
+                    .start
+                    .checked_add(head.len)
+                    .ok_or_else(|| damaged(Damage::FrameLength))?,
                 // One byte at a time, so that a head never takes bytes of its payload.
                 None => (self.buffer.len() + 1).min(frame::Head::LEN_MAX),
             };

@@ -38,7 +38,10 @@ pub(super) fn apply(
     let (len, mut streams) = open(payload, place).ok_or_else(damaged)?;
     let mut out = Emitter::new(&place.map.extents.new, place.from, out, place.frame_at);
     let mut bytes = vec![0; PIECE as usize];
-    let mut guess = Guess::default();
+    let mut guess = match place.profile {
+        Profile::Fast => Guess::of_bytes(),
+        Profile::Small => Guess::default(),
+    };
     let mut at = place.from;
     for segment in place.map.segments(place.from, place.from + len) {
         for piece in segment.pieces() {

@@ -134,7 +134,10 @@ impl Map {
                     let before = next
                         .checked_sub(1)
                         .map_or(START, |before| self.covers[before]);
-                    let hint = before.old_end() + u64::from(at - before.new_end());
+                    // Read as zeros beyond the end, so where exactly it lies beyond is all one.
+                    let hint = before
+                        .old_end()
+                        .saturating_add(u64::from(at - before.new_end()));
                     Segment::Literal {
                         len: end - at,
                         hint,

@@ -77,12 +77,18 @@ pub(super) fn delta(context: &Context, args: &DeltaArgs) -> Result<Answer, Signe
                 delta.base.clone(),
                 bytes(delta.length),
                 format!("{}.{} %", permille / 10, permille % 10),
+                if delta.pays {
+                    ""
+                } else {
+                    "does not pay, left out"
+                }
+                .to_owned(),
             ]
         })
         .collect();
     let text = match rows.as_slice() {
         [] => "every delta that is asked for is there".to_owned(),
-        rows => table(&["component", "from", "delta", "of the artifact"], rows),
+        rows => table(&["component", "from", "delta", "of the artifact", ""], rows),
     };
     let json: Vec<_> = built
         .iter()
@@ -92,6 +98,7 @@ pub(super) fn delta(context: &Context, args: &DeltaArgs) -> Result<Answer, Signe
                 "base": delta.base,
                 "length": delta.length,
                 "artifact_length": delta.artifact_length,
+                "pays": delta.pays,
             })
         })
         .collect();

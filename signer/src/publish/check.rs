@@ -153,7 +153,7 @@ fn prove(
     let base = base_file(workspace, &component.name, delta)?;
     let old = deltas::read_blob(&workspace.layout, &base, ARTIFACT_LEN_MAX)?;
     let patch = deltas::read_blob(&workspace.layout, &delta.file, delta.file.length)?;
-    let proved = deltas::prove(&old, &patch, component, &delta.base);
+    let proved = deltas::prove(&mut &old[..], &patch, component, &delta.base);
     progress.end();
     proved
 }

@@ -9,6 +9,7 @@ use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::release::{Release, ReleaseVersion};
 
 use super::{Bases, ComponentFile, ReleaseFile};
+use crate::delta_notes::read_fleet;
 use crate::durable;
 use crate::settings::{Product, Settings};
 use crate::toml_doc::{At, Document};
@@ -66,7 +67,7 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
                 format!("artifact \"{}\" {text}", artifact.display()),
             );
         }
-        check_bases(document, component, &file.version, known.releases);
+        check_bases(document, component, &file.version, known.releases, folder);
     }
     check_sbom(document, &file.sbom, folder);
 }
@@ -116,9 +117,18 @@ fn check_bases(
     component: &ComponentFile,
     version: &ReleaseVersion,
     releases: &[Release],
+    folder: &Path,
 ) {
-    let Bases::Versions(bases) = &component.bases else {
-        return;
+    let bases = match &component.bases {
+        Bases::Last(_) => return,
+        Bases::Fleet(_, file) => {
+            if let Err(text) = read_fleet(&folder.join(&file.value)) {
+                let text = format!("fleet \"{}\" {text}", file.display());
+                document.fault(file.line, text);
+            }
+            return;
+        }
+        Bases::Versions(bases) => bases,
     };
     let mut seen = BTreeSet::new();
     for base in bases {

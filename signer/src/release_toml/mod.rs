@@ -76,6 +76,8 @@ pub struct ComponentFile {
 pub enum Bases {
     /// `last:N`, the newest N published versions; 0 where no delta is asked for.
     Last(usize),
+    /// `fleet:N`, the N published versions that the most devices run, as this file counts them.
+    Fleet(usize, At<PathBuf>),
     /// Exactly these.
     Versions(Vec<At<ReleaseVersion>>),
 }
@@ -207,22 +209,30 @@ fn bases(document: &Document<'_>, section: &Section<'_, '_>) -> Bases {
     if !delta.has("bases") {
         delta.fault("bases of [component.delta] is missing");
     }
+    let fleet = match &found {
+        Some(Ok(text)) if text.starts_with("fleet:") => delta.text("fleet", PATH_LEN_MAX),
+        _ => None,
+    };
     delta.finish();
     match found {
         None => NONE,
         Some(Ok(text)) => {
-            let count = text.strip_prefix("last:").and_then(|n| n.parse().ok());
-            match count {
-                Some(count) if (1..=BASES_MAX).contains(&count) => Bases::Last(count),
-                _ => {
-                    let fault = format!(
-                        "bases \"{}\": expected \"last:1\" to \"last:{BASES_MAX}\", or a list of versions",
-                        text.value
-                    );
-                    document.fault(text.line, fault);
-                    NONE
-                }
+            let count = |prefix| {
+                let count = text.strip_prefix(prefix)?.parse().ok();
+                count.filter(|count| (1..=BASES_MAX).contains(count))
+            };
+            if let Some(count) = count("last:") {
+                return Bases::Last(count);
             }
+            if let Some(count) = count("fleet:") {
+                return fleet.map_or(NONE, |file| Bases::Fleet(count, file.map(PathBuf::from)));
+            }
+            let fault = format!(
+                "bases \"{}\": expected \"last:1\" to \"last:{BASES_MAX}\", \"fleet:1\" to \"fleet:{BASES_MAX}\", or a list of versions",
+                text.value
+            );
+            document.fault(text.line, fault);
+            NONE
         }
         Some(Err(texts)) => {
             let mut versions = Vec::new();

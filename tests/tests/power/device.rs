@@ -125,6 +125,7 @@ fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
         region: Some("EU".to_owned()),
         facts: Vec::new(),
         patch_memory_max: 64 << 20,
+        whole_bytes_max: None,
         attempts_max: 3,
         reporter: Reporter {
             device: DeviceId::parse("pump-1").expect("a name"),

@@ -39,6 +39,9 @@ pub(super) struct Unpacked<'a> {
 /// An extent of the new image, wherever it stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opened {
+    /// Where it stood in the image that was looked into, and its length there.
+    pub(super) at: usize,
+    pub(super) len: usize,
     pub(super) raw_at: usize,
     pub(super) raw_len: usize,
     pub(super) codec: Codec,
@@ -175,6 +178,8 @@ fn assemble<'a>(
         logical_new.extend_from_slice(&new[done..stream.at]);
         let raw_len = plain.raw.len();
         new_extents.push(Opened {
+            at: stream.at,
+            len: stream.len,
             raw_at: logical_new.len(),
             raw_len,
             codec: plain.codec,

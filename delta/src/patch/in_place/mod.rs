@@ -32,6 +32,7 @@ use core::cell::RefCell;
 
 use sha2::{Digest as _, Sha256};
 
+use super::old::Cache;
 use super::sink::Sink;
 use super::{Patcher, Stage, base};
 use crate::codec::frame;
@@ -311,7 +312,7 @@ impl Patcher {
     ) -> Result<u32, PatchError> {
         self.stage = Stage::Window;
         self.map_done = from;
-        self.cache.clear();
+        self.cache = Cache::exact();
         self.sink = Sink::new(1);
         self.sink.expect(room);
         if from >= self.map.len {
