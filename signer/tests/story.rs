@@ -387,7 +387,7 @@ fn deltas_follow_the_fleet_and_those_that_do_not_pay_are_left_out() {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8
+        state.to_le_bytes()[4]
     })
     .take(50_000)
     .collect();

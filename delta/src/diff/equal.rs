@@ -35,8 +35,8 @@ impl Scale {
     pub(super) const USUAL: Self = Self {
         image_min: 128 << 20,
         stride: 16 << 10,
-        len_min: 256 << 10,
-        margin: 48 << 10,
+        len_min: 96 << 10,
+        margin: 16 << 10,
     };
 
     /// Nothing is left out of any image.
