@@ -235,7 +235,7 @@ mod tests {
         let mapping = Mapping::new(&covers, 1 << 20).expect("there is room");
         let mut shifts = Vec::new();
         sweep(&covers, &Mapping::order(&covers), |at, shift| {
-            shifts.push((at, shift))
+            shifts.push((at, shift));
         });
         for old in (far - 10..far + 20_000).chain(far + (1 << 30)..far + (1 << 30) + 20_000) {
             let all = shifts.iter().rev().find(|(from, _)| *from <= old);

@@ -256,7 +256,8 @@ mod tests {
         let bytes: Vec<u8> = (0..100).collect();
         let bytes = &bytes[..];
         let source = Watched::new(&bytes);
-        let image = Image::new(&source, &[10..20]);
+        let left = 10..20;
+        let image = Image::new(&source, core::slice::from_ref(&left));
         // Two bytes of the text, 12 and 13, which were 22 and 23, became five.
         let text = [&bytes[..10], &bytes[20..22], &[9; 5], &bytes[24..]].concat();
         let stretch = |at, len| Grown {
