@@ -1,6 +1,5 @@
 //! Writing the patch: covers become regions, regions become windows.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -11,13 +10,13 @@ use super::elf::Executable;
 use super::image::Image;
 use super::modules::{self, Sides};
 use super::source::Watched;
+use super::streams::Streams;
 use super::suffix;
 use super::unpack::{Opened, on_threads};
 use super::{DiffError, DiffOptions};
 use crate::code::{Guess, Mapping};
-use crate::codec::model::{Model, Size};
 use crate::codec::range::Encoder;
-use crate::codec::{frame, varint, zstd};
+use crate::codec::{frame, varint};
 use crate::header::{Caps, Header, Limits, Profile, VERSION};
 use crate::plan::extents::{OldExtent, decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
@@ -27,8 +26,6 @@ pub(super) const WINDOW_OUTPUT: u32 = 48 << 20;
 /// A window closes when its new bytes and a 32nd of its differing stretches pass this: its frame
 /// stays near 1 MiB at most.
 const WINDOW_BUSY: u32 = 2 << 20;
-/// The highest that needs no more memory on the device than our window.
-const ZSTD_LEVEL: i32 = 19;
 /// Decoded extents of the old image that a device keeps may take this much at least.
 const CACHE_MIN: u64 = 4 << 20;
 /// Decoded extents of the old image that a device keeps take no more than this.
@@ -446,89 +443,5 @@ impl Window<'_> {
                 Segment::Literal { len, .. } => u64::from(len) / 2,
             })
             .sum()
-    }
-}
-
-/// What a window adds, by profile: the mirror of the patcher's.
-enum Streams {
-    /// Differences, and new bytes.
-    Fast(Vec<u8>, Vec<u8>),
-    Small(Box<Small>),
-}
-
-/// The one stream of the profile `small`.
-struct Small {
-    size: Size,
-    model: Model,
-    bits: Encoder,
-    /// Bytes that went into differences.
-    differences: u64,
-    /// The model fills in what it decodes; what it encodes it writes back as it was.
-    scratch: Vec<u8>,
-}
-
-impl Streams {
-    /// For a payload of about `len` bytes.
-    fn small(len: u64) -> Self {
-        let size = Size::of_payload(len);
-        Self::Small(Box::new(Small {
-            size,
-            model: Model::new(size),
-            bits: Encoder::new(),
-            differences: 0,
-            scratch: Vec::new(),
-        }))
-    }
-
-    fn copied(&mut self, guess: &mut Guess, at: u64, bytes: &[u8]) {
-        match self {
-            Self::Fast(differences, _) => {
-                let pairs = bytes.iter().zip(&guess.bytes);
-                differences.extend(pairs.map(|(byte, guess)| byte.wrapping_sub(*guess)));
-            }
-            Self::Small(small) => {
-                let before = small.bits.len();
-                small.scratch.clear();
-                small.scratch.extend_from_slice(bytes);
-                guess.find_words(at);
-                small
-                    .model
-                    .copied(&mut small.bits, guess, at, &mut small.scratch);
-                small.differences += (small.bits.len() - before) as u64;
-            }
-        }
-    }
-
-    fn new_bytes(&mut self, hint: &[u8], bytes: &[u8]) {
-        match self {
-            Self::Fast(_, literals) => literals.extend_from_slice(bytes),
-            Self::Small(small) => {
-                small.scratch.clear();
-                small.scratch.extend_from_slice(bytes);
-                small
-                    .model
-                    .new_bytes(&mut small.bits, hint, &mut small.scratch);
-            }
-        }
-    }
-
-    /// Appends what is coded; returns the memory of the model.
-    fn finish(self, out: &mut Vec<u8>) -> u64 {
-        match self {
-            Self::Fast(differences, literals) => {
-                let differences = zstd::compress(&differences, ZSTD_LEVEL);
-                varint::write(out, differences.len() as u64);
-                out.extend_from_slice(&differences);
-                out.extend_from_slice(&zstd::compress(&literals, ZSTD_LEVEL));
-                0
-            }
-            Self::Small(small) => {
-                let coded = small.bits.finish();
-                varint::write(out, small.differences.min(coded.len() as u64));
-                out.push(small.size.to_byte());
-                out.extend_from_slice(&coded);
-                small.size.memory()
-            }
-        }
     }
 }

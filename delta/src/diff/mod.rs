@@ -17,6 +17,7 @@ mod image;
 mod modules;
 mod scan;
 mod source;
+mod streams;
 mod suffix;
 mod unpack;
 

@@ -1,0 +1,96 @@
+//! The streams of a window, as they are written.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::code::Guess;
+use crate::codec::model::{Model, Size};
+use crate::codec::range::Encoder;
+use crate::codec::{varint, zstd};
+
+/// The highest that needs no more memory on the device than our window.
+const ZSTD_LEVEL: i32 = 19;
+
+/// What a window adds, by profile: the mirror of the patcher's.
+pub(super) enum Streams {
+    /// Differences, and new bytes.
+    Fast(Vec<u8>, Vec<u8>),
+    Small(Box<Small>),
+}
+
+/// The one stream of the profile `small`.
+pub(super) struct Small {
+    size: Size,
+    model: Model,
+    bits: Encoder,
+    /// Bytes that went into differences.
+    differences: u64,
+    /// The model fills in what it decodes; what it encodes it writes back as it was.
+    scratch: Vec<u8>,
+}
+
+impl Streams {
+    /// For a payload of about `len` bytes.
+    pub(super) fn small(len: u64) -> Self {
+        let size = Size::of_payload(len);
+        Self::Small(Box::new(Small {
+            size,
+            model: Model::new(size),
+            bits: Encoder::new(),
+            differences: 0,
+            scratch: Vec::new(),
+        }))
+    }
+
+    pub(super) fn copied(&mut self, guess: &mut Guess, at: u64, bytes: &[u8]) {
+        match self {
+            Self::Fast(differences, _) => {
+                let pairs = bytes.iter().zip(&guess.bytes);
+                differences.extend(pairs.map(|(byte, guess)| byte.wrapping_sub(*guess)));
+            }
+            Self::Small(small) => {
+                let before = small.bits.len();
+                small.scratch.clear();
+                small.scratch.extend_from_slice(bytes);
+                guess.find_words(at);
+                small
+                    .model
+                    .copied(&mut small.bits, guess, at, &mut small.scratch);
+                small.differences += (small.bits.len() - before) as u64;
+            }
+        }
+    }
+
+    pub(super) fn new_bytes(&mut self, hint: &[u8], bytes: &[u8]) {
+        match self {
+            Self::Fast(_, literals) => literals.extend_from_slice(bytes),
+            Self::Small(small) => {
+                small.scratch.clear();
+                small.scratch.extend_from_slice(bytes);
+                small
+                    .model
+                    .new_bytes(&mut small.bits, hint, &mut small.scratch);
+            }
+        }
+    }
+
+    /// Appends what is coded; returns the memory of the model.
+    pub(super) fn finish(self, out: &mut Vec<u8>) -> u64 {
+        match self {
+            Self::Fast(differences, literals) => {
+                let differences = zstd::compress(&differences, ZSTD_LEVEL);
+                varint::write(out, differences.len() as u64);
+                out.extend_from_slice(&differences);
+                out.extend_from_slice(&zstd::compress(&literals, ZSTD_LEVEL));
+                0
+            }
+            Self::Small(small) => {
+                let coded = small.bits.finish();
+                varint::write(out, small.differences.min(coded.len() as u64));
+                out.push(small.size.to_byte());
+                out.extend_from_slice(&coded);
+                small.size.memory()
+            }
+        }
+    }
+}
