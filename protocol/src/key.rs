@@ -193,6 +193,18 @@ impl PublicKey {
         material
     }
 
+    /// SubjectPublicKeyInfo in DER.
+    pub fn to_spki_der(&self) -> Vec<u8> {
+        let der = match &self.0 {
+            Kind::Ed25519(key) => key.to_public_key_der(),
+            Kind::P256(key) => key.to_public_key_der(),
+            Kind::P384(key) => key.to_public_key_der(),
+            Kind::Rsa(key) => key.to_public_key_der(),
+        };
+        der.expect("a key that was decoded can be encoded")
+            .into_vec()
+    }
+
     /// SubjectPublicKeyInfo in PEM.
     pub fn to_spki_pem(&self) -> String {
         let pem = match &self.0 {

@@ -23,6 +23,7 @@
 //! | [`release`] | what a target means to us |
 //! | [`repo`] | the repository side: draft, sign partially, merge |
 //! | [`device`] | the words between device and server |
+//! | [`enrol`] | how a device asks for its certificate |
 //! | [`director`] | which release one device gets, and whether both repositories agree |
 //!
 //! A payload is believed when a threshold of the right keys signed it, and used while it is fresh:
@@ -63,6 +64,7 @@ pub mod client;
 pub mod device;
 pub mod digest;
 pub mod director;
+pub mod enrol;
 pub mod error;
 pub mod hex;
 pub mod json;

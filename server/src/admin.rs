@@ -3,6 +3,7 @@
 //! One line of JSON asks, one line answers. The commands `enroll` and `device` use it while a
 //! server runs, and do the same to the store themselves while none does ([`Door`]).
 
+pub mod enrolment;
 pub mod rollouts;
 
 use std::io::{BufRead, BufReader, Write as _};
@@ -25,6 +26,8 @@ use tokio::task::JoinSet;
 use crate::audit::{self, Record, start};
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::est;
+use crate::est::ledger::Asked;
 use crate::fleet::Fleet;
 use crate::http::view_of;
 use crate::rollouts::Heard;
@@ -33,6 +36,7 @@ use crate::store::open::Opened;
 use crate::store::transfer::{self, Moved, TransferError};
 use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
 
+pub use enrolment::{EnrolmentAsk, MadeToken};
 pub use rollouts::RolloutAsk;
 
 /// Bytes of one question: a receipt, with its quotes escaped.
@@ -79,6 +83,8 @@ pub enum Ask {
         /// The file, from the root.
         file: PathBuf,
     },
+    /// About enrolment.
+    Enrolment(EnrolmentAsk),
 }
 
 /// An answer.
@@ -103,6 +109,13 @@ pub enum Told {
     },
     /// The fleet is in the file.
     Exported(Moved),
+    /// Devices that asked to be enrolled.
+    Enrolments {
+        /// Those who wait first.
+        asked: Vec<Asked>,
+    },
+    /// A one-time token.
+    Token(MadeToken),
     /// There is no such device.
     Unknown,
     /// It could not be done.
@@ -194,8 +207,8 @@ fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
             .into_iter()
             .find(|row| row.device == *wanted))
     };
-    if let Ask::Rollout(_) = ask {
-        let what = "rollouts are decided by a running server, and none answers".into();
+    if let Ask::Rollout(_) | Ask::Enrolment(_) = ask {
+        let what = "this is decided by a running server, and none answers".into();
         return Ok(Told::Failed { what });
     }
     if let Ask::Export { file } = ask {
@@ -240,7 +253,9 @@ fn write_of(ask: &Ask, at: i64) -> Option<Write> {
             digest: Digest::of(receipt.as_bytes()),
             bytes: receipt.clone().into_bytes(),
         }),
-        Ask::List | Ask::Show { .. } | Ask::Rollout(_) | Ask::Export { .. } => None,
+        Ask::List | Ask::Show { .. } | Ask::Rollout(_) | Ask::Enrolment(_) | Ask::Export { .. } => {
+            None
+        }
     }
 }
 
@@ -400,6 +415,7 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
                     what: error.to_string(),
                 });
             }
+            Ask::Enrolment(ask) => return enrolment::answer(shared, ask).await,
             Ask::Show { device } => match shared.fleet.find(device) {
                 Some(device) => details(&*shared.store, device.row()),
                 None => Ok(Told::Unknown),
@@ -409,6 +425,15 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
             }),
         },
     };
+    if let Ask::Revoke { device } = ask
+        && let Err(problem) = est::revoked(shared, device).await
+    {
+        let what = format!(
+            "revoked, but not on the revocation list: {}",
+            problem.detail()
+        );
+        return Told::Failed { what };
+    }
     done.unwrap_or_else(|error| Told::Failed {
         what: chain(&error, None).replace('\n', "; "),
     })

@@ -5,6 +5,7 @@
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
 
 mod devices;
+mod enrolment;
 mod receipts;
 mod rollouts;
 mod transfer;
@@ -68,6 +69,11 @@ enum Command {
     Rollout {
         #[command(subcommand)]
         command: rollouts::Command,
+    },
+    /// Let devices enrol themselves: tokens and approvals.
+    Enrolment {
+        #[command(subcommand)]
+        command: enrolment::Command,
     },
     /// Take in receipts that a device without a network sent by file.
     Receipts(receipts::Receipts),
@@ -188,6 +194,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
             DeviceCommand::Revoke { device, common } => devices::revoke(device, &common)?,
         },
         Command::Rollout { command } => command.run()?,
+        Command::Enrolment { command } => command.run()?,
         Command::Receipts(receipts) => receipts.run()?,
         Command::Export(transfer) => transfer.export()?,
         Command::Import(transfer) => transfer.import()?,

@@ -42,6 +42,8 @@ pub struct Config {
     pub secrets: Option<Secrets>,
     /// How `enroll` issues certificates.
     pub enroll: Enroll,
+    /// Where devices enrol themselves; absent where only operators enrol them.
+    pub est: Option<Est>,
     /// The bounds on what comes from outside.
     pub limits: Limits,
 }
@@ -153,6 +155,17 @@ pub struct Enroll {
     pub validity_days: u32,
 }
 
+/// `[est]`: where devices enrol themselves.
+#[derive(Debug, Clone)]
+pub struct Est {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The authorities of birth certificates, PEM; without them only tokens enrol.
+    pub birth_ca: Option<PathBuf>,
+    /// The devices whose birth certificate suffices, an id on each line; others wait for a person.
+    pub authorised: Option<PathBuf>,
+}
+
 /// `[limits]`: bounds on what comes from outside.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -219,6 +232,8 @@ impl Config {
             let secrets = secrets.then(|| {
                 Secrets::read(&mut document.section("secrets"), &[&store.path, &tree.path])
             });
+            let est = document.has("est");
+            let est = est.then(|| Est::read(&mut document.section("est")));
             let limits = Limits::read(&mut document.section("limits"));
             Self {
                 devices,
@@ -230,6 +245,7 @@ impl Config {
                 audit,
                 secrets,
                 enroll,
+                est,
                 limits,
             }
         });
@@ -361,6 +377,19 @@ impl Enroll {
             ca,
             ca_key,
             validity_days: from.number("validity_days", 825, 1, 36_500),
+        }
+    }
+}
+
+impl Est {
+    fn read(from: &mut Section<'_, '_>) -> Self {
+        let file = |from: &mut Section<'_, '_>, member| {
+            from.has(member).then(|| from.existing_file(member))
+        };
+        Self {
+            listen: from.address("listen"),
+            birth_ca: file(from, "birth_ca"),
+            authorised: file(from, "authorised"),
         }
     }
 }

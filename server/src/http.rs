@@ -7,6 +7,7 @@
 //!   POST      /device/v1/inventory         what runs; answered when durable
 //!   POST      /device/v1/receipts          one signed receipt; answered when durable
 //!   GET       /device/v1/self              what we know of the device that asks
+//!   …         /.well-known/est/…           renewal of its certificate ([`crate::est`])
 //! ```
 //!
 //! A match on the path, not a router: these are all routes there are on the device path.
@@ -18,7 +19,7 @@ pub mod problem;
 pub mod range;
 mod reports;
 
-pub(crate) use reports::view_of;
+pub(crate) use reports::{read as read_body, view_of};
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -32,6 +33,7 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Method, Request, Response, Version};
 
 use crate::bucket::Rate;
+use crate::est::{self, Caller};
 use crate::fleet::{Device, Refusal};
 use crate::serve::pace::Pace;
 use crate::serve::{Peer, Shared};
@@ -71,12 +73,11 @@ pub(crate) fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<In
     let version = request.version();
     match route(shared, peer, &request) {
         Ok(Route::Answer(response)) => Answer::Now(Some(response)),
-        Ok(Route::Wait(waits, device)) => {
+        Ok(waits) => {
             let (shared, peer) = (shared.clone(), peer.clone());
             Answer::Later(Box::pin(async move {
                 let _answering = answering;
-                let answer = waits.answer(&shared, &peer, &device, request.into_body());
-                answer
+                wait(&shared, &peer, waits, request)
                     .await
                     .unwrap_or_else(|problem| refuse(problem, version))
             }))
@@ -102,6 +103,37 @@ enum Route {
     Answer(Response<Body>),
     /// To one that has to wait.
     Wait(Waits, Arc<Device>),
+    /// To a new certificate for this device.
+    Enrol,
+    /// Back here, if this is the first use of a renewed certificate.
+    TakeUp,
+}
+
+/// The answer of a route that does not know it at once.
+async fn wait(
+    shared: &Shared,
+    peer: &Peer,
+    waits: Route,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Problem> {
+    let again = match waits {
+        Route::TakeUp if est::take_up(shared, &peer.identity).await? => {
+            route(shared, peer, &request)?
+        }
+        other => other,
+    };
+    match again {
+        Route::Answer(response) => Ok(response),
+        Route::Wait(waits, device) => {
+            let body = request.into_body();
+            waits.answer(shared, peer, &device, body).await
+        }
+        Route::Enrol => {
+            let caller = Caller::Device(peer.identity.clone());
+            est::route(shared, &caller, request).await
+        }
+        Route::TakeUp => Err(Refusal::OtherCertificate.into()),
+    }
 }
 
 /// What has to wait.
@@ -129,8 +161,13 @@ impl Waits {
 }
 
 fn route(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Route, Problem> {
-    let device = admit(shared, peer)?;
+    let Some(device) = admit(shared, peer)? else {
+        return Ok(Route::TakeUp);
+    };
     let path = request.uri().path();
+    if path.starts_with(est::WELL_KNOWN) {
+        return Ok(Route::Enrol);
+    }
     if let Some(file) = path.strip_prefix("/tuf/image/") {
         return match *request.method() {
             Method::GET | Method::HEAD => {
@@ -160,23 +197,29 @@ fn route(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Ro
     Ok(Route::Wait(waits, device))
 }
 
-/// Whether this device is served at all, and now.
-fn admit(shared: &Shared, peer: &Peer) -> Result<Arc<Device>, Problem> {
-    if shared.tls.current().is_revoked(&peer.identity) {
+/// Whether this device is served at all, and now; nothing where only the store can tell, since its
+/// certificate may be the successor of the one that is enrolled.
+fn admit(shared: &Shared, peer: &Peer) -> Result<Option<Arc<Device>>, Problem> {
+    let identity = &peer.identity;
+    if shared.tls.current().is_revoked(identity) {
         return Err(Refusal::Revoked.into());
     }
     let device = shared
         .fleet
-        .find(&peer.identity.device)
+        .find(&identity.device)
         .ok_or(Refusal::Unknown)?;
-    device.admits(&peer.identity, shared.now().unix())?;
     let limits = &shared.config.limits;
     let rate = Rate {
         per_minute: limits.requests_per_minute,
         burst: limits.requests_burst,
     };
-    device
-        .take(rate, Instant::now())
-        .map_err(|secs| Problem::too_many("this device asks more often than it may", secs))?;
-    Ok(device)
+    let took = device.take(rate, Instant::now());
+    match device.admits(identity, shared.now().unix()) {
+        // Within the rate, since the store is asked.
+        Err(Refusal::OtherCertificate) if took.is_ok() && shared.est.is_some() => return Ok(None),
+        Err(refusal) => return Err(refusal.into()),
+        Ok(()) => {}
+    }
+    took.map_err(|secs| Problem::too_many("this device asks more often than it may", secs))?;
+    Ok(Some(device))
 }

@@ -6,6 +6,7 @@
 //!                               \----> store::writer -> store (durable, then acknowledged)
 //!   keeper: once a second looks at certificates and the published tree, signs the timestamp
 //!   rollouts: decide who is offered what; director: signs that for each device
+//!   est:    devices get and renew their certificates, on a listener of its own
 //!   admin:  a Unix socket for the operator on this machine
 //! ```
 //!
@@ -37,6 +38,7 @@ pub mod ctl;
 mod descriptors;
 pub mod director;
 pub mod error;
+pub mod est;
 pub mod file;
 pub mod fleet;
 pub mod http;

@@ -11,11 +11,13 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::sign::Ed25519Key;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams,
+    CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::error::ServerError;
@@ -25,6 +27,8 @@ use crate::identity::{Identity, URN};
 /// Clocks of devices in the field are rarely exact.
 const BACKDATE: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+/// How long a revocation list says that it holds.
+const CRL_LIFE: Duration = DAY;
 
 /// The key of a device certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -108,6 +112,8 @@ pub fn make_dev_ca(folder: &Path, server_names: &[String], days: u32) -> Result<
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    /// Its name, DER.
+    name: Vec<u8>,
 }
 
 /// What was issued to one device.
@@ -118,6 +124,27 @@ pub struct Issued {
     pub key_pem: Zeroizing<String>,
     /// What the server needs to know of it.
     pub certificate: DeviceCertificate,
+}
+
+/// A certificate that was made for a key of somebody else's.
+pub struct Certified {
+    /// The certificate.
+    pub der: CertificateDer<'static>,
+    /// Its serial number, as its bytes stand.
+    pub serial: Vec<u8>,
+    /// What the server needs to know of it.
+    pub certificate: DeviceCertificate,
+}
+
+/// An entry of a revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlEntry {
+    /// The certificate's serial number, as its bytes stand.
+    pub serial: Vec<u8>,
+    /// Unix time of its revocation.
+    pub at: i64,
+    /// Whether a newer certificate took its place.
+    pub superseded: bool,
 }
 
 impl Authority {
@@ -133,7 +160,24 @@ impl Authority {
             .map_err(|error| ServerError::pki("authority key", key, error))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key_pair)
             .map_err(|error| ServerError::pki("authority certificate", certificate, error))?;
-        Ok(Self { issuer, pem })
+        let name = CertificateDer::from_pem_slice(pem.as_bytes())
+            .ok()
+            .and_then(|der| subject_of(&der))
+            .ok_or_else(|| ServerError::pki("authority certificate", certificate, "has no name"))?;
+        Ok(Self { issuer, pem, name })
+    }
+
+    /// The authority's certificate, DER.
+    ///
+    /// # Panics
+    /// Never: [`Self::load`] read it.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("it was read before")
+    }
+
+    /// Whether it issued this certificate.
+    pub fn issued(&self, identity: &Identity) -> bool {
+        identity.issuer == self.name
     }
 
     /// The authority's certificate, PEM.
@@ -152,14 +196,7 @@ impl Authority {
         days: u32,
     ) -> Result<Issued, ServerError> {
         let (key, key_pem) = kind.generate()?;
-        let mut wanted = params(device.as_str(), days)?;
-        let uri = format!("{URN}{device}")
-            .try_into()
-            .map_err(making("the device's name in a certificate"))?;
-        wanted.subject_alt_names = vec![SanType::URI(uri)];
-        wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let made = wanted
+        let made = of_device(device, days)?
             .signed_by(&key, &self.issuer)
             .map_err(making("the certificate"))?;
         let certificate = DeviceCertificate::parse(made.der())
@@ -170,6 +207,77 @@ impl Authority {
             certificate,
         })
     }
+
+    /// Makes a certificate for `device` and the key in `request`, whose signature was checked. Of
+    /// the request, only the key is taken.
+    ///
+    /// # Errors
+    /// The system's randomness or the authority's key failed.
+    pub fn certify(
+        &self,
+        request: &CertificateSigningRequestDer<'_>,
+        device: &DeviceId,
+        days: u32,
+    ) -> Result<Certified, ServerError> {
+        let mut wanted = CertificateSigningRequestParams::from_der(request)
+            .map_err(making("sense of the request"))?;
+        wanted.params = of_device(device, days)?;
+        let made = wanted
+            .signed_by(&self.issuer)
+            .map_err(making("the certificate"))?;
+        let identity =
+            Identity::of(made.der()).map_err(|fault| ServerError::Tls(fault.to_string()))?;
+        Ok(Certified {
+            der: made.der().clone(),
+            serial: identity.serial.clone(),
+            certificate: identity.into(),
+        })
+    }
+
+    /// The revocation list of `entries`, PEM; its number is the time.
+    ///
+    /// # Errors
+    /// The authority's key failed, or may not sign lists.
+    pub fn revocation_list(&self, entries: &[CrlEntry], now: i64) -> Result<String, ServerError> {
+        let at = |unix: i64| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or_default())
+        };
+        let revoked_certs = entries.iter().map(|entry| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&entry.serial),
+            revocation_time: at(entry.at).into(),
+            reason_code: entry
+                .superseded
+                .then_some(rcgen::RevocationReason::Superseded),
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: at(now).into(),
+            next_update: (at(now) + CRL_LIFE).into(),
+            crl_number: SerialNumber::from(u64::try_from(now).unwrap_or_default()),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let made = params.signed_by(&self.issuer);
+        made.and_then(|list| list.pem())
+            .map_err(making("the revocation list"))
+    }
+}
+
+fn subject_of(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.subject().as_raw().to_vec())
+}
+
+fn of_device(device: &DeviceId, days: u32) -> Result<CertificateParams, ServerError> {
+    let mut wanted = params(device.as_str(), days)?;
+    let uri = format!("{URN}{device}")
+        .try_into()
+        .map_err(making("the device's name in a certificate"))?;
+    wanted.subject_alt_names = vec![SanType::URI(uri)];
+    wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(wanted)
 }
 
 /// The facts of a device's certificate that its enrolment binds.
@@ -195,12 +303,17 @@ impl DeviceCertificate {
     }
 
     fn parse(der: &CertificateDer<'_>) -> Result<Self, crate::identity::IdentityError> {
-        let identity = Identity::of(der)?;
-        Ok(Self {
+        Ok(Identity::of(der)?.into())
+    }
+}
+
+impl From<Identity> for DeviceCertificate {
+    fn from(identity: Identity) -> Self {
+        Self {
             device: identity.device,
             digest: identity.digest,
             not_after: identity.not_after,
-        })
+        }
     }
 }
 

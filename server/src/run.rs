@@ -5,6 +5,7 @@
 //! loads certificates again.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::config::{self, Config};
 use crate::descriptors;
 use crate::director::Director;
 use crate::error::ServerError;
+use crate::est::{self, Est};
 use crate::fleet::Fleet;
 use crate::keeper::{Keeper, TICK};
 use crate::log::Log;
@@ -44,7 +46,8 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// The first file that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
-    TlsState::load(&config.devices)?;
+    TlsState::load(&config.devices, config.est.as_ref())?;
+    Est::load(config)?;
     if let Some(timestamp) = &config.timestamp {
         online::check_key("timestamp key", &timestamp.key)?;
     }
@@ -76,7 +79,8 @@ fn sealer(config: &Config) -> Result<Option<Arc<Sealer>>, ServerError> {
 }
 
 async fn life(config: Config) -> Result<(), ServerError> {
-    let tls = Reloading::start(config.devices.clone())?;
+    let tls = Reloading::start(&config)?;
+    let est = Est::load(&config)?;
     let log = Arc::new(Log::default());
     if let Err(error) = secrets::forbid_core_dumps() {
         log.warn(format_args!(
@@ -123,6 +127,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         rollouts,
         director,
         sealer: sealer(&config)?,
+        est,
         log: log.clone(),
         changing_from: AtomicI64::new(i64::MAX),
         clock,
@@ -134,8 +139,9 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let admin = tokio::spawn(admin::serve(admin_socket, shared.clone(), draining.clone()));
     let deciding = tokio::spawn(decide(shared.clone(), draining.clone()));
     let mut signals = Signals::new()?;
+    let enrolment = est::listen::start(&shared, &draining)?;
     let listening = serve::start(&shared, &draining)?;
-    announce(&listening)?;
+    announce(listening.address, enrolment)?;
 
     wait_for_end(&mut keeper, &mut signals).await;
     log.note(format_args!("draining"));
@@ -247,10 +253,12 @@ fn open_store(config: &Config, log: &Arc<Log>) -> Result<Stored, ServerError> {
     Ok((store, fleet, writer, writing))
 }
 
-/// Scripts wait for this line and read the port from it.
-fn announce(listening: &serve::Listening) -> Result<(), ServerError> {
+/// Scripts wait for "listening on", the last line, and read the ports from these.
+fn announce(devices: SocketAddr, enrolment: Option<SocketAddr>) -> Result<(), ServerError> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on {}", listening.address)
+    let enrolment = enrolment.map(|address| format!("enrolling on {address}\n"));
+    let text = format!("{}listening on {devices}\n", enrolment.unwrap_or_default());
+    out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|source| ServerError::System {
             act: "write to standard output",

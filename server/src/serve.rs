@@ -25,6 +25,7 @@ use ampoule_protocol::time::UtcTime;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::director::Director;
+use crate::est::Est;
 use crate::fleet::{Device, Fleet};
 use crate::identity::Identity;
 use crate::log::Log;
@@ -59,6 +60,8 @@ pub struct Shared {
     pub director: Option<Director>,
     /// Seals what must stay secret in the store, where the configuration names a key.
     pub sealer: Option<Arc<Sealer>>,
+    /// Lets devices enrol themselves; absent where only operators enrol them.
+    pub est: Option<Est>,
     /// Where we say what happens.
     pub log: Arc<Log>,
     /// Unix time from which on the timestamp may not be served: others may serve another one.

@@ -11,8 +11,9 @@
 
 mod crl;
 mod tickets;
+mod enrolment;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -23,10 +24,11 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::cell::Cell;
-use crate::config::Devices;
+use crate::config::{Config, Devices, Est};
 use crate::error::ServerError;
 use crate::identity::Identity;
 use tickets::SlimTickets;
+pub use enrolment::{Enrolment, Vouched};
 
 /// The most that rustls buffers of what a slow peer has not taken, in bytes.
 pub const TLS_BUFFER_LEN_MAX: usize = 64 * 1024;
@@ -35,6 +37,8 @@ pub const TLS_BUFFER_LEN_MAX: usize = 64 * 1024;
 pub struct TlsState {
     /// For the handshakes.
     pub config: Arc<ServerConfig>,
+    /// For those of the enrolment listener, where there is one.
+    pub enrolment: Option<Enrolment>,
     revoked: crl::Revoked,
 }
 
@@ -44,23 +48,36 @@ impl TlsState {
     /// # Errors
     /// A file cannot be used, a certificate and its key do not belong together, or a revocation
     /// list is not signed by an authority or has lapsed.
-    pub fn load(files: &Devices) -> Result<Self, ServerError> {
+    pub fn load(files: &Devices, est: Option<&Est>) -> Result<Self, ServerError> {
         let chain = certificates("server certificate", &files.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&files.key)
             .map_err(|error| ServerError::pki("server key", &files.key, error))?;
         let authorities = certificates("client authority", &files.client_ca)?;
-        let mut roots = RootCertStore::empty();
-        for authority in &authorities {
-            roots
-                .add(authority.clone())
-                .map_err(|error| ServerError::pki("client authority", &files.client_ca, error))?;
-        }
+        let roots = roots_of("client authority", &files.client_ca, &authorities)?;
         let revoked = match &files.crl {
             Some(path) => crl::load(path, &authorities)?,
             None => crl::Revoked::new(),
         };
 
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let enrolment = est
+            .map(|est| {
+                let birth = est.birth_ca.as_ref();
+                let birth = birth
+                    .map(|path| {
+                        let list = certificates("birth authority", path)?;
+                        Ok::<_, ServerError>((path.as_path(), list))
+                    })
+                    .transpose()?;
+                Enrolment::new(
+                    &provider,
+                    &authorities,
+                    birth,
+                    chain.clone(),
+                    key.clone_key(),
+                )
+            })
+            .transpose()?;
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
@@ -82,6 +99,7 @@ impl TlsState {
         config.max_early_data_size = 0;
         Ok(Self {
             config: Arc::new(config),
+            enrolment,
             revoked,
         })
     }
@@ -98,6 +116,7 @@ impl TlsState {
 /// The state in use, and the files it came from.
 pub struct Reloading {
     files: Devices,
+    est: Option<Est>,
     current: Cell<TlsState>,
     seen: Mutex<Vec<Stamp>>,
 }
@@ -121,11 +140,13 @@ impl Reloading {
     ///
     /// # Errors
     /// As [`TlsState::load`].
-    pub fn start(files: Devices) -> Result<Self, ServerError> {
-        let seen = Mutex::new(stamps(&files));
-        let current = Cell::new(TlsState::load(&files)?);
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        let (files, est) = (config.devices.clone(), config.est.clone());
+        let seen = Mutex::new(stamps(&files, est.as_ref()));
+        let current = Cell::new(TlsState::load(&files, est.as_ref())?);
         Ok(Self {
             files,
+            est,
             current,
             seen,
         })
@@ -138,7 +159,7 @@ impl Reloading {
 
     /// Loads the files if they were changed since the last look, or if `force`d to.
     pub fn look(&self, when: Look) -> Reloaded {
-        let stamps = stamps(&self.files);
+        let stamps = stamps(&self.files, self.est.as_ref());
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if when == Look::IfChanged && *seen == stamps {
@@ -146,7 +167,7 @@ impl Reloading {
             }
             *seen = stamps;
         }
-        match TlsState::load(&self.files) {
+        match TlsState::load(&self.files, self.est.as_ref()) {
             Ok(state) => {
                 self.current.store(state);
                 Reloaded::New
@@ -165,13 +186,14 @@ pub enum Look {
     Always,
 }
 
-fn stamps(files: &Devices) -> Vec<Stamp> {
+fn stamps(files: &Devices, est: Option<&Est>) -> Vec<Stamp> {
     use std::os::unix::fs::MetadataExt;
     [
         Some(&files.certificate),
         Some(&files.key),
         Some(&files.client_ca),
         files.crl.as_ref(),
+        est.and_then(|est| est.birth_ca.as_ref()),
     ]
     .into_iter()
     .flatten()
@@ -180,6 +202,20 @@ fn stamps(files: &Devices) -> Vec<Stamp> {
         Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     })
     .collect()
+}
+
+fn roots_of(
+    what: &'static str,
+    path: &Path,
+    list: &[CertificateDer<'static>],
+) -> Result<RootCertStore, ServerError> {
+    let mut roots = RootCertStore::empty();
+    for authority in list {
+        roots
+            .add(authority.clone())
+            .map_err(|error| ServerError::pki(what, path, error))?;
+    }
+    Ok(roots)
 }
 
 fn certificates(

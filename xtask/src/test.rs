@@ -10,7 +10,7 @@ use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
 /// Debian packages that a test drives.
-const PACKAGES: [Needed; 19] = [
+const PACKAGES: [Needed; 21] = [
     needed("softhsm2", "a PKCS#11 token for the signer's tests"),
     needed("python3-venv", "a private place for python-tuf"),
     needed("g++", "libFuzzer is built from C++"),
@@ -28,6 +28,14 @@ const PACKAGES: [Needed; 19] = [
         "zone files that maintenance windows are tried with",
     ),
     needed("postgresql", "a private database for the server's store"),
+    needed(
+        "strongswan-pki",
+        "a stock EST client enrols against the server",
+    ),
+    needed(
+        "libstrongswan-standard-plugins",
+        "lets that client use elliptic curves",
+    ),
     needed("systemd-boot", "bootctl reads what boot control writes"),
     needed("zip", "makes what deltas look into"),
     needed("zstd", "makes what deltas look into"),

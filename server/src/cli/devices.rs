@@ -148,7 +148,7 @@ pub(super) fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow
         | Ask::Revoke { device }
         | Ask::Receipt { device, .. }
         | Ask::Show { device } => device.to_string(),
-        Ask::List | Ask::Rollout(_) | Ask::Export { .. } => String::new(),
+        Ask::List | Ask::Rollout(_) | Ask::Enrolment(_) | Ask::Export { .. } => String::new(),
     };
     match ask(question, config, &name)? {
         Told::Device(row) => Ok(*row),

@@ -82,6 +82,15 @@ impl Problem {
         }
     }
 
+    /// A person has to decide first (202).
+    pub fn waits(detail: &str, retry_after_secs: u64) -> Self {
+        let problem = Self::new(StatusCode::ACCEPTED, "enrolment-waits", detail);
+        Self {
+            retry_after_secs: Some(retry_after_secs),
+            ..problem
+        }
+    }
+
     /// We cannot now.
     pub fn unavailable(code: &'static str, detail: &str, retry_after_secs: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
@@ -100,6 +109,11 @@ impl Problem {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Whether the connection should end with it.

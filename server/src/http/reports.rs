@@ -187,7 +187,7 @@ async fn durable(shared: &Shared, write: Write) -> Result<Option<DeviceRow>, Pro
 }
 
 /// The whole body, as long as it is short enough and comes in time.
-async fn read(shared: &Shared, body: Incoming) -> Result<Bytes, Problem> {
+pub(crate) async fn read(shared: &Shared, body: Incoming) -> Result<Bytes, Problem> {
     let limits = &shared.config.limits;
     let too_large = || Problem::too_large(limits.body_len_max);
     if body.size_hint().lower() > limits.body_len_max as u64 {

@@ -22,6 +22,7 @@ use super::{Peer, Shared};
 use crate::http::problem::Problem;
 use crate::http::{self, Answer};
 use crate::identity::Identity;
+use crate::store::Standing;
 use crate::tls::TLS_BUFFER_LEN_MAX;
 
 /// Requests that one HTTP/2 connection may have open.
@@ -104,6 +105,10 @@ async fn requests(
     };
     let watch = Watch::new(peer.pace.clone(), bounds, Instant::now());
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let is_revoked = {
+        let (shared, peer) = (shared.clone(), peer.clone());
+        move || is_revoked(&shared, &peer.identity)
+    };
     let service = service_fn(move |request: Request<Incoming>| {
         if over_limit {
             let detail = "this device has more connections open than it may";
@@ -122,7 +127,7 @@ async fn requests(
             .keep_alive_interval(limits.header_timeout)
             .keep_alive_timeout(limits.write_stall);
         let connection = Box::pin(builder.serve_connection(io, service));
-        drive(connection, watch, draining).await;
+        drive(connection, watch, draining, is_revoked).await;
     } else {
         let mut builder = conn::http1::Builder::new();
         builder
@@ -130,8 +135,17 @@ async fn requests(
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(limits.header_len_max);
         let connection = Box::pin(builder.serve_connection(io, service));
-        drive(connection, watch, draining).await;
+        drive(connection, watch, draining, is_revoked).await;
     }
+}
+
+/// A revoked device loses its open connections too, without asking anything on them.
+fn is_revoked(shared: &Shared, identity: &Identity) -> bool {
+    let by_operator = || {
+        let device = shared.fleet.find(&identity.device);
+        device.is_some_and(|device| device.row().standing == Standing::Revoked)
+    };
+    shared.tls.current().is_revoked(identity) || by_operator()
 }
 
 /// Both kinds of connection end in order when asked to.
@@ -169,6 +183,7 @@ async fn drive<C: Graceful>(
     mut connection: Pin<Box<C>>,
     mut watch: Watch,
     mut draining: watch::Receiver<bool>,
+    is_revoked: impl Fn() -> bool,
 ) {
     let mut ticks = interval(watch.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -182,6 +197,10 @@ async fn drive<C: Graceful>(
                 connection.as_mut().end_in_order();
             }
             _ = ticks.tick() => match watch.look(Instant::now()) {
+                Verdict::Stays if !ending && is_revoked() => {
+                    ending = true;
+                    connection.as_mut().end_in_order();
+                }
                 Verdict::Stays => {}
                 Verdict::TooSlow => return,
                 // Whoever does not even let us say goodbye is cut.

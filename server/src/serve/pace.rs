@@ -15,6 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// How often a connection is looked at, at the most and at the least: a revoked device loses its
+/// open connections within the latter.
+const LOOK_MIN: Duration = Duration::from_millis(100);
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
 /// How one connection moves.
 #[derive(Debug, Default)]
 pub struct Pace {
@@ -110,7 +115,7 @@ impl Watch {
 
     /// How often it wants to look.
     pub fn interval(&self) -> Duration {
-        (self.bounds.stall.min(self.bounds.idle) / 4).max(Duration::from_millis(100))
+        (self.bounds.stall.min(self.bounds.idle) / 4).clamp(LOOK_MIN, LOOK_MAX)
     }
 
     /// Looks.

@@ -12,6 +12,7 @@ mod common;
 mod bad_usage;
 mod certificates_change;
 mod device_is_revoked;
+mod devices_enrol;
 mod fleet_moves;
 mod limits_hold;
 #[path = "../postgres/mod.rs"]

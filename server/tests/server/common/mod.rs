@@ -34,7 +34,7 @@ pub struct World {
     pub timestamp: String,
     pub store: String,
     pub limits: String,
-    /// A whole section, for a server that directs a fleet.
+    /// Whole sections: for a server that directs a fleet, that lets devices enrol.
     pub director: String,
 }
 
@@ -135,6 +135,8 @@ path = "state"
 pub struct Server {
     pub child: Child,
     pub address: SocketAddr,
+    /// Where devices enrol, if they may.
+    pub enrolment: Option<SocketAddr>,
     log: PathBuf,
 }
 
@@ -151,19 +153,23 @@ impl Server {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let Some(address) = line.trim().strip_prefix("listening on ") else {
-            child.wait().unwrap();
-            return Err(std::fs::read_to_string(log).unwrap());
-        };
-        Ok(Self {
-            address: address.parse().unwrap(),
-            child,
-            log,
-        })
+        let mut enrolment = None;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if let Some(address) = line.strip_prefix("enrolling on ") {
+                enrolment = Some(address.parse().unwrap());
+            }
+            if let Some(address) = line.strip_prefix("listening on ") {
+                return Ok(Self {
+                    address: address.parse().unwrap(),
+                    enrolment,
+                    child,
+                    log,
+                });
+            }
+        }
+        child.wait().unwrap();
+        Err(std::fs::read_to_string(log).unwrap())
     }
 
     pub fn signal(&self, name: &str) {
