@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod disk;
 pub mod driver;
+pub mod enrol;
 pub mod gate;
 pub mod history;
 pub mod install;

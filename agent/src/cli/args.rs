@@ -16,6 +16,7 @@ commands:
   daemon     look for updates and install them, for ever; ends when a restart is due
   check      refresh the metadata and say what would be installed; installs nothing
   install    finish the update under way, or look for one and install it, then end
+  enroll DEVICE  make a key and ask the server for the certificate of that device
   status     what runs, what is under way, the rollback floor
   history    updates that ended, oldest first
   receipts   write the receipts that wait for a server to a file, to be carried there
@@ -70,6 +71,8 @@ pub enum Verb {
     /// As its help says.
     Daemon,
     /// As its help says.
+    Enroll,
+    /// As its help says.
     Check,
     /// As its help says.
     Install,
@@ -95,7 +98,7 @@ pub enum Verb {
 
 impl Verb {
     const fn takes_operand(self) -> bool {
-        matches!(self, Self::Consent | Self::Postpone)
+        matches!(self, Self::Consent | Self::Postpone | Self::Enroll)
     }
 }
 
@@ -138,6 +141,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
         Some(verb) if bundle.is_some() && !matches!(verb, Verb::Check | Verb::Install) => {
             Err("only check and install take a bundle".into())
         }
+        Some(Verb::Enroll) if operand.is_none() => Err("enroll takes the device's id".into()),
         Some(verb) if (verb == Verb::Receipts) != (file.is_some() != acknowledged.is_some()) => {
             Err("receipts takes one file, to write or with --acknowledged to read".into())
         }
@@ -160,6 +164,7 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
     match word.to_str() {
         Some("daemon") => Ok(Verb::Daemon),
         Some("check") => Ok(Verb::Check),
+        Some("enroll") => Ok(Verb::Enroll),
         Some("install") => Ok(Verb::Install),
         Some("status") => Ok(Verb::Status),
         Some("history") => Ok(Verb::History),
@@ -204,6 +209,7 @@ mod tests {
         for (line, text) in [
             ("", "a command is missing"),
             ("upgrade", "\"upgrade\" is not a command"),
+            ("enroll", "enroll takes the device's id"),
             ("check now", "unexpected argument \"now\""),
             ("daemon --bundle x", "only check and install take a bundle"),
             (

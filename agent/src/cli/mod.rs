@@ -7,6 +7,7 @@
 mod agree;
 mod announce;
 mod args;
+mod enroll;
 mod open;
 mod receipts;
 mod run;

@@ -11,10 +11,13 @@ use crate::boot::{BootError, FileBoot, WorldBoot};
 use crate::config::{Config, ConfigError};
 use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
+use crate::enrol::EnrolmentError;
 use crate::gate::{self, Consents};
 use crate::journal::JournalError;
 use crate::machine::Fault;
-use crate::net::{BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError};
+use crate::net::{
+    BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError, Renewal,
+};
 use crate::ports::{Clock, Network, Ports, Storage};
 use crate::receipt::Reporter;
 use crate::stop::Stop;
@@ -36,6 +39,10 @@ pub(super) enum CliError {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+    #[error("{0}")]
+    Enroll(String),
     #[error("another ampoule-agent is at work in \"{0}\"")]
     Busy(PathBuf),
     #[error("\"{path}\" cannot be locked")]
@@ -78,6 +85,7 @@ impl CliError {
             Self::NotUnderstood { .. } => "acknowledgement-malformed",
             Self::Read { .. } | Self::Write { .. } | Self::Output(_) | Self::Lock { .. } => "io",
             Self::Busy(_) => "busy",
+            Self::Enrolment(_) | Self::Enroll(_) => "not-enrolled",
             Self::Floor { .. } => "floor-known",
             Self::Fault(fault) => &fault.code,
             _ => self.coded().map_or("unknown", Coded::code),
@@ -100,7 +108,7 @@ impl CliError {
         match self {
             Self::Busy(_) => Some("stop the daemon, or ask it with \"status\"".to_owned()),
             Self::Identity(_) => {
-                Some("the server's \"enroll\" command makes certificate and key".to_owned())
+                Some("\"ampoule-agent enroll\" asks the server for a certificate".to_owned())
             }
             _ => self.coded().and_then(Coded::hint),
         }
@@ -159,7 +167,15 @@ fn network(
         pace: server.pace,
         bytes_per_sec_max: server.bytes_per_sec_max,
     };
-    Ok(Box::new(HttpNetwork::new(settings, identity)))
+    let renewal = Renewal::new(
+        Rc::new(Disk),
+        server.certificate.clone(),
+        server.key.clone(),
+        server.ca.clone(),
+    );
+    Ok(Box::new(
+        HttpNetwork::new(settings, identity).renewing(renewal),
+    ))
 }
 
 /// The driver over the real ports; over `bundle` where there is one.

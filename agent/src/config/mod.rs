@@ -40,6 +40,8 @@ pub struct Config {
     pub director_root: Option<PathBuf>,
     /// The server.
     pub server: Server,
+    /// How it gets its first certificate; absent where somebody brings it.
+    pub enrolment: Option<Enrolment>,
     /// Between two checks.
     pub poll_interval: Duration,
     /// After a fault.
@@ -82,6 +84,29 @@ pub struct Server {
     /// The longest artifact that is fetched whole over this link; `None` for any. A longer one comes
     /// by a delta or not at all.
     pub whole_bytes_max: Option<u64>,
+}
+
+/// How the device gets its first certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// `https://host:port` of the server's enrolment listener.
+    pub url: String,
+    /// What it shows.
+    pub by: EnrolBy,
+}
+
+/// What a device shows that has no certificate of its fleet yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnrolBy {
+    /// A one-time token, in a file.
+    Token(PathBuf),
+    /// What its manufacturer gave it.
+    Birth {
+        /// The certificate.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
 }
 
 /// The verdict on a trial.

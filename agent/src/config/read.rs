@@ -11,7 +11,7 @@ use super::boot::{Folders, world};
 use super::gates::gates;
 use super::local::local;
 use super::table::{Faults, Table};
-use super::{Config, ConfigError, HealthConfig, Server};
+use super::{Config, ConfigError, EnrolBy, Enrolment, HealthConfig, Server};
 use crate::boot::World;
 use crate::install::{Options, Place};
 use crate::net::{Backoff, Pace};
@@ -61,6 +61,9 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let facts = top.table("facts", faults).all_texts(faults);
     top.need("server", faults);
     let server = server(top.table("server", faults), folder, faults);
+    let has_enrolment = top.has("enrolment");
+    let enrolment = top.table("enrolment", faults);
+    let enrolment = has_enrolment.then(|| enrolment_of(enrolment, folder, faults));
     let (poll_interval, backoff) = poll(top.table("poll", faults), faults);
     let mut limits = top.table("limits", faults);
     let patch_memory_max = limits.number("patch_memory_max", 16 << 20, 1 << 20..=1 << 30, faults);
@@ -85,6 +88,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
         root,
         director_root,
         server,
+        enrolment,
         poll_interval,
         backoff,
         patch_memory_max,
@@ -112,13 +116,7 @@ fn name<T: std::str::FromStr<Err = NameError>>(
 }
 
 fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> Server {
-    let mut url = String::new();
-    if let Some((at, text)) = table.needed_text("url", faults) {
-        if !text.starts_with("https://") {
-            faults.add(at, "\"server.url\" does not begin with \"https://\"");
-        }
-        text.trim_end_matches('/').clone_into(&mut url);
-    }
+    let url = https(&mut table, "server.url", faults);
     let has_max = table.has("bytes_per_sec_max");
     let bytes_per_sec_max = table.number("bytes_per_sec_max", 1 << 30, 1024..=1 << 30, faults);
     let is_metered = table.has("whole_bytes_max");
@@ -144,6 +142,36 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
     }
     table.finish(faults);
     server
+}
+
+fn enrolment_of(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> Enrolment {
+    let url = https(&mut table, "enrolment.url", faults);
+    let mut path =
+        |name, faults: &mut Faults<'_>| table.path(name, faults).map(|path| folder.join(path));
+    let token = path("token_file", faults);
+    let certificate = path("birth_certificate", faults);
+    let key = path("birth_key", faults);
+    let by = match (token, certificate, key) {
+        (Some(token), None, None) => EnrolBy::Token(token),
+        (None, Some(certificate), Some(key)) => EnrolBy::Birth { certificate, key },
+        _ => {
+            let what = "enrolment takes \"token_file\", or \"birth_certificate\" and \"birth_key\"";
+            faults.add(table.at(), what);
+            EnrolBy::Token(PathBuf::new())
+        }
+    };
+    table.finish(faults);
+    Enrolment { url, by }
+}
+
+fn https(table: &mut Table<'_, '_>, name: &str, faults: &mut Faults<'_>) -> String {
+    let Some((at, text)) = table.needed_text("url", faults) else {
+        return String::new();
+    };
+    if !text.starts_with("https://") {
+        faults.add(at, format!("\"{name}\" does not begin with \"https://\""));
+    }
+    text.trim_end_matches('/').to_owned()
 }
 
 fn poll(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> (Duration, Backoff) {

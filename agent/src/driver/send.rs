@@ -18,6 +18,7 @@ impl Driver {
     /// Sends what runs. What the server answers can change when the device comes again, and
     /// nothing else.
     pub(super) fn send_inventory(&mut self) -> Result<(), NetError> {
+        self.tend_identity();
         let Ok(views) = self.views() else {
             return Ok(());
         };
@@ -41,6 +42,20 @@ impl Driver {
         let secs = answer.poll_interval_secs.map(|secs| secs.clamp(low, high));
         self.server_interval = secs.map(|secs| Duration::from_secs(secs.into()));
         Ok(())
+    }
+
+    /// A certificate that is not renewed today is renewed another day: nothing waits for it.
+    fn tend_identity(&mut self) {
+        let Some(now) = self.ports.clock.wall() else {
+            return;
+        };
+        match self.ports.network.tend(now) {
+            Ok(false) => {}
+            Ok(true) => self.watch.note("the device's certificate was renewed"),
+            Err(error) => self.watch.note(&format!(
+                "the device's certificate was not renewed: {error}"
+            )),
+        }
     }
 
     /// Sends the receipts in the outbox, oldest first, until one is not taken.

@@ -16,7 +16,9 @@ use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
-use super::{Bucket, Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS};
+use ampoule_protocol::time::UtcTime;
+
+use super::{Bucket, Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS, Renewal};
 use crate::ports::{Fetch, Network};
 
 /// Bytes of an answer of the device API.
@@ -44,6 +46,7 @@ pub struct HttpNetwork {
     agent: Agent,
     settings: HttpSettings,
     bucket: Option<Rc<RefCell<Bucket>>>,
+    renewal: Option<Renewal>,
     /// The last timestamp of each repository: most polls find it unchanged, and a server that is
     /// asked with its ETag says so in a line.
     timestamps: BTreeMap<&'static str, Known>,
@@ -59,34 +62,21 @@ struct Known {
 impl HttpNetwork {
     /// Speaks as `identity`; does not connect yet.
     pub fn new(settings: HttpSettings, identity: &Identity) -> Self {
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(provider()))
-            .root_certs(RootCerts::new_with_certs(&identity.authorities))
-            .client_cert(Some(identity.certificate.clone()))
-            .build();
-        let config = Agent::config_builder()
-            .https_only(true)
-            .tls_config(tls)
-            .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(concat!("ampoule-agent/", env!("CARGO_PKG_VERSION")))
-            .max_response_header_size(16 << 10)
-            .input_buffer_size(64 << 10)
-            .output_buffer_size(16 << 10)
-            .max_idle_connections(1)
-            .timeout_connect(Some(settings.connect_timeout))
-            .timeout_recv_response(Some(settings.stall_timeout))
-            .timeout_per_read(Some(settings.stall_timeout))
-            .timeout_per_write(Some(settings.stall_timeout))
-            .build();
         let bucket = settings.bytes_per_sec_max;
         Self {
-            agent: config.new_agent(),
+            agent: client(&settings, identity),
             bucket: bucket.map(|rate| Rc::new(RefCell::new(Bucket::new(rate)))),
             settings,
+            renewal: None,
             timestamps: BTreeMap::new(),
+        }
+    }
+
+    /// Renews its certificate when it is time.
+    pub fn renewing(self, renewal: Renewal) -> Self {
+        Self {
+            renewal: Some(renewal),
+            ..self
         }
     }
 
@@ -149,7 +139,7 @@ impl HttpNetwork {
 
 /// Suites with SHA-256 come first: a poll is mostly handshake, and a handshake is dozens of hashes,
 /// which SHA-384 makes several times dearer on devices and servers alike (docs/adr/0010).
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     let has_sha256 = |suite: &SupportedCipherSuite| {
         suite
@@ -160,6 +150,32 @@ fn provider() -> CryptoProvider {
         .cipher_suites
         .sort_by_key(|suite| !has_sha256(suite));
     provider
+}
+
+fn client(settings: &HttpSettings, identity: &Identity) -> Agent {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(provider()))
+        .root_certs(RootCerts::new_with_certs(&identity.authorities))
+        .client_cert(Some(identity.certificate.clone()))
+        .build();
+    let config = Agent::config_builder()
+        .https_only(true)
+        .tls_config(tls)
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("ampoule-agent/", env!("CARGO_PKG_VERSION")))
+        .max_response_header_size(16 << 10)
+        .input_buffer_size(64 << 10)
+        .output_buffer_size(16 << 10)
+        .max_idle_connections(1)
+        .timeout_connect(Some(settings.connect_timeout))
+        .timeout_recv_response(Some(settings.stall_timeout))
+        .timeout_per_read(Some(settings.stall_timeout))
+        .timeout_per_write(Some(settings.stall_timeout))
+        .build();
+    config.new_agent()
 }
 
 impl HttpNetwork {
@@ -204,6 +220,17 @@ impl Fetch for HttpNetwork {
 }
 
 impl Network for HttpNetwork {
+    fn tend(&mut self, now: UtcTime) -> Result<bool, NetError> {
+        let Some(renewal) = &mut self.renewal else {
+            return Ok(false);
+        };
+        let renewed = renewal.tend(&self.settings.url, now)?;
+        if let Some(identity) = &renewed {
+            self.agent = client(&self.settings, identity);
+        }
+        Ok(renewed.is_some())
+    }
+
     fn director(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
         self.metadata("director", name, max_len)
     }

@@ -27,6 +27,8 @@ pub struct Identity {
     pub device: DeviceId,
     /// Its key, for receipts.
     pub key: Box<dyn Sign + Send + Sync>,
+    /// Its certificate, DER.
+    pub(super) leaf: Vec<u8>,
     pub(super) certificate: ClientCert,
     pub(super) authorities: Vec<Certificate<'static>>,
 }
@@ -48,6 +50,10 @@ impl Identity {
         Ok(Self {
             device,
             key: signer,
+            leaf: chain
+                .first()
+                .map(|leaf| leaf.der().to_vec())
+                .unwrap_or_default(),
             certificate: ClientCert::new_with_certs(&chain, private),
             authorities: certificates(authorities)?,
         })
@@ -65,7 +71,7 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     std::fs::read(path).map_err(|error| fault(path, &format!("cannot be read: {error}")))
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, IdentityError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, IdentityError> {
     let pem = read(path)?;
     let items = parse_pem(&pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),

@@ -10,17 +10,21 @@ mod backoff;
 mod bucket;
 mod bundle;
 mod error;
+pub mod est;
 mod http;
 mod identity;
 mod pace;
+mod renew;
 
 pub use backoff::{Backoff, jitter};
 pub use bucket::Bucket;
 pub use bundle::{BundleError, BundleFile};
 pub use error::NetError;
 pub use http::{HttpNetwork, HttpSettings};
+pub(crate) use identity::certificates;
 pub use identity::{Identity, IdentityError};
 pub use pace::{Pace, Paced};
+pub use renew::Renewal;
 
 /// The longest wait that a server may ask for: a day, so that a wrong header strands nobody.
 pub const RETRY_AFTER_MAX_SECS: u64 = 86_400;

@@ -75,6 +75,16 @@ pub trait Network: Fetch {
         Ok(None)
     }
 
+    /// Keeps the device's identity good, where that is this port's to do: renews a certificate
+    /// whose end is near. Whether it did.
+    ///
+    /// # Errors
+    /// Whatever the network does; the certificate in use stays.
+    fn tend(&mut self, now: UtcTime) -> Result<bool, NetError> {
+        let _ = now;
+        Ok(false)
+    }
+
     /// Whether the target file `name` can be had here. Where only asking tells, it can.
     fn holds(&self, name: &str) -> bool {
         let _ = name;
