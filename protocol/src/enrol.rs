@@ -220,7 +220,10 @@ mod tests {
     fn nonsense_is_refused() {
         assert_eq!(certificates(b""), Err(EnrolError::Form));
         assert_eq!(certificates(&[0x30, 0]), Err(EnrolError::Form));
-        assert_eq!(certificates(&[0x30; 70_000]), Err(EnrolError::Form));
+        assert_eq!(
+            certificates(&alloc::vec![0x30; 70_000]),
+            Err(EnrolError::Form)
+        );
         assert_eq!(validity(&[0x30, 0]), Err(EnrolError::Certificate));
         // A chain that opens and never ends: no depth is followed but the one that is known.
         let deep = [0x30, 0x80].repeat(1000);

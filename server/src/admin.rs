@@ -391,6 +391,7 @@ fn record_of(ask: &Ask, by: &str) -> Option<Record> {
             Some(record.digest(Digest::of(receipt.as_bytes())))
         }
         Ask::Rollout(ask) => rollouts::record_of(ask, by),
+        Ask::Enrolment(ask) => enrolment::record_of(ask, by),
         Ask::List | Ask::Show { .. } | Ask::Export { .. } => None,
     }
 }

@@ -10,8 +10,8 @@
 //!   190 µs each time and says nothing about connections that are open).
 
 mod crl;
-mod tickets;
 mod enrolment;
+mod tickets;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +27,8 @@ use crate::cell::Cell;
 use crate::config::{Config, Devices, Est};
 use crate::error::ServerError;
 use crate::identity::Identity;
-use tickets::SlimTickets;
 pub use enrolment::{Enrolment, Vouched};
+use tickets::SlimTickets;
 
 /// The most that rustls buffers of what a slow peer has not taken, in bytes.
 pub const TLS_BUFFER_LEN_MAX: usize = 64 * 1024;

@@ -6,6 +6,7 @@ use ampoule_protocol::name::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use super::Told;
+use crate::audit::{Act, Record};
 use crate::est::ledger::{self, Asked, Page, Token, Word};
 use crate::http::problem::Problem;
 use crate::serve::Shared;
@@ -50,6 +51,30 @@ pub struct MadeToken {
     pub token: String,
     /// Unix time of its last second.
     pub ends_at: i64,
+}
+
+/// What the audit log says of it.
+pub(super) fn record_of(ask: &EnrolmentAsk, by: &str) -> Option<Record> {
+    match ask {
+        EnrolmentAsk::Token { device, valid_secs } => {
+            let record = Record::new(Act::EnrolToken, by).about("device", device);
+            Some(record.with("valid_secs", valid_secs))
+        }
+        EnrolmentAsk::Word {
+            device,
+            key,
+            approve,
+        } => {
+            let act = if *approve {
+                Act::EnrolApprove
+            } else {
+                Act::EnrolDeny
+            };
+            let record = Record::new(act, by).about("device", device);
+            Some(record.with("key", key))
+        }
+        EnrolmentAsk::Requests => None,
+    }
 }
 
 /// Answers through the running server.

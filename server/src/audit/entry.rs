@@ -60,6 +60,14 @@ pub enum Act {
     Publish,
     /// A device was enrolled, or given another certificate.
     Enroll,
+    /// A one-time token was made, with which a device enrols itself.
+    EnrolToken,
+    /// A device that asked may have its certificate.
+    EnrolApprove,
+    /// It may not.
+    EnrolDeny,
+    /// A device's certificate was renewed.
+    Renew,
     /// A device was revoked.
     Revoke,
     /// What operators say of a device.

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use super::csr::Csr;
 use super::ledger::{self, Asked, IssuedRecord, Page, Renewal, Token, Word};
 use super::{Caller, Est, renewal};
+use crate::audit::{Act, Record};
 use crate::file::read_text;
 use crate::fleet::Refusal;
 use crate::http::problem::Problem;
@@ -110,6 +111,7 @@ pub(super) async fn next(
     }
     remember(shared, est, identity).await?;
     let certified = certify(shared, est, csr).await?;
+    recorded(shared, Act::Renew, &certified).await?;
     let waiting = Renewal {
         certificate: certified.certificate.digest,
         not_after: certified.certificate.not_after,
@@ -302,9 +304,20 @@ async fn remember(shared: &Shared, est: &Est, identity: &Identity) -> Result<(),
     ledger::write_or_retry(shared, vec![record]).await
 }
 
+/// The audit log has it before the device does.
+async fn recorded(shared: &Shared, act: Act, certified: &Certified) -> Result<(), Problem> {
+    let certificate = &certified.certificate;
+    let record = Record::new(act, "est")
+        .about("device", &certificate.device)
+        .digest(certificate.digest);
+    shared.audit.record(record, shared.now()).await?;
+    Ok(())
+}
+
 /// Issues a first certificate and gives the device its place.
 async fn enrol(shared: &Shared, est: &Est, csr: &Csr) -> Result<CertificateDer<'static>, Problem> {
     let certified = certify(shared, est, csr).await?;
+    recorded(shared, Act::Enroll, &certified).await?;
     let write = Write::Enroll {
         device: csr.device.clone(),
         certificate: certified.certificate.digest,
