@@ -6,6 +6,7 @@
 
 mod audit;
 mod database;
+mod est;
 mod reader;
 mod secrets;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use audit::Audit;
+pub use est::Est;
 use reader::{Document, Section};
 pub use reader::{Fault, Faults};
 
@@ -153,17 +155,6 @@ pub struct Enroll {
     pub ca_key: PathBuf,
     /// How long an issued certificate lives.
     pub validity_days: u32,
-}
-
-/// `[est]`: where devices enrol themselves.
-#[derive(Debug, Clone)]
-pub struct Est {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// The authorities of birth certificates, PEM; without them only tokens enrol.
-    pub birth_ca: Option<PathBuf>,
-    /// The devices whose birth certificate suffices, an id on each line; others wait for a person.
-    pub authorised: Option<PathBuf>,
 }
 
 /// `[limits]`: bounds on what comes from outside.
@@ -377,19 +368,6 @@ impl Enroll {
             ca,
             ca_key,
             validity_days: from.number("validity_days", 825, 1, 36_500),
-        }
-    }
-}
-
-impl Est {
-    fn read(from: &mut Section<'_, '_>) -> Self {
-        let file = |from: &mut Section<'_, '_>, member| {
-            from.has(member).then(|| from.existing_file(member))
-        };
-        Self {
-            listen: from.address("listen"),
-            birth_ca: file(from, "birth_ca"),
-            authorised: file(from, "authorised"),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! test can stall, cut and resume where it likes.
 
 pub mod client;
+pub mod enrol;
 pub mod tree;
 
 use std::io::{BufRead, BufReader};
