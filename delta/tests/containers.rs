@@ -5,9 +5,9 @@
 //! reproduced would cost what it costs plain, so the claim is that opening saves most of the patch,
 //! and that the patch needs the re-encoder.
 //!
-//! Mistakes that these find (each was planted once and seen red): blocks of gzip ended by zlib's
-//! count; the window slides a byte late; a hash of memLevel 9 at memLevel 8; the Adler-32 left out;
-//! the tail of a frame written before its last block.
+//! Mistakes that these are meant to find: blocks of gzip ended by zlib's count; a window that slides
+//! late; a hash of memLevel 9 at memLevel 8; an Adler-32 left out. One was found by them: a block's
+//! header of `dpkg-deb`, which leaves more room than its sizes take.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::cast_possible_truncation,
