@@ -1,7 +1,7 @@
 //! Over a metered link an image that is longer than the device fetches whole comes by a delta or
 //! not at all; without that limit it comes whole.
 //!
-//! Planted: the limit is not asked for a release without a delta, and "1.0.0" installs here.
+//! Meant to catch: a limit that is not asked for a release without a delta; then "1.0.0" installs here.
 
 use ampoule_protocol::release::Install;
 
