@@ -11,6 +11,8 @@
 //! | `vectors` | Uptane's and Wycheproof's vectors |
 //! | `interop` | python-tuf, sigstore-tuf, tough and tuf read us, and we read them |
 //! | `picture` | which crate uses which |
+//! | `power` | every power cut of a device on a simulated disk ([`power`]), and the machine's states |
+//! | `bricks` | the field's bricking bugs, each by its name |
 //!
 //! `ampoule-tuf-client`, a binary of this package, puts the agent's trust core behind the command
 //! line of the field's conformance suite.
@@ -29,6 +31,9 @@
 
 pub mod device;
 pub mod http;
+pub mod page;
+#[cfg(feature = "parts")]
+pub mod power;
 pub mod random;
 pub mod sim;
 #[cfg(feature = "parts")]

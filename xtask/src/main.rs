@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask demo | test | bench | size | tidy`.
+//! The project's tasks: `cargo xtask demo | test | bench | reliability | size | tidy`.
 //!
 //! Each task is a module that drives the real tools (cargo, the release binaries, Debian's
 //! packages, python-tuf) as a person would, and says each command it runs. Nothing here is a part
@@ -10,6 +10,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod reliability;
 mod setup;
 mod shell;
 mod size;
@@ -31,6 +32,7 @@ tasks:
   test   [--offline]                           set up and run every test
   fuzz   [SECONDS]                             run the fuzz targets for a while
   bench  [verify|install|checkins|serve|...]...  measure, beside the peers where there are some
+  reliability                                  try to brick a device; write docs/RELIABILITY.md
   size                                         crates, bytes and peak memory of the agent
   tidy                                         formatting, file lengths, words, stubs, machine paths
 
@@ -56,6 +58,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "test" => test::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
+        "reliability" => reliability::run(rest),
         "size" => size::run(rest),
         "tidy" => tidy::run(rest),
         "-h" | "--help" | "help" => {

@@ -60,7 +60,7 @@ fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: U
 }
 
 /// The new image runs. A boot is told from a mere restart of the agent by the loader's count.
-fn on_trial(mut pending: Pending, views: &BootViews) -> Turn {
+pub(super) fn on_trial(mut pending: Pending, views: &BootViews) -> Turn {
     let left = pending.plan.attempts_left(views);
     if pending.boots == 0 || left != pending.attempts_left {
         pending.boots += 1;

@@ -9,10 +9,14 @@
 
 use ampoule_protocol::time::UtcTime;
 
-use super::{Action, Arming, Event, Facts, Pending, Phase, Turn, looking};
+use super::{Action, Arming, Event, Facts, Pending, Phase, Running, Turn, looking, starting};
 
 pub(super) fn waiting(facts: &mut Facts, pending: Pending, event: Event, now: UtcTime) -> Turn {
     match event {
+        // The journal lost its last step, and the new image runs already.
+        Event::Started(views) if pending.plan.running(&views) == Running::New => {
+            starting::on_trial(pending, &views)
+        }
         // The proof went with the process.
         Event::Started(_) => (Phase::Verifying(pending), vec![Action::Verify]),
         Event::Tick => (Phase::Waiting(pending), vec![Action::AskGates]),

@@ -8,6 +8,7 @@ use ampoule_protocol::client::LocalName;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::paths;
 use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::trust::TrustedSet;
 
 use crate::ports::{Storage, replace};
 
@@ -65,13 +66,38 @@ impl MetadataStore {
     /// Takes the root that the device was made with, unless there is a trusted one already: a
     /// root that was rotated since must not come back.
     ///
+    /// A stored root that rotted (its own keys do not sign it any more) would end all updates: the
+    /// newest whole one of the history takes its place, and only where there is none the one that
+    /// the device was made with.
+    ///
     /// # Errors
     /// As the storage says.
     pub fn init(&self, root: &[u8]) -> Result<(), StoreError> {
-        if self.root()?.is_none() {
-            self.write("root.json", root)?;
+        let is_whole = |bytes: &Vec<u8>| TrustedSet::begin(bytes).is_ok();
+        if self.root()?.as_ref().is_some_and(is_whole) {
+            return Ok(());
         }
-        Ok(())
+        for version in self.history()? {
+            let past = self.read(&history_name(version))?;
+            if let Some(past) = past.filter(is_whole) {
+                return self.write("root.json", &past);
+            }
+        }
+        self.write("root.json", root)
+    }
+
+    /// The versions of the roots that were trusted, newest first.
+    fn history(&self) -> Result<Vec<u64>, StoreError> {
+        let path = self.folder.join("root_history");
+        let names = self.storage.list(&path).map_err(|source| StoreError {
+            act: "list the roots of",
+            path,
+            source,
+        })?;
+        let version = |name: &String| name.strip_suffix(".root.json")?.parse().ok();
+        let mut versions: Vec<u64> = names.iter().filter_map(version).collect();
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(versions)
     }
 
     /// The newest trusted root.
@@ -97,7 +123,7 @@ impl MetadataStore {
     pub fn store(&self, name: &LocalName, bytes: &[u8]) -> Result<(), StoreError> {
         if let LocalName::Root(version) = name {
             // The history first: `root.json` is never newer than what the history can explain.
-            self.write(&format!("root_history/{version}.root.json"), bytes)?;
+            self.write(&history_name(version.get()), bytes)?;
         }
         self.write(&file_name(name), bytes)
     }
@@ -131,6 +157,10 @@ impl MetadataStore {
             source,
         })
     }
+}
+
+fn history_name(version: u64) -> String {
+    format!("root_history/{version}.root.json")
 }
 
 fn file_name(name: &LocalName) -> String {

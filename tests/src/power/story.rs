@@ -1,0 +1,292 @@
+//! A device, what is around it, and how it must end, whatever is cut.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use ampoule_agent::boot::{FileBoot, load_all};
+use ampoule_agent::driver::DriverError;
+use ampoule_agent::install::Place;
+use ampoule_agent::machine::{BootView, BootViews, Phase, Slot};
+use ampoule_agent::ports::BootControl;
+use ampoule_protocol::release::Install;
+
+use super::disk::SimDisk;
+use super::life::{DATA_DIR, World, live, state};
+use super::medium::Blob;
+use super::repo::{VERSIONS, artifact, content};
+
+/// Days after which an update that fell back too often is tried again.
+const REST_DAYS: i64 = 2;
+/// Lives after which a device whose power stays on must be where the story ends: each fall-back
+/// costs one, and three in a row a day.
+const LIVES_MAX: usize = 5;
+
+/// One story of a device.
+#[derive(Clone)]
+pub struct Story {
+    /// What it is called in the table.
+    pub name: &'static str,
+    /// The disk before.
+    pub start: SimDisk,
+    /// What is around the device.
+    pub world: World,
+    /// The same when the power stays on at last.
+    pub after: World,
+    /// The same with one release more.
+    pub next: World,
+    /// The version that ran before.
+    pub old: u8,
+    /// The version that runs in the end.
+    pub new: u8,
+    /// What happens; most of the time [`live`].
+    pub act: fn(&SimDisk, &World) -> Result<(), DriverError>,
+}
+
+/// What never falls.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// The rollback floor.
+    pub floor: u64,
+    /// Versions of trusted metadata, by file.
+    pub versions: BTreeMap<&'static str, u64>,
+}
+
+const METADATA: [&str; 5] = [
+    "root.json",
+    "timestamp.json",
+    "snapshot.json",
+    "targets.json",
+    "infusion-pump.json",
+];
+
+impl Marks {
+    /// Of this disk.
+    pub fn of(disk: &SimDisk) -> Self {
+        let folder = Path::new(DATA_DIR).join("metadata");
+        let version = |name| {
+            let found = disk.blob(&folder.join(name));
+            (name, found.map_or(0, |blob| version_of(&blob)))
+        };
+        Self {
+            floor: state(disk).facts.floor.0,
+            versions: METADATA.into_iter().map(version).collect(),
+        }
+    }
+
+    /// The higher of both, each for itself.
+    pub fn raise(&mut self, other: &Self) {
+        self.floor = self.floor.max(other.floor);
+        for (name, version) in &other.versions {
+            let mine = self.versions.entry(name).or_default();
+            *mine = (*mine).max(*version);
+        }
+    }
+
+    /// What fell, in words.
+    fn fallen(&self, least: &Self) -> Vec<String> {
+        let mut fallen = Vec::new();
+        if self.floor < least.floor {
+            fallen.push(format!(
+                "the floor fell from {} to {}",
+                least.floor, self.floor
+            ));
+        }
+        for (name, version) in &least.versions {
+            let found = self.versions.get(name).copied().unwrap_or(0);
+            if found < *version {
+                fallen.push(format!("{name} fell from version {version} to {found}"));
+            }
+        }
+        fallen
+    }
+}
+
+/// The version in a metadata file; remembered by its bytes, since states have most files in common.
+fn version_of(blob: &Blob) -> u64 {
+    thread_local! { static KNOWN: RefCell<HashMap<u64, u64>> = RefCell::default(); }
+    let read = || {
+        let value = serde_json::from_slice::<serde_json::Value>(&blob.bytes).ok();
+        let version = value.and_then(|value| value["signed"]["version"].as_u64());
+        version.unwrap_or(0)
+    };
+    let fingerprint = blob.fingerprint();
+    KNOWN.with_borrow_mut(|known| *known.entry(fingerprint).or_insert_with(read))
+}
+
+/// The version whose bytes these are, of those that tests know.
+pub fn which(component: &str, install: &Install, bytes: &[u8]) -> Option<u8> {
+    thread_local! { static KNOWN: RefCell<HashMap<String, [Vec<u8>; 2]>> = RefCell::default(); }
+    KNOWN.with_borrow_mut(|known| {
+        VERSIONS.into_iter().find(|version| {
+            let images = known
+                .entry(format!("{component} {version} {install:?}"))
+                .or_insert_with(|| {
+                    [
+                        content(component, *version),
+                        artifact(install, component, *version),
+                    ]
+                });
+            images.iter().any(|image| image == bytes)
+        })
+    })
+}
+
+impl Story {
+    /// What is wrong with this disk, just powered; nothing fell below `least`.
+    pub fn look(&self, disk: &SimDisk, least: &Marks) -> Vec<String> {
+        let mut wrong = Marks::of(disk).fallen(least);
+        let booted = match self.booted(&disk.fork()) {
+            Ok(booted) => booted,
+            Err(why) => {
+                wrong.push(why);
+                return wrong;
+            }
+        };
+        let first = booted.first().copied().unwrap_or(0);
+        if booted.iter().any(|version| *version != first) {
+            wrong.push(format!("components of versions {booted:?} boot together"));
+        }
+        let views: Vec<BootView> = self
+            .world
+            .places
+            .iter()
+            .map(|place| view(disk, place))
+            .collect();
+        let is_armed = views.iter().any(|view| view.armed.is_some());
+        if first != self.old && first != self.new && !is_armed {
+            wrong.push(format!("version {first} boots"));
+        }
+        let state = state(disk);
+        let floor = state.facts.floor.0;
+        // What was acted on is trusted durably: release N came with version N + 1 of its metadata.
+        let begun = state.phase.plan().map_or(0, |plan| plan.rollback_index.0);
+        for name in &METADATA[2..] {
+            let found = Marks::of(disk).versions[name];
+            if begun.max(floor) > 0 && found <= begun.max(floor) {
+                wrong.push(format!("{name} has version {found}, and more was acted on"));
+            }
+        }
+        for (place, view) in self.world.places.iter().zip(&views) {
+            let default = self.in_slot(disk, place, view.default);
+            if default.is_none_or(|version| floor > version.into()) {
+                wrong.push(format!(
+                    "the floor {floor} is above the default {default:?}"
+                ));
+            }
+        }
+        wrong
+    }
+
+    /// The versions that the loader starts.
+    fn booted(&self, disk: &SimDisk) -> Result<Vec<u8>, String> {
+        let places: Vec<&Place> = self.world.places.iter().collect();
+        disk.guard(Vec::new());
+        let loaded = load_all(disk, &places, &BootViews::new());
+        let loaded = loaded.map_err(|error| format!("nothing boots: {error}"))?;
+        let starts = |(place, choice): (&&Place, &ampoule_agent::boot::Loaded)| {
+            let path = match place.install {
+                Install::Tree => choice.path.join("app"),
+                Install::Slot | Install::File | Install::Module(_) => choice.path.clone(),
+            };
+            let bytes = disk.content(&path);
+            let bytes = bytes.ok_or_else(|| format!("\"{}\" is missing", path.display()))?;
+            which(place.component.as_str(), &place.install, &bytes)
+                .ok_or_else(|| format!("\"{}\" boots and is no whole image", path.display()))
+        };
+        places.iter().zip(&loaded).map(starts).collect()
+    }
+
+    fn in_slot(&self, disk: &SimDisk, place: &Place, slot: Slot) -> Option<u8> {
+        let bytes = disk.content(place.slot_path(slot))?;
+        which(place.component.as_str(), &place.install, &bytes)
+    }
+
+    /// How it went on; what is wrong where it did not end as it must. The first life is `first`,
+    /// since somebody may look at it more closely.
+    pub fn rests_well(
+        &self,
+        disk: &SimDisk,
+        first: impl FnOnce(&SimDisk) -> Result<(), DriverError>,
+    ) -> Vec<String> {
+        let mut world = self.after.clone();
+        let mut lived = first(disk);
+        let mut wrong = self.ended_wrong(disk);
+        for life in 1..LIVES_MAX {
+            if wrong.is_empty() {
+                break;
+            }
+            if life == 3 {
+                world.days += REST_DAYS;
+            }
+            lived = (self.act)(disk, &world);
+            wrong = self.ended_wrong(disk);
+        }
+        if let Err(error) = lived {
+            wrong.push(format!("the agent does not run: {error}"));
+        }
+        wrong.extend(disk.sins());
+        wrong
+    }
+
+    fn ended_wrong(&self, disk: &SimDisk) -> Vec<String> {
+        let mut wrong = Vec::new();
+        match self.booted(&disk.fork()) {
+            Ok(booted) if booted.iter().all(|version| *version == self.new) => {}
+            Ok(booted) => wrong.push(format!("versions {booted:?} run in the end")),
+            Err(why) => wrong.push(why),
+        }
+        let state = state(disk);
+        if state.phase != Phase::Idle {
+            wrong.push(format!("it rests in {}", state.phase.as_str()));
+        }
+        if !self.after.is_deaf && !self.after.shelf.is_bundle && !state.facts.outbox.is_empty() {
+            wrong.push("a receipt was not sent".to_owned());
+        }
+        if state.facts.floor.0 != u64::from(self.new) {
+            wrong.push(format!("the floor is {}", state.facts.floor));
+        }
+        let views = self.world.places.iter().map(|place| view(disk, place));
+        if views.into_iter().any(|view| view.armed.is_some()) {
+            wrong.push("something stays armed".to_owned());
+        }
+        wrong
+    }
+
+    /// The next release installs, and what was there before does not stand in its way.
+    pub fn next_update_works(&self, disk: &SimDisk) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if let Err(error) = live(disk, &self.next) {
+            wrong.push(format!("the next update fails: {error}"));
+        }
+        match self.booted(&disk.fork()) {
+            Ok(booted)
+                if booted
+                    .iter()
+                    .all(|version| *version == self.new.max(self.newest()) + 1) => {}
+            other => wrong.push(format!("the next update does not install: {other:?}")),
+        }
+        wrong.extend(disk.sins());
+        wrong
+    }
+
+    /// The newest version that the story's own world offers.
+    fn newest(&self) -> u8 {
+        let tree = &self.world.shelf.tree;
+        let is_there = |version: &u8| {
+            let name = format!("rootfs-{version}.img");
+            tree.keys().any(|path| path.ends_with(&name))
+        };
+        VERSIONS.into_iter().filter(is_there).max().unwrap_or(0)
+    }
+}
+
+fn view(disk: &SimDisk, place: &Place) -> BootView {
+    let boot = FileBoot::new(std::rc::Rc::new(disk.clone()), std::iter::once(place));
+    let view = boot.view(&place.component);
+    view.unwrap_or(BootView {
+        running: Slot::A,
+        default: Slot::A,
+        armed: None,
+    })
+}
