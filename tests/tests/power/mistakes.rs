@@ -72,8 +72,6 @@ fn acts_in_the_wrong_order() {
     let orders = [
         // The floor rises, and the commit comes later.
         Mistake::CommitLater,
-        // The journal is durable after the act.
-        Mistake::Late("/data"),
         Mistake::ArmNothing,
         Mistake::WrongSlotRuns,
     ];
