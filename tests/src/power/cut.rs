@@ -50,10 +50,9 @@ impl Unsynced {
     pub(super) fn of_write(self, index: u64, middle: u64) -> Fate {
         match self {
             Self::Kept | Self::BytesOnly => Fate::Kept,
-            Self::Lost | Self::NamesOnly => Fate::Lost,
-            Self::Torn => Fate::Torn,
             Self::Newest if index >= middle => Fate::Kept,
-            Self::Newest => Fate::Lost,
+            Self::Lost | Self::NamesOnly | Self::Newest => Fate::Lost,
+            Self::Torn => Fate::Torn,
             Self::Mixed(seed) => match mix(seed, index) % 3 {
                 0 => Fate::Kept,
                 1 => Fate::Lost,
@@ -67,10 +66,9 @@ impl Unsynced {
     pub(super) fn of_names(self, folder: u64, indices: &[u64], middle: u64) -> usize {
         match self {
             Self::Kept | Self::Torn | Self::NamesOnly => indices.len(),
-            Self::Lost | Self::BytesOnly => 0,
             // Names that wait on older ones bring them along.
             Self::Newest if indices.last().is_some_and(|last| *last >= middle) => indices.len(),
-            Self::Newest => 0,
+            Self::Lost | Self::BytesOnly | Self::Newest => 0,
             Self::Mixed(seed) => {
                 let some = mix(seed, folder) % (indices.len() as u64 + 1);
                 usize::try_from(some).unwrap_or(0)

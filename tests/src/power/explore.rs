@@ -179,7 +179,7 @@ fn visit(story: &Story, state: &State, effort: Effort, net: &Rc<RefCell<Net>>, f
         recorded(story, &story.after, disk, net)
     });
     found.violations.extend(told(&state.trail, ended));
-    if mix(effort.seed, state.medium.fingerprint()) % effort.next_every == 0 {
+    if mix(effort.seed, state.medium.fingerprint()).is_multiple_of(effort.next_every) {
         let wrong = story.next_update_works(&disk);
         found.violations.extend(told(&state.trail, wrong));
     }

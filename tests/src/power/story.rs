@@ -168,7 +168,7 @@ impl Story {
             }
         }
         for (place, view) in self.world.places.iter().zip(&views) {
-            let default = self.in_slot(disk, place, view.default);
+            let default = Self::in_slot(disk, place, view.default);
             if default.is_none_or(|version| floor > version.into()) {
                 wrong.push(format!(
                     "the floor {floor} is above the default {default:?}"
@@ -197,7 +197,7 @@ impl Story {
         places.iter().zip(&loaded).map(starts).collect()
     }
 
-    fn in_slot(&self, disk: &SimDisk, place: &Place, slot: Slot) -> Option<u8> {
+    fn in_slot(disk: &SimDisk, place: &Place, slot: Slot) -> Option<u8> {
         let bytes = disk.content(place.slot_path(slot))?;
         which(place.component.as_str(), &place.install, &bytes)
     }
@@ -277,7 +277,7 @@ impl Story {
             let name = format!("rootfs-{version}.img");
             tree.keys().any(|path| path.ends_with(&name))
         };
-        VERSIONS.into_iter().filter(is_there).max().unwrap_or(0)
+        VERSIONS.filter(is_there).max().unwrap_or(0)
     }
 }
 

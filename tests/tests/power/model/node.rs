@@ -191,7 +191,7 @@ impl Node {
             Action::Restart => {
                 let boots = self.world.boots().into_iter();
                 // A restart that fails leaves everything as it is.
-                let mut all: Vec<Outcome> = boots.map(|world| self.restarted(world)).collect();
+                let mut all: Vec<Outcome> = boots.map(Self::restarted).collect();
                 all.push(same(None));
                 all
             }
@@ -224,7 +224,7 @@ impl Node {
     }
 
     /// A restart is a power cut that is meant.
-    fn restarted(&self, world: World) -> Outcome {
+    fn restarted(world: World) -> Outcome {
         let event = Some(Event::Started(world.views()));
         Outcome {
             world,

@@ -1,6 +1,6 @@
 //! What is around the machine: two slots, a boot loader, releases.
 
-use ampoule_agent::machine::{BootView, BootViews, Fault, Notice, Part, Party, Plan, Slot};
+use ampoule_agent::machine::{BootView, BootViews, Fault, Notice, Part, Party, Plan, Slot, Whole};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{ComponentName, TargetPath};
 use ampoule_protocol::release::{Base, Blocks, Class, DeltaRef, FileRef, Install, ReleaseVersion};
@@ -91,6 +91,7 @@ impl World {
             parts: vec![Part {
                 component: component(),
                 install: Install::Slot,
+                whole: Whole::default(),
                 slot: self.running.other(),
                 artifact: file(&format!("p/{version}.img")),
                 blocks: Blocks {
