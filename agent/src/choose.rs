@@ -1,11 +1,14 @@
 //! Which release this device takes: the newest that its policy allows. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ampoule_delta::Caps;
 use ampoule_protocol::digest::Digest;
-use ampoule_protocol::name::{ComponentName, HardwareId};
-use ampoule_protocol::release::{Component, DeltaRef, FileRef, Release, ReleaseVersion};
+use ampoule_protocol::downgrade::{Downgrade, Holder};
+use ampoule_protocol::name::{ComponentName, DeviceId, HardwareId};
+use ampoule_protocol::release::{
+    Activation, Component, DeltaRef, FileRef, Release, ReleaseVersion,
+};
 use ampoule_protocol::time::UtcTime;
 
 use crate::install::Place;
@@ -29,6 +32,10 @@ pub struct Policy<'a> {
     pub places: &'a [Place],
     /// What the boot loader says of them.
     pub views: &'a BootViews,
+    /// Which device it is.
+    pub device: &'a DeviceId,
+    /// Downgrade records of its product, verified and fresh.
+    pub records: &'a [Downgrade],
 }
 
 /// What runs, by component; a component whose image nobody knows is absent.
@@ -54,6 +61,12 @@ pub fn allowed(
     mut candidates: Vec<Candidate>,
 ) -> (Vec<Candidate>, Vec<Passed>) {
     candidates.sort_by(|a, b| order(&b.release).cmp(&order(&a.release)));
+    // A record that names this device goes before all that is newer: it was signed to do so.
+    let is_ordered =
+        |candidate: &Candidate| record_for(policy, facts, running, &candidate.release).is_some();
+    if candidates.iter().any(is_ordered) {
+        candidates.retain(is_ordered);
+    }
     let mut passed = Vec::new();
     candidates.retain(
         |candidate| match objection(policy, facts, running, &candidate.release) {
@@ -72,6 +85,29 @@ pub fn allowed(
     (candidates, passed)
 }
 
+/// The record by which this device may go down to `release`.
+fn record_for<'a>(
+    policy: &Policy<'a>,
+    facts: &Facts,
+    running: &RunningImages,
+    release: &Release,
+) -> Option<&'a Downgrade> {
+    let holder = Holder {
+        device: policy.device,
+        used: facts.downgrades,
+        now: policy.now,
+    };
+    let parts = release.for_hardware(policy.hardware);
+    let images: Option<Vec<&ReleaseVersion>> = parts
+        .filter(|component| place_of(policy, component).is_some())
+        .map(|component| running.get(&component.name)?.version.as_ref())
+        .collect();
+    let images = images?;
+    let to = (&release.version, release.rollback_index);
+    let mut records = policy.records.iter();
+    records.find(|record| record.is_for(holder, &images, to).is_ok())
+}
+
 fn order(release: &Release) -> (u64, &ReleaseVersion) {
     (release.rollback_index.0, &release.version)
 }
@@ -82,7 +118,8 @@ fn objection(
     running: &RunningImages,
     release: &Release,
 ) -> Option<(&'static str, String)> {
-    if release.rollback_index < facts.floor {
+    let record = record_for(policy, facts, running, release);
+    if release.rollback_index < facts.floor && record.is_none() {
         let (found, floor) = (release.rollback_index, facts.floor);
         return Some((
             "rollback-index",
@@ -126,6 +163,9 @@ fn objection(
             ));
         }
     }
+    if record.is_some() {
+        return None;
+    }
     let newer = running.iter().find(|(component, image)| {
         let in_release = release
             .components
@@ -159,17 +199,22 @@ fn place_of<'a>(policy: &Policy<'a>, component: &Component) -> Option<&'a Place>
     policy.places.iter().find(same)
 }
 
-/// The update to a release; `None` where everything in it runs already.
+/// The update to a release; `None` where everything in it runs already. Components that a newer
+/// release names (`settled`) are left to that one.
 pub fn plan(
     policy: &Policy<'_>,
     facts: &Facts,
     running: &RunningImages,
     candidate: &Candidate,
+    settled: &BTreeSet<ComponentName>,
 ) -> Result<Option<Plan>, Passed> {
     let release = &candidate.release;
     let mut parts = Vec::new();
     for component in release.for_hardware(policy.hardware) {
-        let (Some(_), Some(view)) = (
+        if settled.contains(&component.name) {
+            continue;
+        }
+        let (Some(place), Some(view)) = (
             place_of(policy, component),
             policy.views.get(&component.name),
         ) else {
@@ -206,6 +251,8 @@ pub fn plan(
             delta,
             before,
             whole,
+            meta_data: component.meta_data.clone(),
+            live: component.activation == Activation::Live && place.options.live,
         });
     }
     if parts.is_empty() {
@@ -218,6 +265,7 @@ pub fn plan(
         class: release.class,
         notice: Notice::of(release),
         parts,
+        downgrade: record_for(policy, facts, running, release).map(|record| record.serial),
     };
     match facts.refuses(&plan, policy.now) {
         None => Ok(Some(plan)),

@@ -1,8 +1,9 @@
 //! The storage port over the file system of this machine.
 
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::ports::{Access, Kind, Storage, StoredFile};
@@ -29,6 +30,21 @@ impl Storage for Disk {
         let file = options.open(path)?;
         let is_device = file.metadata()?.file_type().is_block_device();
         Ok(Box::new(DiskFile { file, is_device }))
+    }
+
+    /// Of a block device the page cache is passed by (`O_DIRECT`): pages that the system could not
+    /// drop, because somebody else looks at the device, are not the medium. Files are read as ever,
+    /// after [`StoredFile::forget_cached`].
+    fn open_medium(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        let file = self.open(path, Access::Read)?;
+        if !fs::metadata(path)?.file_type().is_block_device() {
+            return Ok(file);
+        }
+        Ok(match DirectFile::open(path, file.len()?) {
+            Ok(direct) => Box::new(direct),
+            // A driver that has no such way.
+            Err(_) => file,
+        })
     }
 
     fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
@@ -114,8 +130,90 @@ impl Storage for Disk {
         Ok(None)
     }
 
+    fn like(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (old, new) = (fs::symlink_metadata(from)?, fs::symlink_metadata(to)?);
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            std::os::unix::fs::lchown(to, Some(old.uid()), Some(old.gid()))?;
+        }
+        if old.file_type().is_symlink() {
+            return Ok(());
+        }
+        // After the owner, whose change takes some bits away.
+        fs::set_permissions(to, old.permissions())
+    }
+
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+}
+
+/// Bytes to which places, lengths and memory are aligned: a multiple of every sector there is.
+const ALIGNMENT: usize = 4096;
+/// Bytes read from a medium at once.
+const DIRECT_LEN: usize = 1 << 20;
+
+/// A block device that is read past the page cache.
+struct DirectFile {
+    file: File,
+    len: u64,
+    /// Where reads go first; longer than one read, so that an aligned place is in it.
+    memory: RefCell<Vec<u8>>,
+}
+
+impl DirectFile {
+    fn open(path: &Path, len: u64) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)?;
+        let direct = Self {
+            file,
+            len,
+            memory: RefCell::new(vec![0; DIRECT_LEN + ALIGNMENT]),
+        };
+        // Some drivers say no at the first read alone.
+        direct.read_at(&mut [0], 0)?;
+        Ok(direct)
+    }
+}
+
+impl StoredFile for DirectFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.len)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut memory = self.memory.borrow_mut();
+        let start = memory.as_ptr().align_offset(ALIGNMENT);
+        let ahead = usize::try_from(offset % ALIGNMENT as u64).map_err(io::Error::other)?;
+        let wanted = (ahead + buf.len())
+            .next_multiple_of(ALIGNMENT)
+            .min(DIRECT_LEN);
+        let memory = memory
+            .get_mut(start..start + wanted)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let found = self.file.read_at(memory, offset - ahead as u64)?;
+        let bytes = memory.get(ahead..found).unwrap_or_default();
+        let count = bytes.len().min(buf.len());
+        buf[..count].copy_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&mut self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn set_len(&mut self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -144,7 +242,8 @@ impl StoredFile for DiskFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        // fdatasync: the data, and what of the metadata is needed to read it (the length).
+        // fdatasync: the data, and what of the metadata is needed to read it (the length). On a
+        // block device it ends with a flush of the device's own cache; closing alone does not.
         self.file.sync_data()
     }
 

@@ -5,12 +5,13 @@
 //!             │
 //!             ├──► trust ──► protocol        what may be believed
 //!             ├──► install ──► delta         how bytes get into a slot
+//!             ├──► module                    programs that install in their own way
 //!             └──► ports: storage, network, boot control, clock, health, gates, restart
 //! ```
 //!
 //! One thread, blocking calls. What this crate will never do: write the running slot, arm an image
 //! that it did not read back, take an order from the server that the repository's key holders did
-//! not sign, or lower the rollback floor.
+//! not sign, or lower the rollback floor without a record that they signed for this one device.
 //!
 //! ```
 //! use ampoule_agent::machine::{Action, Event, Phase, State, step};
@@ -34,9 +35,11 @@ pub mod install;
 pub mod journal;
 pub mod local;
 pub mod machine;
+pub mod module;
 pub mod net;
 pub mod ports;
 pub mod receipt;
+pub mod state;
 pub mod stop;
 pub mod system;
 pub mod trust;

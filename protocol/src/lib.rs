@@ -64,6 +64,7 @@ pub mod client;
 pub mod device;
 pub mod digest;
 pub mod director;
+pub mod downgrade;
 pub mod enrol;
 pub mod error;
 pub mod hex;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ampoule_protocol::limits::BLOCKS_MAX;
+use ampoule_protocol::limits::{BLOCKS_MAX, RELEASE_TEXT_MAX};
 use ampoule_protocol::metadata::{Payload, Targets};
 use ampoule_protocol::name::{ProductName, RoleName};
 use ampoule_protocol::release::{Blocks, Component, FORMAT, FileRef, Release};
@@ -136,6 +136,14 @@ pub fn redraft(
     targets.common.expires = now.plus_secs(Expiries::secs(workspace.settings.expiry.targets));
     let request = workspace.request(Repository::Image, role, targets.to_signed())?;
     workspace.stage(disk, request)
+}
+
+/// What a module is given as meta-data. [`check`] found it readable and well-formed.
+fn meta_data(path: &Path) -> Result<String, SignerError> {
+    let bytes = durable::read(path, RELEASE_TEXT_MAX as u64)?;
+    String::from_utf8(bytes).map_err(|_| {
+        SignerError::Ourselves(format!("\"{}\" changed while it was read", path.display()))
+    })
 }
 
 /// Refuses to change a draft that somebody has signed.
@@ -271,6 +279,12 @@ impl Stage<'_> {
                 .map(|id| id.value.clone())
                 .collect(),
             install: component.install.clone(),
+            activation: component.activation,
+            meta_data: component
+                .meta_data
+                .as_ref()
+                .map(|path| meta_data(&folder.join(&path.value)))
+                .transpose()?,
             requires: component.requires.clone(),
             artifact,
             blocks: Blocks {

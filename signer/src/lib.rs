@@ -35,6 +35,7 @@ pub mod delta_notes;
 pub mod deltas;
 pub mod discard;
 pub mod doubt;
+pub mod downgrade;
 pub mod durable;
 pub mod error;
 pub mod init;

@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ampoule_protocol::downgrade::{self, Downgrade};
 use ampoule_protocol::json::Value;
 use ampoule_protocol::key::{Key, KeyId};
 use ampoule_protocol::metadata::{
     DelegatedRole, Envelope, Listing, RoleKeys, RoleType, Root, Snapshot, TargetFile, Targets,
     Timestamp,
 };
-use ampoule_protocol::name::{HardwareId, ProductName, TargetPath};
-use ampoule_protocol::release::{Component, Release};
+use ampoule_protocol::name::{DeviceId, HardwareId, ProductName, TargetPath};
+use ampoule_protocol::release::{Activation, Component, Release};
 
 use crate::error::SignerError;
 use crate::releases;
@@ -168,9 +169,45 @@ fn targets(
             tell(release, &mut told);
             lines.extend(self::release(release, highest));
         }
+        lines.extend(downgrades(&product, new, old, &mut told));
     }
     other_targets(new, old, &told, &mut lines);
     Ok(lines)
+}
+
+/// Records that let devices fall: what every holder must read.
+fn downgrades(
+    product: &ProductName,
+    new: &Targets,
+    old: Option<&Targets>,
+    told: &mut BTreeSet<TargetPath>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (path, file) in &new.targets {
+        let is_record = downgrade::serial_of(product, path).is_some();
+        let before = old.and_then(|old| old.targets.get(path));
+        if !is_record || before == Some(file) {
+            continue;
+        }
+        // One that does not read, or that changed, is told with the other files, in plain words.
+        let Ok(record) = Downgrade::at(path, file.custom.as_ref()) else {
+            continue;
+        };
+        if before.is_none() {
+            told.insert(path.clone());
+        }
+        let devices: Vec<_> = record.devices.iter().map(DeviceId::as_str).collect();
+        lines.extend([
+            format!(
+                "DOWNGRADE {} of {product}: from {} to {}, their floor FALLS to {}",
+                record.serial, record.from, record.to, record.rollback_index
+            ),
+            format!("  for {}", devices.join(", ")),
+            format!("  once each, before {}", record.expires),
+            format!("  because: {}", plain(&record.reason)),
+        ]);
+    }
+    lines
 }
 
 /// The files of a release that is told in its own words.
@@ -278,6 +315,12 @@ fn component(component: &Component) -> Vec<String> {
         component.artifact.length,
         component.artifact.sha256.short()
     )];
+    if component.activation == Activation::Live {
+        lines.push("    programs see it at once, without a restart".to_owned());
+    }
+    if let Some(text) = &component.meta_data {
+        lines.push(format!("    meta-data for the module: {}", plain(text)));
+    }
     for (name, requirement) in &component.requires {
         lines.push(format!("    requires {} {requirement}", plain(name)));
     }

@@ -81,16 +81,16 @@ impl Default for Settings {
 /// The boot files of all components.
 pub struct FileBoot {
     storage: Rc<dyn Storage>,
-    files: BTreeMap<ComponentName, PathBuf>,
+    places: BTreeMap<ComponentName, Place>,
 }
 
 impl FileBoot {
     /// Of these places.
     pub fn new<'a>(storage: Rc<dyn Storage>, places: impl Iterator<Item = &'a Place>) -> Self {
-        let files = places.map(|place| (place.component.clone(), place.boot_file.clone()));
+        let places = places.map(|place| (place.component.clone(), place.clone()));
         Self {
             storage,
-            files: files.collect(),
+            places: places.collect(),
         }
     }
 
@@ -124,9 +124,13 @@ impl FileBoot {
         settings.is_ok_and(|found| found.is_some_and(|found| found.follows().is_some()))
     }
 
+    fn place(&self, component: &ComponentName) -> Result<&Place, BootError> {
+        let place = self.places.get(component);
+        place.ok_or_else(|| BootError::Unknown(component.to_string()))
+    }
+
     fn path(&self, component: &ComponentName) -> Result<&PathBuf, BootError> {
-        let path = self.files.get(component);
-        path.ok_or_else(|| BootError::Unknown(component.to_string()))
+        Ok(&self.place(component)?.boot_file)
     }
 
     fn edit(
@@ -191,11 +195,38 @@ impl BootControl for FileBoot {
         self.edit(component, |settings| settings.armed = None)
     }
 
+    /// What an update module installed runs already: nobody boots it.
     fn commit(&mut self, component: &ComponentName, slot: Slot) -> Result<(), BootError> {
+        let is_module = self.place(component)?.is_module();
         self.edit(component, |settings| {
             settings.default = slot;
             settings.armed = None;
+            if is_module {
+                settings.running = slot;
+            }
         })
+    }
+
+    /// What runs what it should is projected again, and no attempt is counted.
+    fn load_now(&mut self, components: &[ComponentName]) -> Result<(), BootError> {
+        let storage = self.storage.as_ref();
+        let mut due = Vec::new();
+        for component in components {
+            let place = self.place(component)?;
+            let settings = read(storage, &place.boot_file)?.unwrap_or_default();
+            let armed = settings.armed.as_ref().map(|armed| armed.slot);
+            if armed.unwrap_or(settings.default) == settings.running {
+                show(storage, place, settings.running)?;
+            } else {
+                due.push(place);
+            }
+        }
+        // A leader that runs already is seen by those that follow it.
+        let mut views = BootViews::new();
+        for component in self.places.keys() {
+            views.insert(component.clone(), self.view(component)?);
+        }
+        load_all(storage, &due, &views).map(|_| ())
     }
 }
 
@@ -301,11 +332,7 @@ fn load_with(
     if after != before {
         write(storage, &place.boot_file, &after)?;
     }
-    let path = project::project(storage, place, after.running).map_err(|source| BootError::Io {
-        act: "obey",
-        path: place.boot_file.clone(),
-        source,
-    })?;
+    let path = show(storage, place, after.running)?;
     let trial = after
         .armed
         .as_ref()
@@ -315,6 +342,14 @@ fn load_with(
         slot: after.running,
         path,
         attempts_left: trial.map(|armed| armed.attempts_left),
+    })
+}
+
+fn show(storage: &dyn Storage, place: &Place, slot: Slot) -> Result<PathBuf, BootError> {
+    project::project(storage, place, slot).map_err(|source| BootError::Io {
+        act: "obey",
+        path: place.boot_file.clone(),
+        source,
     })
 }
 

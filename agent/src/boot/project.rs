@@ -23,6 +23,11 @@ pub(super) fn project(storage: &dyn Storage, place: &Place, slot: Slot) -> io::R
             Ok(place.visible.clone())
         }
         Install::File => {
+            keep_factory(storage, place, slot)?;
+            if storage.kind(place.slot_path(slot))?.is_none() {
+                take_away(storage, place, slot)?;
+                return Ok(place.visible.clone());
+            }
             copy_over(storage, place.slot_path(slot), &place.visible)?;
             Ok(place.visible.clone())
         }
@@ -32,9 +37,17 @@ pub(super) fn project(storage: &dyn Storage, place: &Place, slot: Slot) -> io::R
 fn swap_link(storage: &dyn Storage, place: &Place, slot: Slot) -> io::Result<()> {
     let target = PathBuf::from(slot.as_str());
     let folder = place.visible.parent().unwrap_or(Path::new("."));
-    if storage.kind(&folder.join(&target))?.is_none()
-        || storage.read_link(&place.visible)?.as_ref() == Some(&target)
-    {
+    let shown = storage.read_link(&place.visible)?;
+    if shown.as_ref() == Some(&target) {
+        return Ok(());
+    }
+    if storage.kind(&folder.join(&target))?.is_none() {
+        // A device as it left the factory, with nothing there: so it is again after a revert.
+        let other = Path::new(slot.other().as_str());
+        if shown.as_deref() == Some(other) {
+            storage.remove(&place.visible)?;
+            storage.sync_dir(folder)?;
+        }
         return Ok(());
     }
     let temporary = folder.join("current.new");
@@ -44,11 +57,37 @@ fn swap_link(storage: &dyn Storage, place: &Place, slot: Slot) -> io::Result<()>
     storage.sync_dir(folder)
 }
 
-fn copy_over(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
-    // A device as it left the factory has the file, and nothing in the slots yet.
-    if storage.kind(from)?.is_none() {
+/// A device as it left the factory has the file, and nothing in the slots yet. Before the first
+/// update covers it, it goes into the slot that a revert leads back to.
+fn keep_factory(storage: &dyn Storage, place: &Place, slot: Slot) -> io::Result<()> {
+    let (own, other) = (place.slot_path(slot), place.slot_path(slot.other()));
+    let is_first = storage.kind(own)?.is_some() && storage.kind(other)?.is_none();
+    if !is_first || storage.kind(&place.visible)? != Some(Kind::File) {
         return Ok(());
     }
+    let shown = storage.open(&place.visible, Access::Read)?;
+    let new = storage.open(own, Access::Read)?;
+    if is_same(shown.as_ref(), new.as_ref())? {
+        return Ok(());
+    }
+    copy_over(storage, &place.visible, other)
+}
+
+/// Of a file that is in no slot: what the other slot shows in its place goes, since there was none.
+fn take_away(storage: &dyn Storage, place: &Place, slot: Slot) -> io::Result<()> {
+    let other = place.slot_path(slot.other());
+    if storage.kind(other)?.is_none() || storage.kind(&place.visible)? != Some(Kind::File) {
+        return Ok(());
+    }
+    let shown = storage.open(&place.visible, Access::Read)?;
+    if is_same(shown.as_ref(), storage.open(other, Access::Read)?.as_ref())? {
+        storage.remove(&place.visible)?;
+        storage.sync_dir(place.visible.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+fn copy_over(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
     let source = storage.open(from, Access::Read)?;
     if storage.kind(to)? == Some(Kind::File) {
         let there = storage.open(to, Access::Read)?;

@@ -23,6 +23,7 @@ commands:
   consent [DIGEST]  agree to the update under way; without a digest shows what it is
   postpone SECS     put the update under way off
   hash-pin   read a PIN from stdin and print what gates.consent.pin_hash wants
+  state      bring the configured state to what runs; at boot, before the programs that use it
   boot       play the boot loader: count a trial's attempt, print the slot to run
   set-floor N  give a device the rollback floor that it lost with its journal; a known one stays
 
@@ -88,6 +89,8 @@ pub enum Verb {
     Postpone,
     /// As its help says.
     HashPin,
+    /// As its help says.
+    State,
     /// As its help says.
     Boot,
     /// As its help says.
@@ -171,6 +174,7 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
         Some("consent") => Ok(Verb::Consent),
         Some("postpone") => Ok(Verb::Postpone),
         Some("hash-pin") => Ok(Verb::HashPin),
+        Some("state") => Ok(Verb::State),
         Some("boot") => Ok(Verb::Boot),
         Some("receipts") => Ok(Verb::Receipts),
         _ => Err(format!("\"{}\" is not a command", word.to_string_lossy()).into()),

@@ -15,11 +15,13 @@ use crate::enrol::EnrolmentError;
 use crate::gate::{self, Consents};
 use crate::journal::JournalError;
 use crate::machine::Fault;
+use crate::module::Programs;
 use crate::net::{
     BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError, Renewal,
 };
 use crate::ports::{Clock, Network, Ports, Storage};
 use crate::receipt::Reporter;
+use crate::state::StateStore;
 use crate::stop::Stop;
 use crate::system::{HealthCommands, RestartCommand, SystemClock};
 
@@ -243,7 +245,12 @@ pub(super) fn driver_with(
             health_interval: config.health.interval,
         },
     };
-    let driver = Driver::open(device, ports, watch)?;
+    let modules = Programs::new(&config.data_dir);
+    let driver = Driver::open(device, ports, watch)?.with_modules(Box::new(modules));
+    let driver = match &config.state {
+        None => driver,
+        Some(state) => driver.with_state(StateStore::new(Rc::new(Disk), state.clone())),
+    };
     match &config.director_root {
         None => Ok(driver),
         Some(path) => {

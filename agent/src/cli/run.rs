@@ -57,6 +57,7 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         Verb::Postpone => agree::postpone(config, args)?,
         Verb::History => show::history(config, args.json)?,
         Verb::Receipts => receipts::run(args, config)?,
+        Verb::State => state(config)?,
         Verb::Boot => boot(config, args.json)?,
         Verb::Enroll => enroll::run(args, config)?,
         Verb::Check => check(args, config)?,
@@ -73,7 +74,7 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
     // Where a board has a boot loader, that one counted and chose already.
     let has_file = |place: &&Place| {
         let is_same = |(component, _): &(_, _)| *component == place.component;
-        !config.worlds.iter().any(is_same)
+        !place.is_module() && !config.worlds.iter().any(is_same)
     };
     let places: Vec<&Place> = config.places.iter().filter(has_file).collect();
     let storage: Rc<dyn Storage> = Rc::new(Disk);
@@ -100,6 +101,12 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
         );
     }
     Ok(())
+}
+
+fn state(config: &Config) -> Result<(), CliError> {
+    let _lock = open::lock(&config.data_dir)?;
+    let mut driver = open::driver(config, None, Box::new(Screen::new()))?;
+    Ok(driver.settle_state()?)
 }
 
 /// For the person in front of a device that lost its journal; see [`Journal::restore_floor`].
@@ -227,6 +234,7 @@ fn fail(fault: Fault, json: bool) -> Result<ExitCode, CliError> {
 fn pending(driver: &Driver) -> Option<&Pending> {
     match &driver.state().phase {
         Phase::Arming(arming) => Some(&arming.pending),
+        Phase::Activating(activating) => Some(&activating.pending),
         Phase::Reverting(reverting) => Some(&reverting.pending),
         _ => None,
     }

@@ -59,6 +59,7 @@ pub(super) fn plan(plan: &Plan) -> Value {
         "risk_if_not_applied": plan.notice.risk_if_not_applied,
         "downtime_secs": plan.notice.downtime_secs,
         "functions_unavailable": plan.notice.functions_unavailable,
+        "downgrade": plan.downgrade,
         "parts": plan.parts.iter().map(part).collect::<Vec<_>>(),
     })
 }
@@ -70,6 +71,12 @@ pub(super) fn print_plan(plan: &Plan) {
         plan.class.as_str(),
         plan.rollback_index
     );
+    if let Some(serial) = plan.downgrade {
+        println!(
+            "  the floor falls to {} by downgrade record {serial}",
+            plan.rollback_index
+        );
+    }
     for part in &plan.parts {
         let (length, slot) = (part.artifact.length, part.slot);
         match &part.delta {
@@ -120,6 +127,7 @@ pub(super) fn status_document(config: &Config) -> Result<Value, CliError> {
         "update": phase.plan().map(plan),
         "components": components,
         "floor": facts.floor.0,
+        "downgrades_used": facts.downgrades,
         "refused": facts.refused,
         "outbox": facts.outbox.len(),
         "passed_over": facts.passed,

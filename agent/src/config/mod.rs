@@ -16,6 +16,7 @@ use crate::boot::World;
 use crate::install::Place;
 use crate::local::LocalConfig;
 use crate::net::{Backoff, Pace};
+use crate::state::StateConfig;
 use crate::system::CommandLine;
 
 pub use gates::GatesConfig;
@@ -60,6 +61,8 @@ pub struct Config {
     pub local: LocalConfig,
     /// How a new image is started.
     pub restart: Option<CommandLine>,
+    /// The configured state that follows the version, where there is one.
+    pub state: Option<StateConfig>,
 }
 
 /// The server.

@@ -15,10 +15,16 @@ use super::{Config, ConfigError, EnrolBy, Enrolment, HealthConfig, Server};
 use crate::boot::World;
 use crate::install::{Options, Place};
 use crate::net::{Backoff, Pace};
+use crate::state::StateConfig;
 
 /// Seconds in a day and a week, as bounds.
 const DAY: u64 = 86_400;
 const WEEK: u64 = 7 * DAY;
+
+/// Where update modules are, unless a component says otherwise.
+const MODULES: &str = "/usr/share/mender/modules/v3";
+/// For how long a call of one may run, in seconds: the protocol's default.
+const MODULE_SECS: u64 = 4 * 3600;
 
 /// Reads and checks a configuration. Relative paths in it are below its own folder.
 ///
@@ -78,6 +84,8 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let mut restart_table = top.table("restart", faults);
     let restart = restart_table.command("command", faults);
     restart_table.finish(faults);
+    let has_state = top.has("state");
+    let state = state(top.table("state", faults), folder, faults);
     top.finish(faults);
     Some(Config {
         data_dir,
@@ -98,6 +106,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
         gates,
         local,
         restart,
+        state: has_state.then_some(state),
     })
 }
 
@@ -199,6 +208,24 @@ fn health(mut table: Table<'_, '_>, faults: &mut Faults<'_>) -> HealthConfig {
     health
 }
 
+fn state(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> StateConfig {
+    let dir = if table.has("dir") {
+        table.path("dir", faults)
+    } else {
+        None
+    };
+    if let (None, true) = (&dir, table.has("migrate")) {
+        faults.add(table.at(), "\"state.dir\" is missing");
+    }
+    let state = StateConfig {
+        dir: folder.join(dir.unwrap_or_default()),
+        migrate: table.command("migrate", faults).unwrap_or_default(),
+        timeout: table.secs("timeout_secs", 600, 1..=DAY, faults),
+    };
+    table.finish(faults);
+    state
+}
+
 fn places(
     tables: Vec<Table<'_, '_>>,
     folder: &Path,
@@ -244,13 +271,6 @@ fn place(
     let install = match table.needed_text("install", faults) {
         None => None,
         Some((at, text)) => match Install::parse(&text) {
-            Ok(Install::Module(_)) => {
-                faults.add(
-                    at,
-                    "\"component.install\": modules are not known to this agent",
-                );
-                None
-            }
             Ok(install) => Some(install),
             Err(error) => {
                 faults.add(at, error.to_string());
@@ -268,7 +288,12 @@ fn place(
             let path = folder.join(table.needed_path("path", faults));
             ([beside(&path, ".a"), beside(&path, ".b")], path)
         }
-        Some(Install::Module(_)) | None => return None,
+        Some(Install::Module(_)) => {
+            let component = component.as_ref().map_or("", |name| name.as_str());
+            let at = |ending| data_dir.join(format!("module-{component}{ending}"));
+            ([at(".a"), at(".b")], PathBuf::new())
+        }
+        None => return None,
     };
     let boot_file = table
         .path("boot_file", faults)
@@ -284,9 +309,7 @@ fn place(
         let what = "only slots are chosen by a boot loader, expected \"file\" or \"symlink\"";
         faults.add(table.at(), format!("\"component.boot\": {what}"));
     }
-    let options = Options {
-        discard: table.flag("discard", false, faults),
-    };
+    let options = options(&mut table, install.as_ref(), folder, faults);
     table.finish(faults);
     let component = component?;
     let boot_file = boot_file.unwrap_or_else(|| data_dir.join(format!("boot-{component}.json")));
@@ -299,6 +322,34 @@ fn place(
         options,
     };
     Some((place, world))
+}
+
+fn options(
+    table: &mut Table<'_, '_>,
+    install: Option<&Install>,
+    folder: &Path,
+    faults: &mut Faults<'_>,
+) -> Options {
+    let mut options = Options {
+        discard: table.flag("discard", false, faults),
+        timeout: table.secs("timeout_secs", 60, 1..=WEEK, faults),
+        ..Options::default()
+    };
+    match install {
+        Some(Install::File | Install::Tree) => {
+            options.reload = table.command("reload", faults).unwrap_or_default();
+            // Who is told of it wants to be told at once.
+            options.live = table.flag("live", !options.reload.is_empty(), faults);
+        }
+        Some(Install::Module(name)) => {
+            options.timeout = table.secs("timeout_secs", MODULE_SECS, 1..=WEEK, faults);
+            let program = table.path("module", faults);
+            let program = program.unwrap_or_else(|| Path::new(MODULES).join(name.as_str()));
+            options.program = folder.join(program);
+        }
+        Some(Install::Slot) | None => {}
+    }
+    options
 }
 
 fn slots(table: &mut Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> [PathBuf; 2] {

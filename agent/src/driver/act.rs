@@ -2,9 +2,10 @@
 
 use super::{Driver, DriverError};
 use crate::boot::BootError;
+use crate::gate::command::{Ended, run};
 use crate::gate::{self, Decision, Question};
-use crate::install::{self, Fill, InstallError, Place, Source};
-use crate::machine::{self, Action, Event, Fault, Mark, Part, Phase, Plan};
+use crate::install::{self, Fill, InstallError, Options, Place, Source, VerifiedImage};
+use crate::machine::{self, Action, Event, Fault, Health, Mark, Part, Phase, Plan};
 
 impl Driver {
     /// Performs one action; every one may be performed again.
@@ -13,13 +14,15 @@ impl Driver {
             Action::Check => Some(self.perform_check()?),
             Action::Fill => self.perform_fill()?,
             Action::Verify => Some(self.perform_verify()),
-            Action::Prepare => Some(self.perform_prepare()),
+            Action::Prepare => Some(self.perform_prepare()?),
             Action::AskGates => Some(self.perform_ask_gates()?),
             Action::Arm => Some(self.perform_arm()),
+            Action::Activate => Some(self.perform_activate()?),
             Action::Restart => self.perform_restart(),
             Action::AskHealth => Some(self.perform_ask_health()?),
-            Action::Commit => Some(self.perform_commit()),
-            Action::Disarm => Some(self.perform_disarm()),
+            Action::Commit => Some(self.perform_commit()?),
+            Action::Disarm => Some(self.perform_disarm()?),
+            Action::Cleanup => Some(self.clean_modules_up()),
             Action::SendReports => self.send_reports(),
         })
     }
@@ -28,7 +31,7 @@ impl Driver {
         self.state.phase.plan().cloned()
     }
 
-    fn place(&self, part: &Part) -> Result<&Place, InstallError> {
+    pub(super) fn place(&self, part: &Part) -> Result<&Place, InstallError> {
         let same =
             |place: &&Place| place.component == part.component && place.install == part.install;
         let place = self.device.places.iter().find(same);
@@ -127,21 +130,31 @@ impl Driver {
         Event::Verified
     }
 
-    fn perform_prepare(&mut self) -> Event {
+    fn perform_prepare(&mut self) -> Result<Event, DriverError> {
+        if let Err(fault) = self.prepare_images() {
+            return Ok(Event::Failed(fault));
+        }
+        let Some(plan) = self.plan() else {
+            return Ok(Event::Failed(out_of_phase()));
+        };
+        Ok(match self.download_modules(&plan)? {
+            Ok(()) => Event::Prepared,
+            Err(fault) => Event::Failed(fault),
+        })
+    }
+
+    fn prepare_images(&self) -> Result<(), Fault> {
         for image in &self.proofs {
             let place = self
                 .device
                 .places
                 .iter()
                 .find(|place| place.component == *image.component());
-            let Some(place) = place else {
-                return Event::Failed(out_of_phase());
-            };
-            if let Err(error) = install::prepare(self.ports.storage.as_ref(), place, image) {
-                return Event::Failed(fault_of_install(&error));
-            }
+            let place = place.ok_or_else(out_of_phase)?;
+            install::prepare(self.ports.storage.as_ref(), place, image)
+                .map_err(|error| fault_of_install(&error))?;
         }
-        Event::Prepared
+        Ok(())
     }
 
     fn perform_ask_gates(&mut self) -> Result<Event, DriverError> {
@@ -162,15 +175,77 @@ impl Driver {
     }
 
     fn perform_arm(&mut self) -> Event {
-        let parts = self.plan().map_or(0, |plan| plan.parts.len());
-        if parts == 0 || self.proofs.len() != parts {
+        let Some(plan) = self.plan() else {
+            return Event::Failed(out_of_phase());
+        };
+        if plan.parts.is_empty() || self.proofs.len() != plan.parts.len() {
             return Event::Failed(out_of_phase());
         }
-        let attempts = self.device.attempts_max;
-        match self.ports.boot.arm_all(&self.proofs, attempts) {
+        // No boot loader chooses what a module installs.
+        let is_booted = |image: &VerifiedImage| {
+            let mut parts = plan.booted();
+            parts.any(|part| part.component == *image.component())
+        };
+        let proofs = std::mem::take(&mut self.proofs).into_iter();
+        let (booted, others): (Vec<_>, Vec<_>) = proofs.partition(is_booted);
+        let armed = self.ports.boot.arm_all(&booted, self.device.attempts_max);
+        self.proofs = booted;
+        self.proofs.extend(others);
+        match armed {
             Ok(()) => Event::Armed,
             Err(error) => Event::Failed(Fault::of(&error)),
         }
+    }
+
+    /// Modules install; what is live becomes visible, and whoever uses it hears of it.
+    fn perform_activate(&mut self) -> Result<Event, DriverError> {
+        let Some(plan) = self.plan() else {
+            return Ok(Event::Failed(out_of_phase()));
+        };
+        let restart = match self.install_modules(&plan)? {
+            Ok(restart) => restart,
+            Err(fault) => return Ok(Event::Failed(fault)),
+        };
+        if !plan.is_live() {
+            return Ok(Event::Activated { restart: true });
+        }
+        if let Err(fault) = self.load_now(&plan) {
+            return Ok(Event::Failed(fault));
+        }
+        self.bring_state_to(Some(&plan))?;
+        let reloaded: Result<Vec<()>, Fault> =
+            plan.booted().map(|part| self.reload(part)).collect();
+        Ok(match reloaded {
+            Ok(_) => Event::Activated { restart },
+            Err(fault) => Event::Failed(fault),
+        })
+    }
+
+    fn load_now(&mut self, plan: &Plan) -> Result<(), Fault> {
+        let components: Vec<_> = plan.booted().map(|part| part.component.clone()).collect();
+        let loaded = self.ports.boot.load_now(&components);
+        loaded.map_err(|error| Fault::of(&error))
+    }
+
+    /// Tells the programs that use a part which became visible, or went back.
+    fn reload(&self, part: &Part) -> Result<(), Fault> {
+        let place = self.place(part).map_err(|error| Fault::of(&error))?;
+        let Options {
+            reload, timeout, ..
+        } = &place.options;
+        if reload.is_empty() {
+            return Ok(());
+        }
+        let what = match run(reload, *timeout) {
+            Ok(ended) if ended.code == Some(0) => return Ok(()),
+            Ok(Ended {
+                code: Some(code), ..
+            }) => format!("exited with {code}"),
+            Ok(Ended { code: None, .. }) => "was ended by a signal".to_owned(),
+            Err(what) => what,
+        };
+        let text = format!("the reload of \"{}\" {what}", part.component);
+        Err(Fault::device("reload-failed", &text))
     }
 
     /// A restart that fails is tried again with the next tick: the slots stay armed.
@@ -183,6 +258,15 @@ impl Driver {
     }
 
     fn perform_ask_health(&mut self) -> Result<Event, DriverError> {
+        if let Some(plan) = self.plan()
+            && let Err(fault) = self.verify_module_reboots(&plan)?
+        {
+            return Ok(Event::Verdict(Health::Bad(fault)));
+        }
+        self.settle_state()?;
+        if let Some(fault) = self.verdict_of_state() {
+            return Ok(Event::Verdict(Health::Bad(fault)));
+        }
         let uptime = self.ports.clock.uptime();
         let since = *self.trial_since.get_or_insert(uptime);
         let verdict = self.ports.health.verdict(uptime.saturating_sub(since));
@@ -191,15 +275,19 @@ impl Driver {
         Ok(Event::Verdict(verdict))
     }
 
-    fn perform_commit(&mut self) -> Event {
+    /// Modules first: one that does not commit takes the others back, while that can be done.
+    fn perform_commit(&mut self) -> Result<Event, DriverError> {
         let Some(plan) = self.plan() else {
-            return Event::Failed(out_of_phase());
+            return Ok(Event::Failed(out_of_phase()));
         };
+        if let Err(fault) = self.commit_modules(&plan)? {
+            return Ok(Event::Verdict(Health::Bad(fault)));
+        }
         let slots = plan.parts.iter();
         let slots: Vec<_> = slots
             .map(|part| (part.component.clone(), part.slot))
             .collect();
-        match self.ports.boot.commit_all(&slots) {
+        Ok(match self.ports.boot.commit_all(&slots) {
             Ok(()) => {
                 for gate in &mut self.ports.gates {
                     gate.committed(plan.class);
@@ -207,14 +295,41 @@ impl Driver {
                 Event::Committed
             }
             Err(error) => Event::Failed(Fault::of(&error)),
-        }
+        })
     }
 
-    fn perform_disarm(&mut self) -> Event {
-        match self.disarm_all() {
-            Ok(views) => Event::Disarmed(views),
-            Err(error) => Event::Failed(Fault::of(&error)),
+    fn perform_disarm(&mut self) -> Result<Event, DriverError> {
+        let reverted = if let Phase::Reverting(reverting) = &self.state.phase {
+            Some(reverting.pending.plan.clone())
+        } else {
+            None
+        };
+        if let Some(plan) = &reverted {
+            self.roll_modules_back(plan)?;
         }
+        let disarmed = self.disarm_all();
+        if disarmed.is_ok() && reverted.as_ref().is_some_and(Plan::is_live) {
+            self.bring_state_to(None)?;
+        }
+        Ok(match (disarmed, reverted) {
+            (Err(error), _) => Event::Failed(Fault::of(&error)),
+            (Ok(_), Some(plan)) if plan.is_live() => match self.show_old(&plan) {
+                Ok(views) => Event::Disarmed(views),
+                Err(fault) => Event::Failed(fault),
+            },
+            (Ok(views), _) => Event::Disarmed(views),
+        })
+    }
+
+    /// What was visible without a restart goes back without one.
+    fn show_old(&mut self, plan: &Plan) -> Result<machine::BootViews, Fault> {
+        self.load_now(plan)?;
+        for part in plan.booted() {
+            if let Err(fault) = self.reload(part) {
+                self.watch.note(&fault.text);
+            }
+        }
+        self.views().map_err(|error| Fault::of(&error))
     }
 
     pub(super) fn disarm_all(&mut self) -> Result<machine::BootViews, BootError> {
@@ -233,7 +348,7 @@ pub(super) fn fault_of_install(error: &InstallError) -> Fault {
 }
 
 /// An action without the phase it belongs to: the machine never asks for it.
-fn out_of_phase() -> Fault {
+pub(super) fn out_of_phase() -> Fault {
     Fault {
         guilty: machine::Party::Ourselves,
         code: "out-of-phase".to_owned(),

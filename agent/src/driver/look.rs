@@ -1,6 +1,9 @@
 //! Refreshes the metadata and looks for a release that this device takes.
 
+use std::collections::BTreeSet;
+
 use ampoule_protocol::director::DirectorError;
+use ampoule_protocol::downgrade::Downgrade;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::limits::Lengths;
 use ampoule_protocol::metadata::NotFor;
@@ -142,7 +145,8 @@ impl Driver {
             fits.map_err(LookError::OtherBundle)?;
         }
         let product = self.device.reporter.product.clone();
-        let targets = updater.releases(&mut trusted, product)?;
+        let (targets, records) = updater.listed(&mut trusted, product)?;
+        let records = self.readable(&records);
         let targets = self.offered(targets)?;
         let mut candidates = Vec::new();
         for target in targets {
@@ -151,7 +155,24 @@ impl Driver {
         }
         let views = self.views()?;
         let running = self.running(&views);
-        Ok(self.choose(&views, running, candidates))
+        Ok(self.choose(&views, running, candidates, &records))
+    }
+
+    /// The downgrade records that are understood; another one lets nothing fall, and holds nobody
+    /// else's update up.
+    fn readable(&mut self, records: &[TrustedTarget]) -> Vec<Downgrade> {
+        let mut readable = Vec::new();
+        for target in records {
+            match Downgrade::of_target(target) {
+                Ok(record) => readable.push(record),
+                Err(error) => {
+                    let path = target.path();
+                    self.watch
+                        .note(&format!("\"{path}\" is left aside: {error}"));
+                }
+            }
+        }
+        readable
     }
 
     /// What can be had of a release here: a bundle holds some releases and some deltas.
@@ -191,6 +212,7 @@ impl Driver {
         views: &BootViews,
         mut running: RunningImages,
         candidates: Vec<Candidate>,
+        records: &[Downgrade],
     ) -> Found {
         let device = &self.device;
         let policy = Policy {
@@ -202,10 +224,13 @@ impl Driver {
             now: self.now(),
             places: &device.places,
             views,
+            device: &device.reporter.device,
+            records,
         };
         let facts = &self.state.facts;
         let (allowed, mut passed) = choose::allowed(&policy, facts, &running, candidates);
         let mut recognised = Vec::new();
+        let mut settled = BTreeSet::new();
         for candidate in allowed {
             for component in candidate.release.for_hardware(&device.hardware) {
                 if running.contains_key(&component.name) {
@@ -216,7 +241,12 @@ impl Driver {
                     running.insert(component.name.clone(), image);
                 }
             }
-            match choose::plan(&policy, facts, &running, &candidate) {
+            match choose::plan(&policy, facts, &running, &candidate, &settled) {
+                // A release of the drug library alone does not hide the last of the rest.
+                Ok(None) => {
+                    let named = candidate.release.for_hardware(&device.hardware);
+                    settled.extend(named.map(|component| component.name.clone()));
+                }
                 Ok(plan) => {
                     return Found {
                         plan,
@@ -257,7 +287,7 @@ impl Driver {
             .device
             .places
             .iter()
-            .find(|place| place.component == component.name)?;
+            .find(|place| place.component == component.name && !place.is_module())?;
         let storage = &self.ports.storage;
         let file = storage
             .open(place.slot_path(view.running), Access::Read)

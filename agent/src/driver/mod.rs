@@ -7,7 +7,9 @@ mod act;
 mod daemon;
 mod fleet;
 mod look;
+mod modules;
 mod send;
+mod state;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,9 +31,11 @@ use crate::history::History;
 use crate::install::{Place, VerifiedImage};
 use crate::journal::{Journal, JournalError};
 use crate::machine::{self, BootViews, Event, Fault, Phase, State};
+use crate::module::Modules;
 use crate::net::{Backoff, jitter};
 use crate::ports::{Ports, Restarted};
 use crate::receipt::Reporter;
+use crate::state::StateStore;
 use crate::trust::{MetadataStore, StoreError, update_start};
 
 /// What a driver is made for.
@@ -188,6 +192,10 @@ pub struct Driver {
     server_interval: Option<Duration>,
     /// For a device in a fleet.
     fleet: Option<fleet::Fleet>,
+    /// For a device with components of update modules.
+    modules: Option<Box<dyn Modules>>,
+    /// For a device whose state follows its version.
+    store_of_state: Option<StateStore>,
 }
 
 impl Driver {
@@ -224,6 +232,8 @@ impl Driver {
             trial_since: None,
             server_interval: None,
             fleet: None,
+            modules: None,
+            store_of_state: None,
         })
     }
 
@@ -241,6 +251,8 @@ impl Driver {
             // Nobody knows what was armed, and why.
             self.disarm_all()?;
         }
+        // Programs may be starting beside us: what they look at comes first.
+        self.settle_state()?;
         let views = self.views()?;
         self.feed(Event::Started(views))
     }
@@ -358,6 +370,7 @@ impl Driver {
             | Phase::Staged(_)
             | Phase::Waiting(_)
             | Phase::Arming(_)
+            | Phase::Activating(_)
             | Phase::Committing(_)
             | Phase::Reverting(_) => Rest::Wait(waits.gates_interval),
         }

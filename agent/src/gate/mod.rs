@@ -16,7 +16,7 @@
 //!   clock that is not sane.
 //! - Every wait and every answer of a provider has a bound.
 
-mod command;
+pub(crate) mod command;
 mod consent;
 mod interlock;
 mod pin;

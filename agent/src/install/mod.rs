@@ -29,4 +29,5 @@ pub use fill::{Fill, Filled, LEAVES_LEN_MAX, Source, fill};
 pub use place::{Options, Place};
 pub use prepare::prepare;
 pub use space::check_space;
+pub(crate) use tree::Cursor;
 pub use verify::{VerifiedImage, digest_of, verify};

@@ -41,15 +41,15 @@ pub fn check_space(
     needs(storage, data_dir, RESERVE_LEN)
 }
 
-/// What is written beside the slot: a tree is unpacked, a file is copied under its name. What
+/// What is written beside the slot: a tree is unpacked, a file is copied under its name, a module is given a copy. What
 /// stands there already is about as long, and goes first.
 fn unpacked_len(storage: &dyn Storage, place: &Place, part: &Part) -> Result<u64, InstallError> {
     Ok(match &place.install {
         Install::Tree if kind(storage, &place.tree_path(part.slot))?.is_none() => {
             part.artifact.length
         }
-        Install::File => part.artifact.length,
-        Install::Slot | Install::Tree | Install::Module(_) => 0,
+        Install::File | Install::Module(_) => part.artifact.length,
+        Install::Slot | Install::Tree => 0,
     })
 }
 

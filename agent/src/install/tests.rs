@@ -67,6 +67,8 @@ fn a_slot_that_runs_or_is_the_default_or_armed_is_not_written() {
         delta: None,
         before: None,
         whole: Whole::Allowed,
+        meta_data: None,
+        live: false,
     };
     for (running, default, armed) in [
         (Slot::B, Slot::A, None),

@@ -39,7 +39,7 @@ fn unpack_into(storage: &dyn Storage, archive: &Path, root: &Path) -> io::Result
     storage.create_dir(root)?;
     let mut folders = vec![root.to_owned()];
     let file = storage.open(archive, Access::Read)?;
-    let mut archive = tar::Archive::new(Cursor { file, offset: 0 });
+    let mut archive = tar::Archive::new(Cursor::new(file));
     for (count, entry) in archive.entries()?.enumerate() {
         if count >= ENTRIES_MAX {
             return Err(io::Error::other("it has too many entries"));
@@ -171,9 +171,15 @@ fn stays_inside(folder: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// A stored file, read from its beginning.
-struct Cursor {
+pub(crate) struct Cursor {
     file: Box<dyn StoredFile>,
     offset: u64,
+}
+
+impl Cursor {
+    pub(crate) fn new(file: Box<dyn StoredFile>) -> Self {
+        Self { file, offset: 0 }
+    }
 }
 
 impl Read for Cursor {

@@ -58,6 +58,8 @@ pub fn verify(
     let mut file = storage.open(path, Access::Write).map_err(io)?;
     file.sync().map_err(io)?;
     file.forget_cached().map_err(io)?;
+    drop(file);
+    let file = storage.open_medium(path).map_err(io)?;
     let length = part.artifact.length;
     let found = digest_of(file.as_ref(), length, &mut |done| progress(done, length)).map_err(io)?;
     if found != part.artifact.sha256 {

@@ -1,13 +1,14 @@
 //! The floor, once more: what must not be lost with the journal.
 //!
 //! ```text
-//!   floor.json:   <sha256 of the rest, 64 hex digits>\n{"floor":17}
+//!   floor.json:   <sha256 of the rest, 64 hex digits>\n{"floor":17,"downgrades":0}
 //! ```
 //!
 //! A device whose journal is gone knows neither what it was doing nor what it refused, and can
 //! find both out again. It cannot find out how far it had come: with a floor of 0 every release
 //! that was ever signed would be new to it. So the floor has a file of its own, written only when
-//! it changes, and *before* the journal that has the new one; the higher of the two holds.
+//! it changes, and *before* the journal that has the new one. The newer of the two holds: the one
+//! with the higher serial of a downgrade record, and among equals the one with the higher floor.
 //!
 //! Where both journals and this file are lost on a device that has lived, nobody may guess: the
 //! agent stops and asks for a person ([`JournalError::FloorLost`]).
@@ -29,16 +30,25 @@ const FLOOR_LEN_MAX: u64 = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Floor {
     floor: RollbackIndex,
+    /// The highest serial of a downgrade record that was used.
+    #[serde(default)]
+    downgrades: u64,
 }
 
 impl Floor {
     pub(super) fn of(facts: &Facts) -> Self {
-        Self { floor: facts.floor }
+        Self {
+            floor: facts.floor,
+            downgrades: facts.downgrades,
+        }
     }
 
     /// Takes over what the file knows better.
     pub(super) fn raise(&self, facts: &mut Facts) {
-        facts.floor = facts.floor.max(self.floor);
+        // The floor falls only together with a serial that rises.
+        let file = (self.downgrades, self.floor);
+        let journal = (facts.downgrades, facts.floor);
+        (facts.downgrades, facts.floor) = file.max(journal);
     }
 }
 
@@ -106,5 +116,9 @@ pub(super) fn restore(
     if let Found::Known(known) = read(storage, folder)? {
         return Err(JournalError::FloorKnown(known.floor));
     }
-    Ok(write(storage, folder, &Floor { floor })?)
+    let floor = Floor {
+        floor,
+        downgrades: 0,
+    };
+    Ok(write(storage, folder, &floor)?)
 }

@@ -3,13 +3,16 @@
 use ampoule_protocol::time::UtcTime;
 
 use super::starting::fell_back;
-use super::{Action, Event, Facts, Outcome, Pending, Phase, Reverting, Running, Turn};
+use super::{
+    Action, Event, Facts, Health, Outcome, Pending, Phase, Reverting, Running, Turn, give_up,
+};
 
 pub(super) fn committing(facts: &mut Facts, pending: Pending, event: Event, now: UtcTime) -> Turn {
     match event {
+        // A cut while a module committed: nobody knows how far it came.
+        Event::Started(_) if facts.is_interrupted(&pending.plan) => fell_back(facts, pending, now),
         Event::Started(views) => {
-            let parts = &pending.plan.parts;
-            let any_new_default = parts.iter().any(|part| {
+            let any_new_default = pending.plan.booted().any(|part| {
                 let view = views.get(&part.component);
                 view.is_some_and(|view| view.default == part.slot)
             });
@@ -17,7 +20,7 @@ pub(super) fn committing(facts: &mut Facts, pending: Pending, event: Event, now:
                 // Cut after the verdict and before any write, and the last boot was used up: the
                 // old image runs, and the update is tried again another time.
                 Running::Old | Running::Mixed if !any_new_default => fell_back(facts, pending, now),
-                Running::New | Running::Old | Running::Mixed => {
+                Running::New | Running::Old | Running::Mixed | Running::Unbooted => {
                     (Phase::Committing(pending), vec![Action::Commit])
                 }
             }
@@ -25,10 +28,18 @@ pub(super) fn committing(facts: &mut Facts, pending: Pending, event: Event, now:
         Event::Tick => (Phase::Committing(pending), vec![Action::Commit]),
         Event::Committed => {
             // Only now: a floor that rose before the commit would refuse the image that runs.
-            facts.floor = facts.floor.max(pending.plan.rollback_index);
+            facts.move_floor(&pending.plan);
+            if let Some(known) = &mut facts.generations {
+                known.commit();
+            }
             facts.fallbacks.remove(&pending.plan.digest());
             facts.report(&pending, Outcome::Committed, None, now);
             (Phase::Idle, vec![Action::SendReports])
+        }
+        // A module does not commit, and nothing is the default yet: all go back.
+        Event::Verdict(Health::Bad(fault)) => {
+            facts.refuse(&pending.plan, &fault.code, None);
+            give_up(pending, Outcome::Reverted, fault)
         }
         Event::Failed(fault) => {
             // The device runs the new image; the write is tried again with the next tick.
@@ -46,14 +57,25 @@ pub(super) fn reverting(
     now: UtcTime,
 ) -> Turn {
     match event {
-        Event::Started(_) | Event::Tick => (Phase::Reverting(reverting), vec![Action::Disarm]),
+        Event::Started(_) => {
+            facts.restarted();
+            (Phase::Reverting(reverting), vec![Action::Disarm])
+        }
+        // A module's way back leads through a restart.
+        Event::Tick | Event::Disarmed(_) if facts.awaits_restart() => {
+            (Phase::Reverting(reverting), vec![Action::Restart])
+        }
+        Event::Tick => (Phase::Reverting(reverting), vec![Action::Disarm]),
         Event::Disarmed(views) => match reverting.pending.plan.running(&views) {
-            Running::Old => {
+            Running::Old | Running::Unbooted => {
                 let Reverting {
                     pending,
                     fault,
                     outcome,
                 } = reverting;
+                if let Some(known) = &mut facts.generations {
+                    known.trial = None;
+                }
                 facts.report(&pending, outcome, Some(fault), now);
                 (Phase::Idle, vec![Action::SendReports])
             }

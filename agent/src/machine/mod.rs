@@ -13,7 +13,9 @@
 //! replayed.
 //!
 //! Invariants:
-//! - The floor never falls, and rises in the one transition that ends a commit.
+//! - The floor rises in the one transition that ends a commit. There it falls, too, where the
+//!   update was asked for by a signed downgrade record with a higher serial than any that was used;
+//!   the serial is noted in the same write. Nothing else lowers it.
 //! - A slot is filled only while it is neither running nor armed; its record is gone before the
 //!   first byte is written.
 //! - Only what was verified since this process started is armed: proofs are not stored, so a
@@ -22,16 +24,21 @@
 //! - Whatever fails, the machine comes to rest in Idle.
 //!
 //! A file per state family: `looking` (Idle, Checking), `filling` (Filling, Verifying, Staged),
-//! `waiting` (Waiting), `starting` (Arming, Trial), `ending` (Committing, Reverting).
+//! `waiting` (Waiting), `starting` (Arming, Trial), `activating` (Activating, between the two where
+//! something is done before or without a restart), `ending` (Committing, Reverting). `track` is how
+//! far update modules have come.
 
+mod activating;
 mod ending;
 mod filling;
+mod generations;
 mod looking;
 mod plan;
 mod starting;
 mod state;
 #[cfg(test)]
 mod tests;
+mod track;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -42,10 +49,12 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::ComponentName;
 use ampoule_protocol::time::UtcTime;
 
+pub use activating::LIVE_STARTS_MAX;
+pub use generations::{Generation, Generations, TrialGeneration};
 pub use plan::{Notice, Part, Plan, Whole};
 pub use state::{
-    Answers, Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed, Mark, Method,
-    Party, PassedOver, Pending, Phase, Refused, Report, Reverting, Slot, State,
+    Activating, Answers, Arming, BootView, CodedError, Facts, Fault, Filling, Health, Installed,
+    Mark, Method, Party, PassedOver, Pending, Phase, Refused, Report, Reverting, Slot, State,
 };
 
 /// Network faults without progress after which a fill is given up until the next check.
@@ -65,6 +74,8 @@ pub const REFUSED_MAX: usize = 64;
 pub const PASSED_MAX: usize = 16;
 /// Reports kept for a server that does not answer; the oldest go.
 pub const OUTBOX_MAX: usize = 64;
+
+pub use track::{Reboot, Stage, Track};
 
 /// What the boot loader says of every component.
 pub type BootViews = BTreeMap<ComponentName, BootView>;
@@ -106,6 +117,17 @@ pub enum Event {
     Withdrawn(Fault),
     /// All slots are armed.
     Armed,
+    /// Modules have installed, and what is live is visible.
+    Activated {
+        /// Whether the device has to restart for the rest.
+        restart: bool,
+    },
+    /// A module came so far.
+    Tracked(ComponentName, Track),
+    /// Which state belongs to which version.
+    StateOf(Generations),
+    /// All modules that were under way have had their `Cleanup`.
+    CleanedUp,
     /// A verdict on the trial.
     Verdict(Health),
     /// All new slots are the default.
@@ -139,14 +161,18 @@ pub enum Action {
     AskGates,
     /// Arm the slots.
     Arm,
+    /// Let modules install, and make visible what needs no restart.
+    Activate,
     /// Restart the device.
     Restart,
     /// Ask for a verdict.
     AskHealth,
     /// Make the new slots the default.
     Commit,
-    /// Take the armings back.
+    /// Take the armings back, and let modules roll back.
     Disarm,
+    /// Give every module that was under way its `Cleanup`.
+    Cleanup,
     /// Send what is in the outbox.
     SendReports,
 }
@@ -172,11 +198,22 @@ pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
         Phase::Staged(pending) => filling::staged(&mut facts, pending, event),
         Phase::Waiting(pending) => waiting::waiting(&mut facts, pending, event, now),
         Phase::Arming(arming) => starting::arming(&mut facts, arming, event, now),
+        Phase::Activating(it) => activating::activating(&mut facts, it, event, now),
         Phase::Trial(pending) => starting::trial(&mut facts, pending, event, now),
         Phase::Committing(pending) => ending::committing(&mut facts, pending, event, now),
         Phase::Reverting(reverting) => ending::reverting(&mut facts, reverting, event, now),
     };
+    let actions = with_cleanup(&facts, &phase, actions);
     (State { facts, phase }, actions)
+}
+
+/// A module is owed its `Cleanup` once its update is over, or is begun anew.
+fn with_cleanup(facts: &Facts, phase: &Phase, mut actions: Vec<Action>) -> Vec<Action> {
+    let is_over = matches!(phase, Phase::Idle | Phase::Filling(_) | Phase::Verifying(_));
+    if is_over && !facts.modules.is_empty() {
+        actions.insert(0, Action::Cleanup);
+    }
+    actions
 }
 
 /// Takes the events that are told in any phase, and change no course.
@@ -190,6 +227,11 @@ fn note(state: &mut State, event: Event) -> Option<Event> {
             passed.truncate(PASSED_MAX);
             state.facts.passed = passed;
         }
+        Event::Tracked(component, track) => {
+            state.facts.modules.insert(component, track);
+        }
+        Event::StateOf(known) => state.facts.generations = Some(known),
+        Event::CleanedUp => state.facts.modules.clear(),
         Event::GatesAnswered(checks) => {
             if let Some(pending) = state.phase.pending_mut() {
                 pending.answers.gates = bounded(checks);
@@ -241,6 +283,8 @@ enum Running {
     Old,
     /// Some of both.
     Mixed,
+    /// No boot settings say so: all parts are of modules.
+    Unbooted,
 }
 
 impl Plan {
@@ -249,9 +293,11 @@ impl Plan {
             let view = views.get(&part.component);
             view.is_some_and(|view| view.running == part.slot)
         };
-        match self.parts.iter().filter(|part| is_new(part)).count() {
-            0 => Running::Old,
-            count if count == self.parts.len() => Running::New,
+        let new = self.booted().filter(|part| is_new(part)).count();
+        match (new, self.booted().count()) {
+            (_, 0) => Running::Unbooted,
+            (0, _) => Running::Old,
+            (new, all) if new == all => Running::New,
             _ => Running::Mixed,
         }
     }
@@ -259,12 +305,12 @@ impl Plan {
     /// The attempts that the loader has left.
     fn attempts_left(&self, views: &BootViews) -> Option<u32> {
         let armed = |part: &Part| views.get(&part.component)?.armed.map(|(_, left)| left);
-        self.parts.iter().find_map(armed)
+        self.booted().find_map(armed)
     }
 
     /// Whether the loader tried the update for all its boots and went back.
     fn is_exhausted(&self, views: &BootViews) -> bool {
-        self.parts.iter().any(|part| {
+        self.booted().any(|part| {
             let view = views.get(&part.component);
             view.is_some_and(|view| view.armed == Some((part.slot, 0)) && view.running != part.slot)
         })
@@ -274,7 +320,10 @@ impl Plan {
 impl Facts {
     /// Whether an update is not to be tried.
     pub fn refuses(&self, plan: &Plan, now: UtcTime) -> Option<&str> {
-        if plan.rollback_index < self.floor {
+        let may_fall = plan
+            .downgrade
+            .is_some_and(|serial| serial > self.downgrades);
+        if plan.rollback_index < self.floor && !may_fall {
             return Some("rollback-index");
         }
         let digest = plan.digest();
@@ -320,10 +369,16 @@ impl Facts {
         let before = |part: &Part| (part.component.clone(), part.before.clone());
         let offered = |part: &Part| (part.component.clone(), Some(part.installed(plan)));
         let before: Vec<_> = plan.parts.iter().map(before).collect();
-        let after = match outcome {
+        let spoilt = self.forget_spoilt();
+        let mut after = match outcome {
             Outcome::Committed => plan.parts.iter().map(offered).collect(),
             Outcome::Reverted | Outcome::Refused | Outcome::Failed => before.clone(),
         };
+        for (component, image) in &mut after {
+            if spoilt.contains(component) {
+                *image = None;
+            }
+        }
         self.last_fault.clone_from(&fault);
         self.queue(Report {
             seq: 0,

@@ -8,7 +8,7 @@ use ampoule_protocol::release::{
 use ampoule_protocol::version::RollbackIndex;
 use serde::{Deserialize, Serialize};
 
-use super::{Installed, Slot};
+use super::{Facts, Installed, Slot};
 
 /// One update of this device, from a verified and fresh release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Plan {
     pub notice: Notice,
     /// What has to be filled, in this order.
     pub parts: Vec<Part>,
+    /// The serial of the record that lets the floor fall to `rollback_index`, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgrade: Option<u64>,
 }
 
 /// What people are told of an update before they agree to it, from its signed description.
@@ -73,6 +76,12 @@ pub struct Part {
     /// Whether the artifact may come whole where there is no patch, or the patch fails.
     #[serde(default)]
     pub whole: Whole,
+    /// What an update module is given as meta-data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<String>,
+    /// Whether programs may see it without a restart: release and device both say so.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// Whether an artifact may come whole, by the device's policy for a metered link.
@@ -86,6 +95,20 @@ pub enum Whole {
     TooLong,
 }
 
+impl Facts {
+    /// With the commit of `plan`: upwards, or down by a record that was not used before, which is
+    /// used then.
+    pub(super) fn move_floor(&mut self, plan: &Plan) {
+        match plan.downgrade {
+            Some(serial) if serial > self.downgrades => {
+                self.downgrades = serial;
+                self.floor = plan.rollback_index;
+            }
+            Some(_) | None => self.floor = self.floor.max(plan.rollback_index),
+        }
+    }
+}
+
 impl Plan {
     /// What is refused when this update is bad: the digest over its artifacts.
     pub fn digest(&self) -> Digest {
@@ -93,6 +116,7 @@ impl Plan {
         for part in &self.parts {
             hasher.update(part.component.as_str().as_bytes());
             hasher.update(part.artifact.sha256.as_bytes());
+            hasher.update(part.meta_data.as_deref().unwrap_or_default().as_bytes());
         }
         hasher.finish()
     }
@@ -117,12 +141,20 @@ impl Plan {
         for part in &self.parts {
             add(part.component.as_str().as_bytes());
             add(part.artifact.sha256.as_bytes());
+            if let Some(text) = &part.meta_data {
+                add(text.as_bytes());
+            }
         }
         hasher.finish()
     }
 }
 
 impl Part {
+    /// Whether an update module installs it.
+    pub const fn is_module(&self) -> bool {
+        matches!(self.install, Install::Module(_))
+    }
+
     /// What its slot holds once it is filled and verified.
     pub fn installed(&self, plan: &Plan) -> Installed {
         Installed {

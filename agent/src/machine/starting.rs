@@ -2,9 +2,10 @@
 
 use ampoule_protocol::time::UtcTime;
 
+use super::track::Installing;
 use super::{
     Action, Arming, BootViews, Event, FALLBACK_REST_SECS, FALLBACKS_MAX, Facts, Fault, Health,
-    Outcome, Pending, Phase, Running, Turn, give_up,
+    Outcome, Pending, Phase, Running, Turn, activating, give_up,
 };
 
 pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTime) -> Turn {
@@ -23,6 +24,7 @@ pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTi
             let arming = Arming { pending, armed };
             (Phase::Arming(arming), vec![Action::AskGates])
         }
+        Event::GatesOpen if armed && pending.plan.is_activated() => activating::begin(pending),
         Event::GatesOpen if armed => {
             let arming = Arming { pending, armed };
             (Phase::Arming(arming), vec![Action::Restart])
@@ -42,7 +44,13 @@ pub(super) fn arming(facts: &mut Facts, arming: Arming, event: Event, now: UtcTi
 }
 
 fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: UtcTime) -> Turn {
+    let installing = facts.installing(&pending.plan);
     match pending.plan.running(views) {
+        // A cut after the arming: the slots came up, and the modules beside them were never let
+        // loose.
+        Running::New if installing.is_some_and(|it| it != Installing::Whole) => {
+            fell_back(facts, pending, now)
+        }
         Running::New => on_trial(pending, views),
         Running::Old if pending.plan.is_exhausted(views) => fell_back(facts, pending, now),
         // A cut between arming and restart: nothing stays armed that no gate was asked for.
@@ -53,8 +61,8 @@ fn arming_started(facts: &mut Facts, pending: Pending, views: &BootViews, now: U
             };
             (Phase::Arming(arming), vec![Action::Disarm])
         }
-        // A cut before the arming: the proof is gone.
-        Running::Old => (Phase::Verifying(pending), vec![Action::Verify]),
+        // A cut before the arming, or modules alone: the proof is gone.
+        Running::Old | Running::Unbooted => (Phase::Verifying(pending), vec![Action::Verify]),
         Running::Mixed => fell_back(facts, pending, now),
     }
 }
@@ -71,8 +79,11 @@ pub(super) fn on_trial(mut pending: Pending, views: &BootViews) -> Turn {
 
 pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event, now: UtcTime) -> Turn {
     match event {
+        // A cut while a module looked at its reboot: nobody knows what it saw.
+        Event::Started(_) if facts.is_interrupted(&pending.plan) => fell_back(facts, pending, now),
         Event::Started(views) => match pending.plan.running(&views) {
-            Running::New => on_trial(pending, &views),
+            Running::New if !pending.plan.is_live() => on_trial(pending, &views),
+            Running::New | Running::Unbooted => activating::again(facts, pending, now),
             Running::Old | Running::Mixed => fell_back(facts, pending, now),
         },
         Event::Tick => (Phase::Trial(pending), vec![Action::AskHealth]),
@@ -85,9 +96,8 @@ pub(super) fn trial(facts: &mut Facts, pending: Pending, event: Event, now: UtcT
     }
 }
 
-/// The loader went back without a verdict. A power cut looks the same, so this is counted and
-/// rests the update only when it happens again and again.
-pub(super) fn fell_back(facts: &mut Facts, pending: Pending, now: UtcTime) -> Turn {
+/// Counts an end without a verdict, and rests the update after some; gives the count.
+pub(super) fn count_fallback(facts: &mut Facts, pending: &Pending, now: UtcTime) -> u32 {
     let digest = pending.plan.digest();
     let count = facts.fallbacks.entry(digest).or_default();
     *count += 1;
@@ -97,6 +107,13 @@ pub(super) fn fell_back(facts: &mut Facts, pending: Pending, now: UtcTime) -> Tu
         let until = now.plus_secs(FALLBACK_REST_SECS);
         facts.refuse(&pending.plan, "fell-back", Some(until));
     }
+    count
+}
+
+/// The loader went back without a verdict. A power cut looks the same, so this is counted and
+/// rests the update only when it happens again and again.
+pub(super) fn fell_back(facts: &mut Facts, pending: Pending, now: UtcTime) -> Turn {
+    let count = count_fallback(facts, &pending, now);
     let text = format!(
         "the new image used up its boots without a verdict (time {count} of {FALLBACKS_MAX})"
     );

@@ -11,7 +11,7 @@ use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use super::{Generations, Plan, Track};
 
 /// All that the machine knows; one file on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,8 +25,12 @@ pub struct State {
 /// What outlasts updates.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Facts {
-    /// The lowest rollback index that is accepted; raised on commit, never falls.
+    /// The lowest rollback index that is accepted; raised on commit. It falls in the commit of an
+    /// update that a signed downgrade record asked for, and never else.
     pub floor: RollbackIndex,
+    /// The highest serial of a downgrade record that was used; never falls.
+    #[serde(default)]
+    pub downgrades: u64,
     /// Updates that are not tried again, newest last.
     pub refused: Vec<Refused>,
     /// How often an update fell back without a verdict.
@@ -50,6 +54,12 @@ pub struct Facts {
     /// again, newest last.
     #[serde(default)]
     pub bad_patches: Vec<Digest>,
+    /// Which configured state belongs to which version, on a device that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generations: Option<Generations>,
+    /// Update modules that are under way, or owed their `Cleanup`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<ComponentName, Track>,
 }
 
 /// A release that this device does not take, and why.
@@ -154,6 +164,9 @@ pub enum Phase {
     Waiting(Pending),
     /// Choosing the new slots and restarting.
     Arming(Arming),
+    /// What needs no restart, or comes before it, is under way: modules install, files and trees
+    /// become visible.
+    Activating(Activating),
     /// Running, uncommitted.
     Trial(Pending),
     /// Making the new slots the default.
@@ -173,6 +186,7 @@ impl Phase {
             Self::Staged(_) => "staged",
             Self::Waiting(_) => "waiting",
             Self::Arming(_) => "arming",
+            Self::Activating(_) => "activating",
             Self::Trial(_) => "trial",
             Self::Committing(_) => "committing",
             Self::Reverting(_) => "reverting",
@@ -190,6 +204,7 @@ impl Phase {
             Self::Idle | Self::Checking => None,
             Self::Filling(filling) => Some(&filling.pending.plan),
             Self::Arming(arming) => Some(&arming.pending.plan),
+            Self::Activating(activating) => Some(&activating.pending.plan),
             Self::Reverting(reverting) => Some(&reverting.pending.plan),
             Self::Verifying(pending)
             | Self::Staged(pending)
@@ -205,6 +220,7 @@ impl Phase {
             Self::Idle | Self::Checking => None,
             Self::Filling(filling) => Some(&mut filling.pending),
             Self::Arming(arming) => Some(&mut arming.pending),
+            Self::Activating(activating) => Some(&mut activating.pending),
             Self::Reverting(reverting) => Some(&mut reverting.pending),
             Self::Verifying(pending)
             | Self::Staged(pending)
@@ -292,6 +308,15 @@ pub struct Arming {
     pub pending: Pending,
     /// Whether all slots are armed; the gates are asked once more, then the device restarts.
     pub armed: bool,
+}
+
+/// An activation under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activating {
+    /// The update.
+    pub pending: Pending,
+    /// Whether all is done but the restart.
+    pub restart_due: bool,
 }
 
 /// A revert under way.

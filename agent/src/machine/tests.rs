@@ -46,7 +46,10 @@ fn plan(version: &str, index: u64) -> Plan {
             delta: None,
             before: None,
             whole: Whole::Allowed,
+            meta_data: None,
+            live: false,
         }],
+        downgrade: None,
     }
 }
 

@@ -41,6 +41,13 @@ pub trait Storage {
     /// # Errors
     /// As the system says; `NotFound` where it is missing.
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn StoredFile>>;
+    /// Opens what is on the medium, to read it: past what the system has in memory, where it can.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn open_medium(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        self.open(path, Access::Read)
+    }
     /// What stands there; `None` for nothing.
     ///
     /// # Errors
@@ -86,6 +93,15 @@ pub trait Storage {
     /// # Errors
     /// As the system says.
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
+
+    /// Gives `to` the owner of `from`, and its permission bits where it is no link.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn like(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Ok(())
+    }
 
     /// Bytes that are free where `path` is or would be, and bytes that it takes itself; `None`
     /// where that cannot be known.

@@ -129,9 +129,21 @@ impl<'a> Updater<'a> {
         trusted: &mut Trusted,
         product: ProductName,
     ) -> Result<Vec<TrustedTarget>, UpdateError> {
+        Ok(self.listed(trusted, product)?.0)
+    }
+
+    /// The release targets of a product, and its downgrade records.
+    ///
+    /// # Errors
+    /// See [`UpdateError`].
+    pub fn listed(
+        &mut self,
+        trusted: &mut Trusted,
+        product: ProductName,
+    ) -> Result<(Vec<TrustedTarget>, Vec<TrustedTarget>), UpdateError> {
         let mut releases = Releases::new(product);
         self.search(trusted, &mut releases)?;
-        Ok(releases.found(trusted))
+        Ok((releases.found(trusted), releases.downgrades(trusted)))
     }
 
     fn search(

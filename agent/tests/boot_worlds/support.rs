@@ -53,6 +53,8 @@ pub(crate) fn image(slot: Slot) -> VerifiedImage {
         delta: None,
         before: None,
         whole: Whole::Allowed,
+        meta_data: None,
+        live: false,
     };
     verify(&disk, &place, &part, &mut |_, _| {}).expect("an image that is there")
 }

@@ -11,6 +11,7 @@ mod download;
 mod gates;
 mod kill;
 mod local;
+mod medium;
 mod repo;
 mod server;
 mod signal;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ampoule_delta::{DiffOptions, diff};
 use ampoule_protocol::digest::Digest;
+use ampoule_protocol::downgrade::Downgrade;
 use ampoule_protocol::json::{self, Value};
 use ampoule_protocol::metadata::{
     DelegatedRole, Delegations, Listing, MetaFile, RoleKeys, RoleType, Root, Snapshot, TargetFile,
@@ -12,7 +13,8 @@ use ampoule_protocol::metadata::{
 use ampoule_protocol::name::{HardwareId, RoleName, TargetPath};
 use ampoule_protocol::paths;
 use ampoule_protocol::release::{
-    Base, Blocks, Class, Component, DeltaRef, FORMAT, FileRef, Install, Release, ReleaseVersion,
+    Activation, Base, Blocks, Class, Component, DeltaRef, FORMAT, FileRef, Install, Release,
+    ReleaseVersion,
 };
 use ampoule_protocol::repo::Draft;
 use ampoule_protocol::sign::{Ed25519Key, Sign};
@@ -40,6 +42,10 @@ pub(crate) struct Item<'a> {
     pub(crate) name: &'a str,
     pub(crate) install: Install,
     pub(crate) image: &'a [u8],
+    pub(crate) activation: Activation,
+    pub(crate) meta_data: Option<&'a str>,
+    /// The ending of the artifact's name.
+    pub(crate) ending: &'a str,
     /// Version and content of what a delta starts from.
     pub(crate) base: Option<(&'a str, &'a [u8])>,
 }
@@ -50,6 +56,9 @@ impl<'a> Item<'a> {
             name,
             install,
             image,
+            activation: Activation::Restart,
+            meta_data: None,
+            ending: "img",
             base: None,
         }
     }
@@ -135,6 +144,26 @@ impl Repo {
         self.release_with(version, index, items, |description| description);
     }
 
+    /// Takes a release away, and publishes what is left.
+    #[allow(dead_code, reason = "another test binary takes this file too")]
+    pub(crate) fn withdraw(&mut self, version: &str) {
+        let ending = format!("release-{version}.toml");
+        let targets = &mut self.product.targets;
+        targets.retain(|path, _| !path.as_str().ends_with(&ending));
+        self.publish();
+    }
+
+    /// A downgrade record, published.
+    #[allow(dead_code, reason = "another test binary takes this file too")]
+    pub(crate) fn downgrade(&mut self, record: &Downgrade) {
+        let path = record.path();
+        self.add(path.as_str(), b"a record");
+        let target = self.product.targets.get_mut(&path).expect("just added");
+        let custom = record.to_custom().expect("a good record");
+        *target = target.clone().with_custom(custom);
+        self.publish();
+    }
+
     fn release_with(
         &mut self,
         version: &str,
@@ -172,7 +201,7 @@ impl Repo {
         builder.push(item.image);
         let tree = builder.finish().expect("a small image");
         let path = |ending: &str| format!("infusion-pump/{}-{version}.{ending}", item.name);
-        let artifact = self.add(&path("img"), item.image);
+        let artifact = self.add(&path(item.ending), item.image);
         let leaves = self.add(&path("leaves"), &tree.leaves_bytes());
         let delta = item.base.map(|(version, old)| {
             let patch = diff(old, item.image, &DiffOptions::default(), &mut |_| {});
@@ -191,6 +220,8 @@ impl Repo {
             name: item.name.parse().expect("a name"),
             hardware: vec![self.hardware.clone()],
             install: item.install.clone(),
+            activation: item.activation,
+            meta_data: item.meta_data.map(str::to_owned),
             requires: BTreeMap::new(),
             artifact,
             blocks: Blocks {

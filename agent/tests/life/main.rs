@@ -1,14 +1,18 @@
 //! Lives of a device in one process: the real driver, journal, store, boot control and installers
 //! in a folder; a network, a clock and a health that do as the test says.
 
+mod activation;
 mod daemon;
 mod delta;
+mod downgrade;
 mod full;
 mod hardware;
 mod metered;
+mod modules;
 mod receipts;
 mod regions;
 #[path = "../device/repo.rs"]
 mod repo;
 mod several;
+mod state;
 mod world;

@@ -18,7 +18,7 @@ const KINDS: [(&str, Install); 3] = [
     ("library", Install::File),
 ];
 
-fn archive(text: &str) -> Vec<u8> {
+pub(crate) fn archive(text: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(text.len() as u64);
@@ -109,7 +109,7 @@ fn publish_again(world: &World) {
 }
 
 /// One process after a boot, until it rests, restarts or dies.
-fn live(world: &World, has_checked: &mut bool) {
+pub(crate) fn live(world: &World, has_checked: &mut bool) {
     let mut driver = world.driver_or_dead();
     let Some(driver) = &mut driver else { return };
     let mut rest = driver.start();

@@ -12,11 +12,13 @@ use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
 use ampoule_agent::gate::{Answer, Gate, Question};
 use ampoule_agent::install::{Options, Place};
 use ampoule_agent::machine::{BootViews, Fault, Health as Verdict, State};
+use ampoule_agent::module::{ModuleError, Modules, Order, Programs};
 use ampoule_agent::net::{Backoff, NetError};
 use ampoule_agent::ports::{
     Access, Clock, Fetch, Health, Kind, Network, Ports, Restart, Restarted, Storage, StoredFile,
 };
 use ampoule_agent::receipt::Reporter;
+use ampoule_agent::state::{StateConfig, StateStore};
 use ampoule_protocol::device::{Acknowledged, Check};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::release::Install;
@@ -75,6 +77,7 @@ pub(crate) struct World {
     pub(crate) places: Vec<Place>,
     pub(crate) region: Option<String>,
     pub(crate) whole_bytes_max: Option<u64>,
+    pub(crate) state: Option<StateConfig>,
     pub(crate) bends: Shared,
 }
 
@@ -118,6 +121,7 @@ impl World {
             repo,
             region: None,
             whole_bytes_max: None,
+            state: None,
             bends: Rc::new(RefCell::new(bends)),
         }
     }
@@ -148,6 +152,7 @@ impl World {
             gates: vec![Box::new(Open)],
             restart: Box::new(NoRestart),
         };
+        let for_state = storage_of(&self.bends);
         let device = Device {
             places: self.places.clone(),
             hardware: "pump-mk3".parse().expect("a name"),
@@ -176,7 +181,15 @@ impl World {
         };
         let watch = Box::new(Notes(self.bends.clone()));
         match Driver::open(device, ports, watch) {
-            Ok(driver) => Some(driver),
+            Ok(driver) => {
+                let programs = Programs::new(&self.path("data"));
+                let modules = Box::new(Called(programs, self.bends.clone()));
+                let driver = driver.with_modules(modules);
+                let Some(config) = &self.state else {
+                    return Some(driver);
+                };
+                Some(driver.with_state(StateStore::new(for_state, config.clone())))
+            }
             Err(error) if self.is_off() => {
                 self.bends.borrow_mut().notes.push(error.to_string());
                 None
@@ -229,19 +242,28 @@ impl World {
     }
 }
 
+fn storage_of(bends: &Shared) -> Rc<dyn Storage> {
+    Rc::new(Bent(bends.clone()))
+}
+
 fn place(folder: &Path, name: &str, install: &Install) -> Place {
     let at = |ending: &str| folder.join(format!("{name}{ending}"));
     let (slots, visible) = match install {
         Install::Tree => ([at("/a.tar"), at("/b.tar")], at("/current")),
         _ => ([at(".a"), at(".b")], at("")),
     };
+    let mut options = Options::default();
+    if let Install::Module(module) = install {
+        options.program = folder.join(module.as_str());
+        options.timeout = Duration::from_mins(2);
+    }
     Place {
         component: name.parse().expect("a name"),
         install: install.clone(),
         slots,
         visible,
         boot_file: at(".boot.json"),
-        options: Options::default(),
+        options,
     }
 }
 
@@ -387,6 +409,37 @@ impl Watch for Notes {
     }
 }
 
+/// Real modules; the power may fail before a call and after it.
+struct Called(Programs, Shared);
+
+impl Called {
+    fn around<T>(
+        &mut self,
+        call: impl FnOnce(&mut Programs) -> Result<T, ModuleError>,
+    ) -> Result<T, ModuleError> {
+        let off = |_| ModuleError::None;
+        self.1.borrow_mut().change().map_err(off)?;
+        let result = call(&mut self.0);
+        self.1.borrow_mut().change().map_err(off)?;
+        result
+    }
+}
+
+impl Modules for Called {
+    fn download(&mut self, order: &Order<'_>) -> Result<(), ModuleError> {
+        self.around(|programs| programs.download(order))
+    }
+    fn ask(&mut self, place: &Place, question: &'static str) -> Result<String, ModuleError> {
+        self.around(|programs| programs.ask(place, question))
+    }
+    fn call(&mut self, place: &Place, state: &'static str) -> Result<(), ModuleError> {
+        self.around(|programs| programs.call(place, state))
+    }
+    fn forget(&mut self, place: &Place) -> Result<(), ModuleError> {
+        self.around(|programs| programs.forget(place))
+    }
+}
+
 /// The real disk, with as much room as the test says.
 struct Bent(Shared);
 
@@ -427,6 +480,9 @@ impl Storage for Bent {
     }
     fn read_link(&self, link: &Path) -> io::Result<Option<PathBuf>> {
         Disk.read_link(link)
+    }
+    fn like(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.like(from, to)
     }
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         Disk.set_mode(path, mode)

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::refresh::at_most;
 use super::{Answer, LocalName, Step, Trusted, Wanted};
+use crate::downgrade;
 use crate::name::{ProductName, RoleName, TargetPath};
 use crate::paths;
 use crate::release;
@@ -129,12 +130,25 @@ impl Releases {
 
     /// The release targets; complete after [`Step::Done`].
     pub fn found(&self, trusted: &Trusted) -> Vec<TrustedTarget> {
-        let paths = self
-            .probe
-            .walk
-            .seen_targets(&trusted.set)
-            .map(|(path, _)| path);
-        let paths = paths.filter(|path| release::is_release_path(&self.product, path));
+        self.listed(trusted, |path| {
+            release::is_release_path(&self.product, path)
+        })
+    }
+
+    /// The downgrade records; complete after [`Step::Done`].
+    pub fn downgrades(&self, trusted: &Trusted) -> Vec<TrustedTarget> {
+        self.listed(trusted, |path| {
+            downgrade::serial_of(&self.product, path).is_some()
+        })
+    }
+
+    fn listed(
+        &self,
+        trusted: &Trusted,
+        is_wanted: impl Fn(&TargetPath) -> bool,
+    ) -> Vec<TrustedTarget> {
+        let seen = self.probe.walk.seen_targets(&trusted.set);
+        let paths = seen.map(|(path, _)| path).filter(|path| is_wanted(path));
         let resolved = paths.filter_map(|path| match Walk::new(path.clone()).step(&trusted.set) {
             Ok(WalkStep::Found(target)) => Some(*target),
             _ => None,

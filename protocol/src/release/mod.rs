@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use words::{Class, Install, ReleaseVersion, Requirement, WordError};
+pub use words::{Activation, Class, Install, ReleaseVersion, Requirement, WordError};
 
 use crate::digest::{Digest, Hashes};
 use crate::error::{Coded, Guilty};
@@ -92,6 +92,12 @@ pub struct Component {
     pub hardware: Vec<HardwareId>,
     /// How it is installed.
     pub install: Install,
+    /// When programs see it.
+    #[serde(default, skip_serializing_if = "Activation::is_restart")]
+    pub activation: Activation,
+    /// What an update module is given as `header/meta-data`, to the byte: a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<String>,
     /// What must be there already: fact or component name, and its version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requires: BTreeMap<String, Requirement>,
@@ -331,6 +337,16 @@ impl Release {
                 "its length does not fit the artifact",
             ));
         }
+        if let Some(text) = &component.meta_data {
+            check_meta_data(&component.install, text)?;
+        }
+        let is_live = component.activation == Activation::Live;
+        if is_live && !matches!(component.install, Install::File | Install::Tree) {
+            return Err(content(
+                "activation",
+                "\"live\" is for files and trees alone",
+            ));
+        }
         self.below_product("artifact", &component.artifact)?;
         self.below_product("leaves", &component.blocks.leaves)?;
         for delta in &component.deltas {
@@ -358,6 +374,18 @@ impl Component {
     /// The delta that starts from an image of this digest.
     pub fn delta_from(&self, base: &Digest) -> Option<&DeltaRef> {
         self.deltas.iter().find(|delta| delta.base.sha256 == *base)
+    }
+}
+
+fn check_meta_data(install: &Install, text: &str) -> Result<(), ReleaseError> {
+    text_fits("meta_data", text)?;
+    if !matches!(install, Install::Module(_)) {
+        return Err(content("meta_data", "it is for update modules alone"));
+    }
+    match json::parse(text.as_bytes()) {
+        Ok(Value::Object(_)) => Ok(()),
+        Ok(_) => Err(content("meta_data", "it is not a JSON object")),
+        Err(error) => Err(content("meta_data", &error.to_string())),
     }
 }
 

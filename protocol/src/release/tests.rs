@@ -31,6 +31,8 @@ fn release() -> Release {
             name: ComponentName::parse("rootfs").expect("a name"),
             hardware: alloc::vec![HardwareId::parse("pump-mk3").expect("an id")],
             install: Install::Slot,
+            activation: Activation::Restart,
+            meta_data: None,
             requires: BTreeMap::new(),
             artifact: file("rootfs-2.4.1.img", 100_000),
             blocks: Blocks {

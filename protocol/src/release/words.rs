@@ -52,6 +52,35 @@ impl Class {
     }
 }
 
+/// When programs see a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// After the next start of the device.
+    #[default]
+    Restart,
+    /// At once, where the device's own configuration allows it: configuration, drug libraries,
+    /// content. A device that does not allow it restarts.
+    Live,
+}
+
+impl Activation {
+    /// Whether it is what it is unless a release says otherwise.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub(crate) const fn is_restart(&self) -> bool {
+        matches!(self, Self::Restart)
+    }
+
+    /// Reads `restart` or `live`.
+    pub fn parse(text: &str) -> Result<Self, WordError> {
+        match text {
+            "restart" => Ok(Self::Restart),
+            "live" => Ok(Self::Live),
+            _ => Err(WordError::new(text, "restart or live")),
+        }
+    }
+}
+
 /// How a component is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Install {

@@ -74,6 +74,8 @@ pub(super) enum Command {
     Product(ProductArgs),
     /// Draft a product without one of its releases
     Withdraw(WithdrawArgs),
+    /// Draft a record by which named devices may go back to an older release, once
+    Downgrade(DowngradeArgs),
     /// Make one file with metadata and a release, for devices without a network
     Bundle(BundleArgs),
     /// Show what a file or a tree says, believed or not
@@ -301,6 +303,28 @@ pub(super) struct ProductArgs {
     /// Signatures that a release needs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) threshold: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DowngradeArgs {
+    /// The product
+    pub(super) product: String,
+    /// A device that may use it, once
+    #[arg(long = "device", value_name = "ID", required = true)]
+    pub(super) devices: Vec<String>,
+    /// The version that the devices run
+    #[arg(long, value_name = "VERSION")]
+    pub(super) from: String,
+    /// The version that they go back to; it must be listed
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: String,
+    /// Why, in words that every holder reads before signing
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: String,
+    /// How long it can be used
+    #[arg(long, value_name = "DAYS", default_value_t = 14,
+        value_parser = clap::value_parser!(u16).range(1..=90))]
+    pub(super) expires_in_days: u16,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 
 mod args;
 mod bundle;
+mod downgrade;
 mod drafts;
 mod keys;
 mod setup;
@@ -78,6 +79,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, SignerError> {
         Command::Renew(args) => drafts::renew(context, &args),
         Command::Product(args) => drafts::product_add(context, &args),
         Command::Withdraw(args) => drafts::withdraw(context, &args),
+        Command::Downgrade(args) => downgrade::downgrade(context, &args),
         Command::Bundle(args) => bundle::bundle(context, &args),
         Command::Inspect(args) => show::inspect(context, &args),
         Command::Verify(args) => show::verify(context, &args),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use ampoule_protocol::limits::RELEASE_TEXT_MAX;
 use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::release::{Release, ReleaseVersion};
 
@@ -68,6 +69,7 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
             );
         }
         check_bases(document, component, &file.version, known.releases, folder);
+        check_meta_data(document, component, folder);
     }
     check_sbom(document, &file.sbom, folder);
 }
@@ -155,6 +157,23 @@ fn check_bases(
             continue;
         };
         document.fault(*line, fault);
+    }
+}
+
+fn check_meta_data(document: &Document<'_>, component: &ComponentFile, folder: &Path) {
+    let Some(file) = &component.meta_data else {
+        return;
+    };
+    let found = durable::read(&folder.join(&file.value), RELEASE_TEXT_MAX as u64)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| match ampoule_protocol::json::parse(&bytes) {
+            Ok(ampoule_protocol::json::Value::Object(_)) => Ok(()),
+            Ok(_) => Err("is not a JSON object".to_owned()),
+            Err(error) => Err(format!("is not JSON: {error}")),
+        });
+    if let Err(text) = found {
+        let text = format!("meta_data \"{}\" {text}", file.display());
+        document.fault(file.line, text);
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use ampoule_protocol::limits::{RELEASE_LIST_MAX, RELEASE_TEXT_MAX};
 use ampoule_protocol::name::{ComponentName, HardwareId};
-use ampoule_protocol::release::{Class, Install, ReleaseVersion, Requirement};
+use ampoule_protocol::release::{Activation, Class, Install, ReleaseVersion, Requirement};
 
 use crate::toml_doc::{At, Document, Section};
 
@@ -65,6 +65,10 @@ pub struct ComponentFile {
     pub artifact: At<PathBuf>,
     /// `slot`, `tree`, `file` or `module:<name>`.
     pub install: Install,
+    /// `restart` or `live`.
+    pub activation: Activation,
+    /// For modules: a JSON file, relative to `release.toml`.
+    pub meta_data: Option<At<PathBuf>>,
     /// What must be there already, and its version.
     pub requires: BTreeMap<String, Requirement>,
     /// From which versions there shall be deltas.
@@ -160,6 +164,8 @@ fn component(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Co
     }
     let artifact = section.text("artifact", PATH_LEN_MAX);
     let install = section.parsed("install", 140, Install::parse);
+    let activation = activation(document, &section, install.as_deref());
+    let meta_data = meta_data(document, &section, install.as_deref());
     let requires = requires(document, &section);
     let bases = bases(document, &section);
     section.finish();
@@ -168,9 +174,48 @@ fn component(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Co
         hardware,
         artifact: artifact?.map(PathBuf::from),
         install: install?.value,
+        activation,
+        meta_data,
         requires,
         bases,
     })
+}
+
+fn activation(
+    document: &Document<'_>,
+    section: &Section<'_, '_>,
+    install: Option<&Install>,
+) -> Activation {
+    if !section.has("activation") {
+        return Activation::Restart;
+    }
+    let Some(found) = section.parsed("activation", 16, Activation::parse) else {
+        return Activation::Restart;
+    };
+    let is_live = found.value == Activation::Live;
+    if is_live && !matches!(install, None | Some(Install::File | Install::Tree)) {
+        document.fault(
+            found.line,
+            "activation \"live\" is for install \"file\" and \"tree\" alone".to_owned(),
+        );
+    }
+    found.value
+}
+
+fn meta_data(
+    document: &Document<'_>,
+    section: &Section<'_, '_>,
+    install: Option<&Install>,
+) -> Option<At<PathBuf>> {
+    if !section.has("meta_data") {
+        return None;
+    }
+    let file = section.text("meta_data", PATH_LEN_MAX)?;
+    if !matches!(install, None | Some(Install::Module(_))) {
+        let text = "meta_data is for install \"module:<name>\" alone".to_owned();
+        document.fault(file.line, text);
+    }
+    Some(file.map(PathBuf::from))
 }
 
 fn class(text: &str) -> Result<Class, &'static str> {

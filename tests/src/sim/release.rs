@@ -1,6 +1,7 @@
 //! A release of ours in the simulated repository.
 
 use ampoule_protocol::digest::Digest;
+use ampoule_protocol::downgrade::Downgrade;
 use ampoule_protocol::metadata::{DelegatedRole, RoleKeys, TargetFile, Trusts};
 use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 use ampoule_protocol::release::{
@@ -57,6 +58,8 @@ impl RepositorySimulator {
                 name: ComponentName::parse("rootfs").expect("a name"),
                 hardware: vec![HardwareId::parse("pump-mk3").expect("a name")],
                 install: Install::Slot,
+                activation: ampoule_protocol::release::Activation::Restart,
+                meta_data: None,
                 requires: std::collections::BTreeMap::default(),
                 artifact,
                 blocks: Blocks {
@@ -72,6 +75,19 @@ impl RepositorySimulator {
         let text = format!("product = \"{product}\"\nversion = \"{version}\"\n");
         let path = release.path();
         self.add_delegated_target(product, path.as_str(), text.as_bytes());
+        let role = self.delegated.get_mut(product).expect("a product");
+        let described = role.targets.get_mut(&path).expect("just added");
+        *described = described.clone().with_custom(custom);
+    }
+
+    /// A downgrade record, into the role of its product.
+    ///
+    /// # Panics
+    /// Where there is no such product, or the record is beyond a bound.
+    pub fn add_downgrade(&mut self, record: &Downgrade) {
+        let (product, path) = (record.product.as_str(), record.path());
+        self.add_delegated_target(product, path.as_str(), b"a record");
+        let custom = record.to_custom().expect("a good record");
         let role = self.delegated.get_mut(product).expect("a product");
         let described = role.targets.get_mut(&path).expect("just added");
         *described = described.clone().with_custom(custom);

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use ampoule_protocol::digest::Digest;
+use ampoule_protocol::downgrade::{self, Downgrade};
 use ampoule_protocol::metadata::RoleType;
+use ampoule_protocol::release::ReleaseVersion;
 use ampoule_protocol::version::RollbackIndex;
 use ampoule_tests::sim::{RepositorySimulator, TestKey};
 
@@ -151,9 +153,41 @@ fn both(image: &RepositorySimulator, director: &RepositorySimulator) -> Served {
     }
 }
 
-/// A release of the thief's own, signed by whatever roles can be made to say so; root too where
-/// that is tried.
+/// A release of the thief's own, signed by whatever roles can be made to say so.
 fn forge_release(fleet: &Fleet, thief: &Thief<'_>, with_root: bool) -> Served {
+    forge(fleet, thief, with_root, "9.9.9", |image| {
+        image.add_release(PRODUCT, "9.9.9", 99, b"evil");
+    })
+}
+
+/// A record of the thief's own that lets the device fall, likewise.
+fn forge_record(fleet: &Fleet, thief: &Thief<'_>, with_root: bool) -> Served {
+    forge(fleet, thief, with_root, "1.0.0", |image| {
+        let version = |text| ReleaseVersion::parse(text).expect("a version");
+        image.add_downgrade(&Downgrade {
+            format: downgrade::FORMAT,
+            kind: downgrade::KIND.into(),
+            product: PRODUCT.parse().expect("a name"),
+            serial: 1,
+            devices: vec![crate::fleet::OWN.parse().expect("an id")],
+            from: version("2.0.0"),
+            to: version("1.0.0"),
+            rollback_index: RollbackIndex(5),
+            reason: "It pays.".into(),
+            expires: fleet.now.plus_secs(86_400),
+        });
+    })
+}
+
+/// What `add` puts into the image repository, and an offer of `version`, signed by whatever roles
+/// can be made to say so; root too where that is tried.
+fn forge(
+    fleet: &Fleet,
+    thief: &Thief<'_>,
+    with_root: bool,
+    version: &str,
+    add: impl FnOnce(&mut RepositorySimulator),
+) -> Served {
     let mut image = thief.image(&fleet.image);
     // The holders of targets say who signs the product: here, the thief.
     let delegations = image.delegations("targets");
@@ -182,11 +216,11 @@ fn forge_release(fleet: &Fleet, thief: &Thief<'_>, with_root: bool) -> Served {
             *signers = vec![mallory.clone()];
         }
     }
-    image.add_release(PRODUCT, "9.9.9", 99, b"evil");
+    add(&mut image);
     image.release();
     let mut director = thief.director(&fleet.director);
     director.targets.targets.clear();
-    offer(&mut director, &image, "9.9.9", crate::fleet::OWN);
+    offer(&mut director, &image, version, crate::fleet::OWN);
     director.release();
     both(&image, &director)
 }
@@ -200,19 +234,26 @@ fn arbitrary_software(fleet: &Fleet, thief: &Thief<'_>) -> bool {
     })
 }
 
-/// The device has committed release 2 and its floor; the thief offers release 1, signed as it was.
+/// The device has committed release 2 and its floor; the thief offers release 1, signed as it was,
+/// and with a record of their own that lets the floor fall.
 fn below_the_floor(fleet: &Fleet, thief: &Thief<'_>) -> bool {
-    let mut device = fleet.device.clone();
-    device.floor = RollbackIndex(6);
-    let served = thief.serves(fleet, || {
+    let without_record = || {
         let mut director = thief.director(&fleet.director);
         director.targets.targets.clear();
         offer(&mut director, &fleet.image, "1.0.0", crate::fleet::OWN);
         director.release();
         both(&fleet.image, &director)
-    });
-    let installed = device.update(&served, fleet.now);
-    installed.is_ok_and(|image| image == Some(Digest::of(b"release one")))
+    };
+    let comes_down = |forged: &dyn Fn() -> Served| {
+        let mut device = fleet.device.clone();
+        device.floor = RollbackIndex(6);
+        let served = thief.serves(fleet, forged);
+        let installed = device.update(&served, fleet.now);
+        installed.is_ok_and(|image| image == Some(Digest::of(b"release one")))
+    };
+    comes_down(&without_record)
+        || comes_down(&|| forge_record(fleet, thief, false))
+        || comes_down(&|| forge_record(fleet, thief, true))
 }
 
 /// The device has seen everything new; the thief serves what was true before.

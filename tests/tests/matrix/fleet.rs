@@ -1,11 +1,14 @@
 //! Both repositories and a device, in memory.
 
+use ampoule_protocol::client::Trusted;
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::director::{self, Assignment};
+use ampoule_protocol::downgrade::{Downgrade, Holder};
 use ampoule_protocol::error::Coded;
 use ampoule_protocol::json::{Map, Value};
 use ampoule_protocol::metadata::{RoleType, TargetFile};
 use ampoule_protocol::name::{DeviceId, HardwareId, TargetPath};
+use ampoule_protocol::release::{Release, ReleaseVersion};
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
 use ampoule_tests::device::{Device, Fetched, Refused};
@@ -162,7 +165,9 @@ impl InFleet {
             .find(&mut trusted, &served.image, offer.path().as_str())?;
         let agreed = offer.agree(target).map_err(|e| refused(&e))?;
         let release = agreed.release();
-        if release.rollback_index < self.floor {
+        if release.rollback_index < self.floor
+            && !self.may_fall(&mut trusted, served, agreed.release(), now)
+        {
             return Err(Refused {
                 code: "rollback-index".into(),
                 guilty: ampoule_protocol::error::Guilty::Repository,
@@ -172,6 +177,30 @@ impl InFleet {
         let artifact = release.components[0].artifact.path.as_str();
         let bytes = self.image.download(&mut trusted, &served.image, artifact)?;
         Ok(Some(Digest::of(&bytes)))
+    }
+
+    /// Whether a record of the image repository lets this device, which runs 2.0.0 then, go to
+    /// `release`.
+    fn may_fall(
+        &mut self,
+        trusted: &mut Trusted,
+        served: &Served,
+        release: &Release,
+        now: UtcTime,
+    ) -> bool {
+        let path = format!("{PRODUCT}/downgrade-1.json");
+        let Ok(target) = self.image.find(trusted, &served.image, &path) else {
+            return false;
+        };
+        let running = ReleaseVersion::parse("2.0.0").expect("a version");
+        let holder = Holder {
+            device: &self.id,
+            used: 0,
+            now,
+        };
+        let to = (&release.version, release.rollback_index);
+        Downgrade::of_target(&target)
+            .is_ok_and(|record| record.is_for(holder, &[&running], to).is_ok())
     }
 
     /// One look while nothing comes.

@@ -223,6 +223,10 @@ impl BootControl for WorldBoot {
         }
     }
 
+    fn load_now(&mut self, components: &[ComponentName]) -> Result<(), BootError> {
+        self.files.load_now(components)
+    }
+
     fn commit(&mut self, component: &ComponentName, slot: Slot) -> Result<(), BootError> {
         match self.loaders.get_mut(component) {
             Some(loader) => Ok(loader.commit(slot)?),

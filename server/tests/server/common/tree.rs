@@ -112,6 +112,8 @@ impl Tree {
             name: ComponentName::parse("rootfs").unwrap(),
             hardware: vec![HardwareId::parse("pump-mk3").unwrap()],
             install: Install::Slot,
+            activation: ampoule_protocol::release::Activation::Restart,
+            meta_data: None,
             requires: BTreeMap::new(),
             artifact: file(&format!("rootfs-{version}.img"), 8192),
             blocks: Blocks {
