@@ -8,7 +8,8 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::metadata::{Bundle, Common, MetaFile, Payload};
 use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 use ampoule_protocol::release::{
-    Base, Blocks, Class, Component, DeltaRef, FORMAT, FileRef, Install, Release, ReleaseVersion,
+    Activation, Base, Blocks, Class, Component, DeltaRef, FORMAT, FileRef, Install, Release,
+    ReleaseVersion,
 };
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::tree::BlockTree;
@@ -175,6 +176,8 @@ impl Catalogue {
                 ),
             },
             deltas,
+            activation: Activation::Restart,
+            meta_data: None,
         }
     }
 }

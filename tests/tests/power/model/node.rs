@@ -103,6 +103,7 @@ impl Node {
             | Phase::Verifying(_)
             | Phase::Staged(_)
             | Phase::Arming(_)
+            | Phase::Activating(_)
             | Phase::Trial(_)
             | Phase::Committing(_)
             | Phase::Reverting(_) => vec![Event::Tick],
@@ -211,6 +212,8 @@ impl Node {
                 self.writes(Event::Disarmed(views), |world| world.armed = None)
             }
             Action::SendReports => vec![same(None)],
+            // This device is one slot: it has no module, and nothing becomes visible at once.
+            Action::Activate | Action::Cleanup => unreachable!("asked of a slot alone"),
         }
     }
 
@@ -395,6 +398,10 @@ fn name_of(event: &Event) -> &'static str {
         Event::GatesClosed(_) => "gates closed",
         Event::Withdrawn(_) => "withdrawn",
         Event::Armed => "armed",
+        Event::Activated { .. } => "activated",
+        Event::Tracked(..) => "tracked",
+        Event::StateOf(_) => "state of",
+        Event::CleanedUp => "cleaned up",
         Event::Verdict(Health::Good) => "good",
         Event::Verdict(Health::Bad(_)) => "bad",
         Event::Verdict(Health::Undecided) => "undecided",

@@ -86,12 +86,15 @@ impl World {
             release: file(&format!("p/release-{version}.toml")),
             version: name.clone(),
             rollback_index: RollbackIndex(version.into()),
+            downgrade: None,
             class: Class::Security,
             notice: Notice::default(),
             parts: vec![Part {
                 component: component(),
                 install: Install::Slot,
                 whole: Whole::default(),
+                live: false,
+                meta_data: None,
                 slot: self.running.other(),
                 artifact: file(&format!("p/{version}.img")),
                 blocks: Blocks {
