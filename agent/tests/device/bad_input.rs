@@ -117,7 +117,7 @@ fn a_device_without_identity_says_what_to_do() {
     std::fs::write(folder.path().join("agent.toml"), config).expect("writes");
     let (code, error) = run(folder.path(), &["--config", "agent.toml", "check"]);
     let expected = "error: \"device.pem\" cannot be read: No such file or directory (os error 2)\n\
-                    hint: the server's \"enroll\" command makes certificate and key\n";
+                    hint: \"ampoule-agent enroll\" asks the server for a certificate\n";
     assert_eq!((code, error.as_str()), (1, expected));
     let (code, error) = run(folder.path(), &["--config", "agent.toml", "status"]);
     assert_eq!((code, error.as_str()), (0, ""), "status needs no server");
