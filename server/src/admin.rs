@@ -4,6 +4,7 @@
 //! server runs, and do the same to the store themselves while none does ([`Door`]).
 
 pub mod enrolment;
+mod first;
 pub mod rollouts;
 
 use std::io::{BufRead, BufReader, Write as _};
@@ -17,12 +18,14 @@ use ampoule_protocol::device::DeviceView;
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::error::chain;
 use ampoule_protocol::name::DeviceId;
+use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accounts::AccountName;
 use crate::audit::{self, Record, start};
 use crate::config::Config;
 use crate::error::ServerError;
@@ -37,6 +40,7 @@ use crate::store::transfer::{self, Moved, TransferError};
 use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
 
 pub use enrolment::{EnrolmentAsk, MadeToken};
+pub use first::accounts;
 pub use rollouts::RolloutAsk;
 
 /// Bytes of one question: a receipt, with its quotes escaped.
@@ -85,6 +89,11 @@ pub enum Ask {
     },
     /// About enrolment.
     Enrolment(EnrolmentAsk),
+    /// Make the first administrator of the operators' door.
+    AccountFirst {
+        /// Their name.
+        account: AccountName,
+    },
 }
 
 /// An answer.
@@ -116,8 +125,22 @@ pub enum Told {
     },
     /// A one-time token.
     Token(MadeToken),
+    /// An account was made; its owner takes it up with this, once.
+    Invited {
+        /// Whose.
+        account: AccountName,
+        /// The secret.
+        invitation: String,
+        /// Until then.
+        until: UtcTime,
+    },
     /// There is no such device.
     Unknown,
+    /// It cannot be done now.
+    Unavailable {
+        /// Why.
+        what: String,
+    },
     /// It could not be done.
     Failed {
         /// Why.
@@ -207,7 +230,7 @@ fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
             .into_iter()
             .find(|row| row.device == *wanted))
     };
-    if let Ask::Rollout(_) | Ask::Enrolment(_) = ask {
+    if let Ask::Rollout(_) | Ask::Enrolment(_) | Ask::AccountFirst { .. } = ask {
         let what = "this is decided by a running server, and none answers".into();
         return Ok(Told::Failed { what });
     }
@@ -253,9 +276,12 @@ fn write_of(ask: &Ask, at: i64) -> Option<Write> {
             digest: Digest::of(receipt.as_bytes()),
             bytes: receipt.clone().into_bytes(),
         }),
-        Ask::List | Ask::Show { .. } | Ask::Rollout(_) | Ask::Enrolment(_) | Ask::Export { .. } => {
-            None
-        }
+        Ask::List
+        | Ask::Show { .. }
+        | Ask::Rollout(_)
+        | Ask::Enrolment(_)
+        | Ask::Export { .. }
+        | Ask::AccountFirst { .. } => None,
     }
 }
 
@@ -365,11 +391,16 @@ pub async fn recorded(shared: &Shared, ask: &Ask, by: &str) -> Told {
     let Some(record) = record_of(ask, by) else {
         return unrecorded(shared, ask).await;
     };
-    let is_done = |told: &Told| !matches!(told, Told::Unknown | Told::Failed { .. });
+    let is_done = |told: &Told| {
+        !matches!(
+            told,
+            Told::Unknown | Told::Failed { .. } | Told::Unavailable { .. }
+        )
+    };
     let around = shared
         .audit
         .around(record, || shared.now(), unrecorded(shared, ask), is_done);
-    around.await.unwrap_or_else(|error| Told::Failed {
+    around.await.unwrap_or_else(|error| Told::Unavailable {
         what: chain(&error, None).replace('\n', "; "),
     })
 }
@@ -392,6 +423,10 @@ fn record_of(ask: &Ask, by: &str) -> Option<Record> {
         }
         Ask::Rollout(ask) => rollouts::record_of(ask, by),
         Ask::Enrolment(ask) => enrolment::record_of(ask, by),
+        Ask::AccountFirst { account } => {
+            let record = Record::new(audit::Act::AccountCreate, by).about("account", account);
+            Some(record.with("roles", ["administrator"]))
+        }
         Ask::List | Ask::Show { .. } | Ask::Export { .. } => None,
     }
 }
@@ -417,6 +452,7 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
                 });
             }
             Ask::Enrolment(ask) => return enrolment::answer(shared, ask).await,
+            Ask::AccountFirst { account } => return first::answer(shared, account).await,
             Ask::Show { device } => match shared.fleet.find(device) {
                 Some(device) => details(&*shared.store, device.row()),
                 None => Ok(Told::Unknown),

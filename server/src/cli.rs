@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
 
+mod accounts;
 mod devices;
 mod enrolment;
 mod receipts;
@@ -75,6 +76,13 @@ enum Command {
         #[command(subcommand)]
         command: enrolment::Command,
     },
+    /// Make the first administrator of the operators' door.
+    Account {
+        #[command(subcommand)]
+        command: accounts::Command,
+    },
+    /// Print the OpenAPI document of the operators' API.
+    Openapi,
     /// Take in receipts that a device without a network sent by file.
     Receipts(receipts::Receipts),
     /// Write the whole fleet to a new file, for a backup or for another engine.
@@ -195,6 +203,8 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
         },
         Command::Rollout { command } => command.run()?,
         Command::Enrolment { command } => command.run()?,
+        Command::Account { command } => command.run()?,
+        Command::Openapi => print!("{}", crate::door::api::document()),
         Command::Receipts(receipts) => receipts.run()?,
         Command::Export(transfer) => transfer.export()?,
         Command::Import(transfer) => transfer.import()?,

@@ -7,6 +7,7 @@
 mod audit;
 mod database;
 mod est;
+mod operators;
 mod reader;
 mod secrets;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use audit::Audit;
 pub use est::Est;
+pub use operators::Operators;
 use reader::{Document, Section};
 pub use reader::{Fault, Faults};
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub devices: Devices,
     /// The door for the operator on this machine.
     pub admin: Admin,
+    /// The door for operators elsewhere; absent where there is none.
+    pub operators: Option<Operators>,
     /// The published tree.
     pub tree: Tree,
     /// The online key; absent where the signer renews the timestamp.
@@ -225,10 +229,12 @@ impl Config {
             });
             let est = document.has("est");
             let est = est.then(|| Est::read(&mut document.section("est")));
+            let operators = Operators::of(document, secrets.is_some());
             let limits = Limits::read(&mut document.section("limits"));
             Self {
                 devices,
                 admin,
+                operators,
                 tree,
                 timestamp,
                 director,

@@ -9,10 +9,17 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint. Nothing here is bound to one operating system.
 
+mod accounts;
 mod audit;
+mod client;
+mod devices;
 mod error;
+mod fetch;
 mod files;
 mod output;
+mod profile;
+mod rollouts;
+mod session;
 
 use std::process::ExitCode;
 
@@ -25,12 +32,48 @@ pub use error::CtlError;
 #[derive(Debug, Parser)]
 #[command(name = "ampoule-ctl", version, arg_required_else_help = false)]
 struct Cli {
+    #[command(flatten)]
+    server: profile::Server,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Begin a session; asks for password and code.
+    Login(session::Enter),
+    /// End the session.
+    Logout,
+    /// Say who this is.
+    Whoami {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take up an invitation: choose a password, set up the authenticator.
+    Activate {
+        /// The account.
+        account: String,
+    },
+    /// Change one's own password.
+    Password,
+    /// See, enrol, tag and revoke devices.
+    Device {
+        #[command(subcommand)]
+        command: devices::Command,
+    },
+    /// Make, approve, watch and stop rollouts.
+    Rollout {
+        #[command(subcommand)]
+        command: rollouts::Command,
+    },
+    /// Approve a rollout's plan; the same as "rollout approve".
+    Approve(rollouts::Digested),
+    /// Make and change accounts.
+    Account {
+        #[command(subcommand)]
+        command: accounts::Command,
+    },
     /// Verify, read and witness an audit log; works without a server.
     Audit {
         #[command(subcommand)]
@@ -54,8 +97,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    let server = &cli.server;
     let done = match cli.command {
-        Command::Audit { command } => command.run(),
+        Command::Login(enter) => enter.run(server),
+        Command::Logout => session::leave(server),
+        Command::Whoami { json } => session::whoami(server, json),
+        Command::Activate { account } => session::activate(server, &account),
+        Command::Password => session::password(server),
+        Command::Device { command } => command.run(server),
+        Command::Rollout { command } => command.run(server),
+        Command::Approve(digested) => digested.approve(server),
+        Command::Account { command } => command.run(server),
+        Command::Audit { command } => command.run(server),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -28,6 +28,7 @@
 //! assert!(said.contains(&"tree.path is missing".into()));
 //! ```
 
+pub mod accounts;
 pub mod admin;
 pub mod audit;
 pub mod bucket;
@@ -37,6 +38,7 @@ pub mod config;
 pub mod ctl;
 mod descriptors;
 pub mod director;
+pub mod door;
 pub mod error;
 pub mod est;
 pub mod file;

@@ -22,6 +22,7 @@ use crate::audit;
 use crate::config::{self, Config};
 use crate::descriptors;
 use crate::director::Director;
+use crate::door::{self, Door};
 use crate::error::ServerError;
 use crate::est::{self, Est};
 use crate::fleet::Fleet;
@@ -140,8 +141,13 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let deciding = tokio::spawn(decide(shared.clone(), draining.clone()));
     let mut signals = Signals::new()?;
     let enrolment = est::listen::start(&shared, &draining)?;
+    let operators = match &shared.config.operators {
+        Some(config) => Some(door::start(open_door(&shared)?, config, draining.clone())?),
+        None => None,
+    };
     let listening = serve::start(&shared, &draining)?;
-    announce(listening.address, enrolment)?;
+    let door = operators.as_ref().map(|operators| operators.address);
+    announce(listening.address, enrolment, door)?;
 
     wait_for_end(&mut keeper, &mut signals).await;
     log.note(format_args!("draining"));
@@ -150,6 +156,12 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let _ = deciding.await;
     let _ = std::fs::remove_file(&shared.config.admin.socket);
     let patience = shared.config.limits.drain + END_PATIENCE;
+    if let Some(operators) = operators
+        && !operators.ended(patience).await
+    {
+        log.warn(format_args!("some operators' connections did not end"));
+        return Ok(());
+    }
     if !listening.ended(patience).await {
         // What they wait for is not acknowledged; their devices will send it again.
         log.warn(format_args!("some connections did not end"));
@@ -253,11 +265,27 @@ fn open_store(config: &Config, log: &Arc<Log>) -> Result<Stored, ServerError> {
     Ok((store, fleet, writer, writing))
 }
 
+/// What the operators' door needs of a server.
+fn open_door(shared: &Arc<Shared>) -> Result<Door, ServerError> {
+    let accounts = admin::accounts(shared)
+        .ok_or_else(|| ServerError::Refused("[operators] needs [secrets]".into()))?;
+    Ok(Door {
+        shared: shared.clone(),
+        accounts,
+    })
+}
+
 /// Scripts wait for "listening on", the last line, and read the ports from these.
-fn announce(devices: SocketAddr, enrolment: Option<SocketAddr>) -> Result<(), ServerError> {
+fn announce(
+    devices: SocketAddr,
+    enrolment: Option<SocketAddr>,
+    operators: Option<SocketAddr>,
+) -> Result<(), ServerError> {
     let mut out = std::io::stdout().lock();
     let enrolment = enrolment.map(|address| format!("enrolling on {address}\n"));
-    let text = format!("{}listening on {devices}\n", enrolment.unwrap_or_default());
+    let operators = operators.map(|address| format!("operators on {address}\n"));
+    let (enrolment, operators) = (enrolment.unwrap_or_default(), operators.unwrap_or_default());
+    let text = format!("{enrolment}{operators}listening on {devices}\n");
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|source| ServerError::System {

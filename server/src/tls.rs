@@ -218,7 +218,7 @@ fn roots_of(
     Ok(roots)
 }
 
-fn certificates(
+pub(crate) fn certificates(
     what: &'static str,
     path: &PathBuf,
 ) -> Result<Vec<CertificateDer<'static>>, ServerError> {

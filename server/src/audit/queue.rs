@@ -118,6 +118,11 @@ impl Audit {
         })
     }
 
+    /// Whether nothing is taken any more.
+    pub fn is_broken(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// The newest checkpoint, a signed note.
     pub fn checkpoint(&self) -> String {
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);

@@ -148,7 +148,11 @@ pub(super) fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow
         | Ask::Revoke { device }
         | Ask::Receipt { device, .. }
         | Ask::Show { device } => device.to_string(),
-        Ask::List | Ask::Rollout(_) | Ask::Enrolment(_) | Ask::Export { .. } => String::new(),
+        Ask::List
+        | Ask::Rollout(_)
+        | Ask::Enrolment(_)
+        | Ask::Export { .. }
+        | Ask::AccountFirst { .. } => String::new(),
     };
     match ask(question, config, &name)? {
         Told::Device(row) => Ok(*row),
@@ -159,7 +163,7 @@ pub(super) fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow
 pub(super) fn ask(question: &Ask, config: &Config, device: &str) -> Result<Told, ServerError> {
     match Door::open(config)?.ask(question, config)? {
         Told::Unknown => Err(ServerError::UnknownDevice(device.to_string())),
-        Told::Failed { what } => Err(ServerError::Refused(what)),
+        Told::Failed { what } | Told::Unavailable { what } => Err(ServerError::Refused(what)),
         told => Ok(told),
     }
 }

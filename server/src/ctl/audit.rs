@@ -8,7 +8,9 @@ use clap::Subcommand;
 use data_encoding::BASE64;
 use serde_json::json;
 
+use super::fetch::Fetch;
 use super::output::{bar, plain, print, table};
+use super::profile::Server;
 use super::{CtlError, files};
 use crate::audit::entry::Entry;
 use crate::audit::medium::Folder;
@@ -31,6 +33,8 @@ pub(super) enum Command {
     Consistency(Consistency),
     /// As a second party: cosign the log's checkpoint if it only grew since the last time.
     Witness(Witness),
+    /// Copy the log from the server, or what is new of it, and verify it.
+    Fetch(Fetch),
     /// Make a key for a witness.
     WitnessKey {
         /// The witness's name, such as "hospital.example/audit".
@@ -114,8 +118,9 @@ pub(super) struct Witness {
 }
 
 impl Command {
-    pub(super) fn run(self) -> Result<(), CtlError> {
+    pub(super) fn run(self, server: &Server) -> Result<(), CtlError> {
         match self {
+            Self::Fetch(fetch) => fetch.run(server),
             Self::Verify(verify) => verify.run(),
             Self::Show(show) => show.run(),
             Self::Consistency(consistency) => consistency.run(),
@@ -158,8 +163,16 @@ impl Source {
     }
 }
 
+/// A verifier key of a file.
+pub(super) fn parse_key(path: &Path, bytes: &[u8]) -> Result<Verifier, CtlError> {
+    Verifier::parse(&String::from_utf8_lossy(bytes)).map_err(|source| CtlError::Note {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
 /// A verifier key, or a file with one.
-fn key_of(text: &str) -> Result<Verifier, CtlError> {
+pub(super) fn key_of(text: &str) -> Result<Verifier, CtlError> {
     let path = Path::new(text);
     let bad = |source| CtlError::Note {
         path: path.to_path_buf(),
@@ -168,8 +181,7 @@ fn key_of(text: &str) -> Result<Verifier, CtlError> {
     if text.contains('+') && !path.exists() {
         return Verifier::parse(text).map_err(bad);
     }
-    let bytes = files::expect(path, NOTE_LEN_MAX as u64)?;
-    Verifier::parse(&String::from_utf8_lossy(&bytes)).map_err(bad)
+    parse_key(path, &files::expect(path, NOTE_LEN_MAX as u64)?)
 }
 
 fn checkpoint_of(path: &Path, log: &Verifier) -> Result<Checkpoint, CtlError> {

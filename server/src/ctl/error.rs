@@ -36,6 +36,30 @@ pub enum CtlError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The server says no.
+    #[error("the server refused: {detail} ({code})")]
+    Refused {
+        /// Stable.
+        code: String,
+        /// For people.
+        detail: String,
+    },
+    /// The server cannot be reached.
+    #[error("{server} cannot be asked")]
+    Network {
+        /// Its address.
+        server: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// The server's answer is not one.
+    #[error("{server} answered something else: {fault}")]
+    Answer {
+        /// Its address.
+        server: String,
+        /// What was found.
+        fault: String,
+    },
     /// What was asked for does not go together.
     #[error("{0}")]
     Usage(String),
@@ -58,6 +82,9 @@ impl Coded for CtlError {
             Self::Log { .. } => "bad-audit-log",
             Self::Note { .. } => "bad-note",
             Self::File { .. } => "file-failed",
+            Self::Refused { .. } => "refused-by-server",
+            Self::Network { .. } => "server-not-reached",
+            Self::Answer { .. } => "bad-answer",
             Self::Usage(_) => "bad-usage",
         }
     }
@@ -65,7 +92,8 @@ impl Coded for CtlError {
     fn guilty(&self) -> Guilty {
         match self {
             Self::Log { .. } => Guilty::Repository,
-            Self::Note { .. } | Self::Usage(_) => Guilty::Operator,
+            Self::Note { .. } | Self::Usage(_) | Self::Refused { .. } => Guilty::Operator,
+            Self::Network { .. } | Self::Answer { .. } => Guilty::Network,
             Self::File { .. } => Guilty::Device,
         }
     }
@@ -82,6 +110,15 @@ impl Coded for CtlError {
                 source: AuditError::Found(_),
                 ..
             } => Some("keep the folder as it is: it is evidence".into()),
+            Self::Refused { code, .. } if code == "no-session" || code == "nobody" => {
+                Some("log in with \"ampoule-ctl login ACCOUNT\"".into())
+            }
+            Self::Refused { code, .. } if code == "code-refused" => {
+                Some("each code is good once: wait for the next one".into())
+            }
+            Self::Network { .. } => {
+                Some("is the address right, and --ca that of its certificate?".into())
+            }
             _ => None,
         }
     }

@@ -11,10 +11,13 @@ mod common;
 
 mod bad_usage;
 mod certificates_change;
+mod ctl_says;
 mod device_is_revoked;
 mod devices_enrol;
 mod fleet_moves;
 mod limits_hold;
+mod operators_act;
+mod operators_rights;
 #[path = "../postgres/mod.rs"]
 mod postgres;
 mod rollout_reaches_devices;

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod enrol;
+pub mod people;
 pub mod tree;
 
 use std::io::{BufRead, BufReader};
@@ -138,6 +139,7 @@ pub struct Server {
     pub address: SocketAddr,
     /// Where devices enrol, if they may.
     pub enrolment: Option<SocketAddr>,
+    pub operators: Option<SocketAddr>,
     log: PathBuf,
 }
 
@@ -154,16 +156,20 @@ impl Server {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut enrolment = None;
+        let (mut enrolment, mut operators) = (None, None);
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             if let Some(address) = line.strip_prefix("enrolling on ") {
                 enrolment = Some(address.parse().unwrap());
             }
+            if let Some(address) = line.strip_prefix("operators on ") {
+                operators = Some(address.parse().unwrap());
+            }
             if let Some(address) = line.strip_prefix("listening on ") {
                 return Ok(Self {
                     address: address.parse().unwrap(),
                     enrolment,
+                    operators,
                     child,
                     log,
                 });
