@@ -2,6 +2,7 @@
 //! in a folder; a network, a clock and a health that do as the test says.
 
 mod activation;
+mod bent;
 mod daemon;
 mod delta;
 mod downgrade;

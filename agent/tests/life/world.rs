@@ -7,16 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ampoule_agent::boot::{FileBoot, load_all};
-use ampoule_agent::disk::Disk;
 use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
 use ampoule_agent::gate::{Answer, Gate, Question};
 use ampoule_agent::install::{Options, Place};
 use ampoule_agent::machine::{BootViews, Fault, Health as Verdict, State};
 use ampoule_agent::module::{ModuleError, Modules, Order, Programs};
 use ampoule_agent::net::{Backoff, NetError};
-use ampoule_agent::ports::{
-    Access, Clock, Fetch, Health, Kind, Network, Ports, Restart, Restarted, Storage, StoredFile,
-};
+use ampoule_agent::ports::{Clock, Fetch, Health, Network, Ports, Restart, Restarted, Storage};
 use ampoule_agent::receipt::Reporter;
 use ampoule_agent::state::{StateConfig, StateStore};
 use ampoule_protocol::device::{Acknowledged, Check};
@@ -25,6 +22,7 @@ use ampoule_protocol::release::Install;
 use ampoule_protocol::sign::Ed25519Key;
 use ampoule_protocol::time::UtcTime;
 
+use crate::bent::Bent;
 use crate::repo::{Repo, Tree};
 
 /// What a test bends.
@@ -55,7 +53,7 @@ pub(crate) struct Bends {
 
 impl Bends {
     /// Counts an operation that is about to change the disk.
-    fn change(&mut self) -> io::Result<()> {
+    pub(crate) fn change(&mut self) -> io::Result<()> {
         self.operations += 1;
         match &mut self.power {
             Some(0) => Err(io::Error::other("the power is off")),
@@ -437,86 +435,5 @@ impl Modules for Called {
     }
     fn forget(&mut self, place: &Place) -> Result<(), ModuleError> {
         self.around(|programs| programs.forget(place))
-    }
-}
-
-/// The real disk, with as much room as the test says.
-struct Bent(Shared);
-
-impl Storage for Bent {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn StoredFile>> {
-        if access != Access::Read {
-            self.0.borrow_mut().change()?;
-        }
-        let file = Disk.open(path, access)?;
-        Ok(Box::new(BentFile(file, self.0.clone())))
-    }
-    fn room(&self, _path: &Path) -> io::Result<Option<(u64, u64)>> {
-        Ok(self.0.borrow().room.map(|free| (free, 0)))
-    }
-    fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
-        Disk.kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.borrow_mut().change()?;
-        Disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.borrow_mut().change()?;
-        Disk.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        Disk.create_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        Disk.sync_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        Disk.list(path)
-    }
-    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
-        self.0.borrow_mut().change()?;
-        Disk.symlink(target, link)
-    }
-    fn read_link(&self, link: &Path) -> io::Result<Option<PathBuf>> {
-        Disk.read_link(link)
-    }
-    fn like(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.like(from, to)
-    }
-    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
-        Disk.set_mode(path, mode)
-    }
-}
-
-struct BentFile(Box<dyn StoredFile>, Shared);
-
-impl StoredFile for BentFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.1.borrow_mut().change()?;
-        if let Some(takes) = &mut self.1.borrow_mut().takes {
-            // The journal is small and goes on; an image does not.
-            if bytes.len() == 4096 {
-                let left = takes.checked_sub(4096).ok_or(io::ErrorKind::StorageFull)?;
-                *takes = left;
-            }
-        }
-        self.0.write_at(bytes, offset)
-    }
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.1.borrow_mut().change()?;
-        self.0.set_len(len)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.0.sync()
-    }
-    fn forget_cached(&self) -> io::Result<()> {
-        self.0.forget_cached()
     }
 }
