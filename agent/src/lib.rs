@@ -38,6 +38,7 @@ pub mod machine;
 pub mod module;
 pub mod net;
 pub mod ports;
+pub mod probe;
 pub mod receipt;
 pub mod state;
 pub mod stop;

@@ -4,7 +4,9 @@
 //! deterministic (Ed25519, RFC 6979), so it has the same digest every time, and repeats are
 //! harmless.
 
-use ampoule_protocol::device::{Check, Installed as Named, Inventory, RECEIPT_TYPE, Receipt};
+use ampoule_protocol::device::{
+    BootProbe, Check, Installed as Named, Inventory, RECEIPT_TYPE, Receipt,
+};
 use ampoule_protocol::device::{REPORT_LIST_MAX, REPORT_TEXT_MAX};
 use ampoule_protocol::name::{ComponentName, DeviceId, HardwareId, ProductName};
 use ampoule_protocol::time::UtcTime;
@@ -30,6 +32,7 @@ impl Reporter {
         facts: &Facts,
         running: Vec<(ComponentName, Option<Installed>)>,
         seq: u64,
+        boot_probes: Vec<BootProbe>,
         now: UtcTime,
     ) -> Inventory {
         Inventory {
@@ -45,6 +48,7 @@ impl Reporter {
                 .collect(),
             time: now,
             seq,
+            boot_probes,
         }
     }
 

@@ -60,6 +60,25 @@ pub struct Inventory {
     pub time: UtcTime,
     /// Counts reports of this device, so that a replayed one is seen.
     pub seq: u64,
+    /// What was found out about its boot loaders, one of each component that was probed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_probes: Vec<BootProbe>,
+}
+
+/// What a trial boot of the running image proved of a boot loader: that its counter counts and its
+/// fallback falls, or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootProbe {
+    /// Whose boot loader.
+    pub component: ComponentName,
+    /// Whether it counts and falls back.
+    pub passed: bool,
+    /// What was seen.
+    pub detail: String,
+    /// Restarts that it took.
+    pub restarts: u32,
+    /// When it ended, by the device's clock.
+    pub time: UtcTime,
 }
 
 /// One part that runs.
@@ -255,6 +274,10 @@ impl Inventory {
         list_fits("patch_caps", inventory.patch_caps.len())?;
         for cap in &inventory.patch_caps {
             text_fits("patch_caps", cap)?;
+        }
+        list_fits("boot_probes", inventory.boot_probes.len())?;
+        for probe in &inventory.boot_probes {
+            text_fits("boot_probes", &probe.detail)?;
         }
         Ok(inventory)
     }

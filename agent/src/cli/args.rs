@@ -24,6 +24,8 @@ commands:
   postpone SECS     put the update under way off
   hash-pin   read a PIN from stdin and print what gates.consent.pin_hash wants
   state      bring the configured state to what runs; at boot, before the programs that use it
+  probe-boot [COMPONENT]  prove that the boot loader counts and falls back, by a trial boot of what
+             runs; restarts the device some times
   boot       play the boot loader: count a trial's attempt, print the slot to run
   set-floor N  give a device the rollback floor that it lost with its journal; a known one stays
 
@@ -92,6 +94,8 @@ pub enum Verb {
     /// As its help says.
     State,
     /// As its help says.
+    ProbeBoot,
+    /// As its help says.
     Boot,
     /// As its help says.
     SetFloor(u64),
@@ -101,7 +105,10 @@ pub enum Verb {
 
 impl Verb {
     const fn takes_operand(self) -> bool {
-        matches!(self, Self::Consent | Self::Postpone | Self::Enroll)
+        matches!(
+            self,
+            Self::Consent | Self::Postpone | Self::Enroll | Self::ProbeBoot
+        )
     }
 }
 
@@ -175,6 +182,7 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
         Some("postpone") => Ok(Verb::Postpone),
         Some("hash-pin") => Ok(Verb::HashPin),
         Some("state") => Ok(Verb::State),
+        Some("probe-boot") => Ok(Verb::ProbeBoot),
         Some("boot") => Ok(Verb::Boot),
         Some("receipts") => Ok(Verb::Receipts),
         _ => Err(format!("\"{}\" is not a command", word.to_string_lossy()).into()),

@@ -9,6 +9,7 @@ mod announce;
 mod args;
 mod enroll;
 mod open;
+mod probe;
 mod receipts;
 mod run;
 mod show;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::name::ComponentName;
 
 use crate::boot::{BootError, FileBoot, WorldBoot};
 use crate::config::{Config, ConfigError};
 use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
 use crate::enrol::EnrolmentError;
-use crate::gate::{self, Consents};
+use crate::gate::{self, Consents, Gate};
 use crate::journal::JournalError;
 use crate::machine::Fault;
 use crate::module::Programs;
@@ -20,6 +21,7 @@ use crate::net::{
     BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError, Renewal,
 };
 use crate::ports::{Clock, Network, Ports, Storage};
+use crate::probe::{ProbeError, Proven, Records};
 use crate::receipt::Reporter;
 use crate::state::StateStore;
 use crate::stop::Stop;
@@ -62,6 +64,8 @@ pub(super) enum CliError {
     Boot(#[from] BootError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    #[error("the boot loader cannot be probed")]
+    Probe(#[from] ProbeError),
     #[error("{}", .0.text)]
     Fault(Fault),
     #[error("output failed")]
@@ -76,6 +80,7 @@ impl CliError {
             Self::Look(error) => Some(error),
             Self::Boot(error) => Some(error),
             Self::Bundle(error) => Some(error),
+            Self::Probe(error) => Some(error),
             _ => None,
         }
     }
@@ -152,6 +157,25 @@ pub(super) fn consents(config: &Config) -> Consents {
     Consents::new(Rc::new(Disk), clock, &config.data_dir)
 }
 
+/// Every gate, and the one that waits for the boot loaders to be proven.
+fn gates(config: &Config, storage: &Rc<dyn Storage>) -> Vec<Box<dyn Gate>> {
+    let mut gates = gate::all(&config.gates, &consents(config));
+    if config.gates.boot_probe {
+        let components = probed(config).cloned().collect();
+        let records = Records::new(Rc::clone(storage), &config.data_dir);
+        gates.push(Box::new(Proven::new(records, components)));
+    }
+    gates
+}
+
+/// The components whose boot loaders can be probed: those with a loader of their own, or where
+/// there is none, the first.
+pub(super) fn probed(config: &Config) -> impl Iterator<Item = &ComponentName> {
+    let of_worlds = config.worlds.iter().map(|(component, _)| component);
+    let of_files = config.places.first().map(|place| &place.component);
+    of_worlds.chain(of_files.filter(|_| config.worlds.is_empty()))
+}
+
 /// The server, or the bundle that was carried here in its place.
 fn network(
     config: &Config,
@@ -207,7 +231,7 @@ pub(super) fn driver_with(
     let storage: Rc<dyn Storage> = Rc::new(Disk);
     let boot = boot_control(config, &storage).settle()?;
     let ports = Ports {
-        storage,
+        storage: storage.clone(),
         network,
         boot: Box::new(boot),
         clock: clock(SystemClock::stopped_by(stop)),
@@ -219,7 +243,7 @@ pub(super) fn driver_with(
             silence_max: config.health.silence_max,
             answers: Vec::new(),
         }),
-        gates: gate::all(&config.gates, &consents(config)),
+        gates: gates(config, &storage),
         restart: Box::new(RestartCommand(config.restart.clone())),
     };
     let device = Device {

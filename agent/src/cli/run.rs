@@ -11,7 +11,7 @@ use super::announce::{Announcer, Audience};
 use super::args::{Args, Verb};
 use super::open::{self, CliError};
 use super::watch::{Lines, Screen};
-use super::{Failure, agree, enroll, receipts, show};
+use super::{Failure, agree, enroll, probe, receipts, show};
 use crate::boot::{self, Loaded};
 use crate::config::{self, Config};
 use crate::disk::Disk;
@@ -58,6 +58,7 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         Verb::History => show::history(config, args.json)?,
         Verb::Receipts => receipts::run(args, config)?,
         Verb::State => state(config)?,
+        Verb::ProbeBoot => return probe::run(args, config),
         Verb::Boot => boot(config, args.json)?,
         Verb::Enroll => enroll::run(args, config)?,
         Verb::Check => check(args, config)?,
@@ -146,6 +147,9 @@ fn check(args: &Args, config: &Config) -> Result<(), CliError> {
 /// Finishes what is under way, or looks for an update once and sees it to its end.
 fn install(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
+    if let Some(result) = probe::go_on(config) {
+        return said(result, args.json);
+    }
     let bundle = args.bundle.as_deref();
     let mut driver = open::driver(config, bundle, Box::new(Screen::new()))?;
     let last_seq = driver.state().facts.report_seq;
@@ -243,6 +247,9 @@ fn pending(driver: &Driver) -> Option<&Pending> {
 /// Looks for updates and installs them until a restart is due, or a signal comes.
 fn daemon(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     let _lock = open::lock(&config.data_dir)?;
+    if let Some(result) = probe::go_on(config) {
+        return ended(result, json);
+    }
     let screen: Box<dyn Watch> = if json {
         Box::new(Lines::new())
     } else {
@@ -255,10 +262,25 @@ fn daemon(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     audience.notifier.ready();
     let end = driver.run()?;
     audience.notifier.stopping();
+    ended(end.as_str(), json)
+}
+
+/// The last line of the daemon.
+fn ended(result: &str, json: bool) -> Result<ExitCode, CliError> {
     if json {
-        show::line(&json!({"event": "end", "result": end.as_str()}))?;
+        show::line(&json!({"event": "end", "result": result}))?;
     } else {
-        println!("{}", end.as_str());
+        println!("{result}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An install that found a probe under way, and restarts for it.
+fn said(result: &str, json: bool) -> Result<ExitCode, CliError> {
+    if json {
+        show::document(&json!({ "result": result, "phase": "probing" }))?;
+    } else {
+        println!("{result}");
     }
     Ok(ExitCode::SUCCESS)
 }

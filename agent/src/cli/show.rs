@@ -12,6 +12,7 @@ use crate::history::History;
 use crate::journal::Journal;
 use crate::machine::{Outcome, Part, Plan, Report, State};
 use crate::ports::{BootControl, Storage};
+use crate::probe::Records;
 
 /// Prints one JSON document.
 pub(super) fn document(value: &Value) -> io::Result<()> {
@@ -122,7 +123,13 @@ pub(super) fn status_document(config: &Config) -> Result<Value, CliError> {
             "sha256": image.map(|image| image.sha256.to_string()),
         }));
     }
+    let probes = Records::new(Rc::clone(&storage), &config.data_dir).found();
+    let probes = probes.map_err(|source| CliError::Read {
+        path: config.data_dir.clone(),
+        source,
+    })?;
     Ok(json!({
+        "boot_probes": probes,
         "phase": phase.as_str(),
         "update": phase.plan().map(plan),
         "components": components,
@@ -167,6 +174,18 @@ pub(super) fn print_status(status: &Value) {
         println!("gate    {name}: {answer}  {}", text(gate, "reason"));
     }
     println!("floor   {}", status["floor"]);
+    for probe in items(&status["boot_probes"]) {
+        let verdict = if probe["passed"] == true {
+            "proven"
+        } else {
+            "NOT proven"
+        };
+        let (name, detail) = (text(probe, "component"), text(probe, "detail"));
+        println!(
+            "loader  {name}: {verdict}, {detail} ({})",
+            text(probe, "time")
+        );
+    }
     for refused in items(&status["refused"]) {
         let digest = text(refused, "digest");
         println!(

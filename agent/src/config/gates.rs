@@ -34,6 +34,8 @@ pub struct GatesConfig {
     pub windows: Option<WindowsConfig>,
     /// Agreement, where it is needed.
     pub consent: Option<ConsentConfig>,
+    /// Whether no update is begun before the boot loaders were proven.
+    pub boot_probe: bool,
     /// Postponements; always there, since putting off needs no other gate.
     pub postpone: PostponeConfig,
 }
@@ -53,6 +55,7 @@ pub(super) fn gates(
         commands: table.commands("commands", faults),
         timeout,
         interval: table.secs("interval_secs", 30, 1..=DAY, faults),
+        boot_probe: table.flag("boot_probe", false, faults),
         power: table
             .has("power")
             .then(|| power(table.table("power", faults), folder, timeout, faults)),

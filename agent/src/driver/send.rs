@@ -10,6 +10,7 @@ use ampoule_protocol::repo::RepoError;
 use super::{Driver, DriverError};
 use crate::machine::{Event, Report};
 use crate::net::NetError;
+use crate::probe::Records;
 
 /// Bounds on the interval that a server may ask for: never a storm, never a stranded device.
 const SERVER_INTERVAL_SECS: std::ops::RangeInclusive<u32> = 10..=86_400;
@@ -29,10 +30,13 @@ impl Driver {
             .collect();
         let facts = &self.state.facts;
         let seq = facts.inventory_seq;
+        let records = Records::new(self.ports.storage.clone(), &self.device.data_dir);
+        // What cannot be read is not told; the probe itself says why.
+        let probes = records.found().unwrap_or_default();
         let inventory = self
             .device
             .reporter
-            .inventory(facts, components, seq, self.now());
+            .inventory(facts, components, seq, probes, self.now());
         let body = serde_json::to_vec(&inventory)
             .map_err(|error| NetError::new("inventory", error.to_string()))?;
         let answer = self.ports.network.post("inventory", &body)?;

@@ -30,4 +30,5 @@ pub use place::{Options, Place};
 pub use prepare::prepare;
 pub use space::check_space;
 pub(crate) use tree::Cursor;
+pub(crate) use verify::read_back;
 pub use verify::{VerifiedImage, digest_of, verify};

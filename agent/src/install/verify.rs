@@ -49,7 +49,27 @@ pub fn verify(
     part: &Part,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<VerifiedImage, InstallError> {
-    let path = place.slot_path(part.slot);
+    let artifact = &part.artifact;
+    read_back(
+        storage,
+        place,
+        part.slot,
+        artifact.length,
+        artifact.sha256,
+        progress,
+    )
+}
+
+/// Reads `length` bytes of a slot back, and believes them where they have this digest.
+pub(crate) fn read_back(
+    storage: &dyn Storage,
+    place: &Place,
+    slot: Slot,
+    length: u64,
+    wanted: Digest,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifiedImage, InstallError> {
+    let path = place.slot_path(slot);
     let io = |source| InstallError::Io {
         act: "read back",
         path: path.to_owned(),
@@ -60,20 +80,14 @@ pub fn verify(
     file.forget_cached().map_err(io)?;
     drop(file);
     let file = storage.open_medium(path).map_err(io)?;
-    let length = part.artifact.length;
     let found = digest_of(file.as_ref(), length, &mut |done| progress(done, length)).map_err(io)?;
-    if found != part.artifact.sha256 {
-        let component = part.component.as_str();
-        return Err(InstallError::read_back(
-            component,
-            part.slot,
-            &found,
-            &part.artifact.sha256,
-        ));
+    if found != wanted {
+        let component = place.component.as_str();
+        return Err(InstallError::read_back(component, slot, &found, &wanted));
     }
     Ok(VerifiedImage {
-        component: part.component.clone(),
-        slot: part.slot,
+        component: place.component.clone(),
+        slot,
         sha256: found,
     })
 }

@@ -128,6 +128,10 @@ fn settings() -> GptSettings {
     }
 }
 
+pub(crate) fn case() -> Case {
+    case_of(&image_of_disk(), "gpt")
+}
+
 fn case_of(bytes: &[u8], name: &'static str) -> Case {
     let disk = SimDisk::default();
     disk.put_device(DISK, bytes);
@@ -143,7 +147,7 @@ fn case_of(bytes: &[u8], name: &'static str) -> Case {
 
 #[test]
 fn both_copies_whole_survives_every_cut() {
-    let case = case_of(&image_of_disk(), "gpt");
+    let case = case();
     case.check_story();
     case.check_cuts();
 }

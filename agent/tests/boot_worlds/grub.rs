@@ -112,7 +112,7 @@ fn case_of(world: World, boot: fn(&SimDisk) -> Option<Slot>, attempts: u32, line
     }
 }
 
-fn own() -> Case {
+pub(crate) fn own() -> Case {
     let settings = GrubSettings {
         block: BLOCK.into(),
         running: running(),
@@ -120,7 +120,7 @@ fn own() -> Case {
     case_of(World::Grub(settings), boot, 3, "saved_entry=pump\n")
 }
 
-fn rauc() -> Case {
+pub(crate) fn rauc() -> Case {
     let settings = GrubRaucSettings {
         block: BLOCK.into(),
         running: running(),

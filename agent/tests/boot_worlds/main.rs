@@ -10,6 +10,7 @@ mod config;
 mod cut;
 mod gpt;
 mod grub;
+mod probe;
 mod sim;
 mod support;
 mod systemd_boot;

@@ -173,6 +173,12 @@ impl SimDisk {
         Self(Rc::new(RefCell::new(state)))
     }
 
+    /// Takes the content of another one.
+    pub(crate) fn become_copy_of(&self, other: &Self) {
+        let state = other.copy().0.take();
+        *self.0.borrow_mut() = state;
+    }
+
     /// Cuts the power after so many operations from now.
     pub(crate) fn cut_after(&self, operations: usize) {
         let mut state = self.0.borrow_mut();

@@ -86,7 +86,7 @@ fn settings() -> SystemdBootSettings {
     }
 }
 
-fn case() -> Case {
+pub(crate) fn case() -> Case {
     let disk = SimDisk::default();
     disk.put(format!("{ENTRIES}/pump-a.conf"), entry("a", 4).as_bytes());
     disk.put(format!("{ENTRIES}/pump-b.conf"), entry("b", 3).as_bytes());

@@ -11,7 +11,7 @@ use crate::sim::SimDisk;
 use crate::support::{component, image};
 
 const FILE: &str = "/boot/firmware/autoboot.txt";
-const PARTITION: &str = "/proc/device-tree/chosen/bootloader/partition";
+pub(crate) const PARTITION: &str = "/proc/device-tree/chosen/bootloader/partition";
 const FACTORY: &str = "[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n";
 
 fn number(disk: &SimDisk, wanted: &str) -> Option<u32> {
@@ -61,6 +61,24 @@ fn settings() -> TrybootSettings {
     }
 }
 
+/// Firmware that tries again and again what is armed.
+pub(crate) fn boot_as_armed(disk: &SimDisk) -> Slot {
+    let file = String::from_utf8(disk.bytes(FILE).expect("a file")).expect("text");
+    let is_armed = file.contains("armed b");
+    let (slot, partition) = if is_armed {
+        (Slot::B, 3_u32)
+    } else {
+        (Slot::A, 2)
+    };
+    disk.put(PARTITION, &partition.to_be_bytes());
+    slot
+}
+
+/// As it leaves the factory: both numbers are the default's.
+pub(crate) fn quiet() -> Case {
+    case(&FACTORY.replace("=3", "=2"))
+}
+
 fn case(file: &str) -> Case {
     let disk = SimDisk::default();
     disk.put(FILE, file.as_bytes());
@@ -76,9 +94,8 @@ fn case(file: &str) -> Case {
 
 #[test]
 fn tryboot_survives_every_cut() {
-    let quiet = FACTORY.replace("=3", "=2");
-    case(&quiet).check_story();
-    case(&quiet).check_cuts();
+    quiet().check_story();
+    quiet().check_cuts();
 }
 
 #[test]

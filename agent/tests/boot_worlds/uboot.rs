@@ -217,6 +217,11 @@ fn uboot() -> World {
     })
 }
 
+/// All of them.
+pub(crate) fn cases() -> [Case; 4] {
+    [redundant(), single(), file(), rauc()]
+}
+
 fn redundant() -> Case {
     let config = "# two copies, the second from the end\n\
                   /dev/mmcblk0 0x2000 0x1000\n/dev/mmcblk0 -0x3000 1000\n";

@@ -255,6 +255,7 @@ impl Device {
             patch_caps: vec!["code".into(), "xz".into()],
             time: UtcTime::EPOCH,
             seq,
+            boot_probes: Vec::new(),
         };
         serde_json::to_vec(&inventory).unwrap()
     }
