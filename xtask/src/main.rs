@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask demo | test | bench | reliability | size | tidy`.
+//! The project's tasks: `cargo xtask demo | test | vm-test | bench | reliability | size | tidy`.
 //!
 //! Each task is a module that drives the real tools (cargo, the release binaries, Debian's
 //! packages, python-tuf) as a person would, and says each command it runs. Nothing here is a part
@@ -17,6 +17,7 @@ mod size;
 mod table;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 mod world;
 
@@ -33,6 +34,7 @@ tasks:
   fuzz   [SECONDS]                             run the fuzz targets for a while
   bench  [verify|install|checkins|serve|...]...  measure, beside the peers where there are some
   reliability                                  try to brick a device; write docs/RELIABILITY.md
+  vm-test [--cuts N] [--seed S] [--loader L]   updates and power cuts of a machine in an emulator
   size                                         crates, bytes and peak memory of the agent
   tidy                                         formatting, file lengths, words, stubs, machine paths
 
@@ -61,6 +63,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "reliability" => reliability::run(rest),
         "size" => size::run(rest),
         "tidy" => tidy::run(rest),
+        "vm-test" => vm::run(rest),
         "-h" | "--help" | "help" => {
             println!("{HELP}");
             Ok(())

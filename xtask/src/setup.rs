@@ -44,12 +44,17 @@ pub(crate) fn install(needed: &[Needed]) -> Outcome {
     if !shell::has("apt-get") {
         return Err(Fault::new("this machine has no apt-get").hint(hint));
     }
-    shell::run(apt()?.args(["-qq", "update"]))?;
+    update_lists()?;
     let mut command = apt()?;
     command
         .args(["-qq", "--yes", "--no-install-recommends", "install"])
         .args(&names);
     shell::run(command.stdout(Stdio::null())).map_err(|fault| fault.hint(hint))
+}
+
+/// Fetches Debian's lists of what there is.
+pub(crate) fn update_lists() -> Outcome {
+    shell::run(apt()?.args(["-qq", "update"]))
 }
 
 /// A Python that can import python-tuf, pinned, in the build folder.
