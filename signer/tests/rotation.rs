@@ -168,6 +168,7 @@ const BOTH: [&str; 4] = ["snapshot", "timestamp", "snapshot2", "timestamp2"];
 #[test]
 fn with_the_old_keys_no_device_refuses_at_any_moment() {
     let ground = rotating();
+    let older = ground.copy();
     let tree = ground.path("w/published");
     let mut raced = Device::new(&tree, 1);
     raced.refresh().unwrap();
@@ -183,7 +184,7 @@ fn with_the_old_keys_no_device_refuses_at_any_moment() {
     ground.ok(&["verify", "w/published"]);
 
     // The copy to the server's folder is watched too, over an older copy that is there already.
-    let (older, copy) = (rotating(), ground.path("copy"));
+    let copy = ground.path("copy");
     mirror(&RealDisk, &older.path("w/published"), &copy, &Silent).unwrap();
     let disk = Watched::new(&copy);
     mirror(&disk, &tree, &copy, &Silent).unwrap();
