@@ -238,7 +238,7 @@ pub async fn write(shared: &Shared, records: Vec<RecordWrite>) -> Result<Changed
     }
 }
 
-/// [`write`], where a conflict is the caller's to repeat.
+/// [`write()`], where a conflict is the caller's to repeat.
 ///
 /// # Errors
 /// The store failed, or somebody else changed the same.
