@@ -83,6 +83,7 @@ pub(crate) fn run(
     };
     let config = config::Store {
         path: PathBuf::from(folder),
+        engine: config::Engine::Sled,
         queue_len: 4096,
         group_len_max: 512,
         receipts_max: CAPACITY.receipts_max,
