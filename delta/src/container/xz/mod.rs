@@ -153,7 +153,8 @@ impl Xz {
             // The encoder lays the header out for the longest data there could be.
             let mut longest = Vec::new();
             varint::write(&mut longest, bound(raw_len) as u64);
-            room = longest.len() - (fields.len() - 1);
+            // What a stranger says of its data may be longer still.
+            room = longest.len().saturating_sub(fields.len() - 1);
             varint::write(&mut fields, raw_len as u64);
         }
         if has_filter {
@@ -174,7 +175,7 @@ impl Xz {
 
 /// The longest LZMA2 data for so many bytes.
 fn bound(raw_len: usize) -> usize {
-    raw_len + raw_len.div_ceil(1 << 16) * 3 + 1
+    raw_len.saturating_add(raw_len.div_ceil(1 << 16) * 3 + 1)
 }
 
 /// Bytes of a check, by its id.
