@@ -1,7 +1,7 @@
 //! Devices enrol themselves by EST (RFC 7030): by a token, by a birth certificate, by the
 //! certificate in use; with plain OpenSSL, and with a stock EST client.
 //!
-//! Mistakes planted one by one, and what went red:
+//! Meant to catch (none of these was planted yet):
 //! - a token serves any key: `a_token_serves_one_device_one_key_and_its_time`;
 //! - the name in the request is not compared: the same, and `a_birth_certificate_needs_a_word`;
 //! - a renewed certificate counts when it is issued: `a_lost_answer_locks_nobody_out`;

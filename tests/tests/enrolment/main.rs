@@ -1,7 +1,7 @@
 //! The device's own way to its certificate, and to the next one: the real agent and the real server,
 //! over TLS on loopback.
 //!
-//! Mistakes planted: the agent takes a certificate for another key (`protocol::enrol::for_key` always
+//! Meant to catch, and not planted yet: the agent takes a certificate for another key (`protocol::enrol::for_key` always
 //! finds one): the device could not connect and the first test goes red; the certificate is never
 //! due: the second.
 
