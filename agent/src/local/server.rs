@@ -166,8 +166,17 @@ impl Interface {
         }
     }
 
-    /// Readers give way to those who may act, so that nobody is shut out by onlookers.
+    /// Who has hung up makes room first; then readers give way to those who may act, so that
+    /// nobody is shut out by onlookers.
     fn has_room_for(&mut self, rights: Rights) -> bool {
+        if self.clients.len() < CLIENTS_MAX {
+            return true;
+        }
+        self.clients.retain_mut(|client| {
+            client.read();
+            client.write();
+            !client.is_gone
+        });
         if self.clients.len() < CLIENTS_MAX {
             return true;
         }

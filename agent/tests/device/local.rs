@@ -191,10 +191,11 @@ fn with_stdin(folder: &Path, args: &[&str], text: &str) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Meant to catch: without `LINE_LEN_MAX` the endless line is taken to its end.
+/// Meant to catch: without `LINE_LEN_MAX` the endless line is taken to its end; without the look
+/// at who has hung up, a crowd that came and went shuts out who comes after it.
 #[test]
 fn clients_that_misbehave_hold_nobody_up() {
-    let (ward, _daemon) = waiting(CONSENT);
+    let (ward, daemon) = waiting(CONSENT);
     let mut client = Client::new(ward.folder());
     for text in [
         "",
@@ -218,14 +219,37 @@ fn clients_that_misbehave_hold_nobody_up() {
         let _ = stream.write_all(b"{\"do\":\"status\"}\n");
     }
     let crowd: Vec<Client> = (0..40).map(|_| Client::new(ward.folder())).collect();
+    // Each answer is of a later look than the one before: by now the house is full.
+    for _ in 0..4 {
+        client.ask(&json!({ "do": "status" }));
+    }
+    // The daemon finds in one look that the crowd has left and that somebody came.
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    let signal = |signal| rustix::process::kill_process(pid, signal).expect("signals");
+    until_state(&daemon, 'S');
+    signal(rustix::process::Signal::STOP);
+    until_state(&daemon, 'T');
     drop(crowd);
     let start = Instant::now();
     let mut client = Client::new(ward.folder());
+    signal(rustix::process::Signal::CONT);
     assert_eq!(
         client.ask(&json!({ "do": "status" }))["ok"]["phase"],
         "waiting"
     );
     assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+/// As the third word of `/proc/PID/stat` has it: S sleeps, T is stopped.
+fn until_state(daemon: &Daemon, state: char) {
+    let path = format!("/proc/{}/stat", daemon.0.id());
+    let is_there = || {
+        let stat = std::fs::read_to_string(&path).expect("runs");
+        stat.contains(&format!(") {state} "))
+    };
+    while !is_there() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Another user: may not act, and is told how things are only where the device was told so.
