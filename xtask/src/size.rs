@@ -54,7 +54,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     ] {
         if found > budget {
             let (found, budget) = (table::bytes(found), table::bytes(budget));
-            return Err(Fault::new(format!("the agent's {what} takes {found}, not {budget}")));
+            return Err(Fault::new(format!(
+                "the agent's {what} takes {found}, not {budget}"
+            )));
         }
     }
     Ok(())

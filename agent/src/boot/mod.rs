@@ -6,6 +6,7 @@
 
 mod file;
 mod project;
+mod recovery;
 pub mod world;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use ampoule_protocol::error::{Coded, Guilty};
 
 pub use file::{FileBoot, Loaded, load, load_all};
+pub use recovery::RecoveryBoot;
 pub use world::{World, WorldBoot, WorldError};
 
 use crate::machine::Slot;

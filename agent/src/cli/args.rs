@@ -23,6 +23,7 @@ commands:
   consent [DIGEST]  agree to the update under way; without a digest shows what it is
   postpone SECS     put the update under way off
   hash-pin   read a PIN from stdin and print what gates.consent.pin_hash wants
+  recover    from a recovery image: look at the slots, repair what does not boot any more
   state      bring the configured state to what runs; at boot, before the programs that use it
   probe-boot [COMPONENT]  prove that the boot loader counts and falls back, by a trial boot of what
              runs; restarts the device some times
@@ -92,6 +93,8 @@ pub enum Verb {
     /// As its help says.
     HashPin,
     /// As its help says.
+    Recover,
+    /// As its help says.
     State,
     /// As its help says.
     ProbeBoot,
@@ -148,8 +151,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
         }
     }
     match verb {
-        Some(verb) if bundle.is_some() && !matches!(verb, Verb::Check | Verb::Install) => {
-            Err("only check and install take a bundle".into())
+        Some(verb) if bundle.is_some() && !takes_bundle(verb) => {
+            Err("only check, install and recover take a bundle".into())
         }
         Some(Verb::Enroll) if operand.is_none() => Err("enroll takes the device's id".into()),
         Some(verb) if (verb == Verb::Receipts) != (file.is_some() != acknowledged.is_some()) => {
@@ -170,6 +173,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, 
     }
 }
 
+const fn takes_bundle(verb: Verb) -> bool {
+    matches!(verb, Verb::Check | Verb::Install | Verb::Recover)
+}
+
 fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
     match word.to_str() {
         Some("daemon") => Ok(Verb::Daemon),
@@ -181,6 +188,7 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
         Some("consent") => Ok(Verb::Consent),
         Some("postpone") => Ok(Verb::Postpone),
         Some("hash-pin") => Ok(Verb::HashPin),
+        Some("recover") => Ok(Verb::Recover),
         Some("state") => Ok(Verb::State),
         Some("probe-boot") => Ok(Verb::ProbeBoot),
         Some("boot") => Ok(Verb::Boot),
@@ -223,7 +231,10 @@ mod tests {
             ("upgrade", "\"upgrade\" is not a command"),
             ("enroll", "enroll takes the device's id"),
             ("check now", "unexpected argument \"now\""),
-            ("daemon --bundle x", "only check and install take a bundle"),
+            (
+                "daemon --bundle x",
+                "only check, install and recover take a bundle",
+            ),
             (
                 "receipts",
                 "receipts takes one file, to write or with --acknowledged to read",

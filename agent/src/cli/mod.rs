@@ -11,6 +11,7 @@ mod enroll;
 mod open;
 mod probe;
 mod receipts;
+mod recover;
 mod run;
 mod show;
 mod watch;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::name::ComponentName;
 
-use crate::boot::{BootError, FileBoot, WorldBoot};
+use crate::boot::{BootError, FileBoot, RecoveryBoot, WorldBoot};
 use crate::config::{Config, ConfigError};
 use crate::disk::Disk;
 use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
@@ -20,7 +20,7 @@ use crate::module::Programs;
 use crate::net::{
     BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError, Renewal,
 };
-use crate::ports::{Clock, Network, Ports, Storage};
+use crate::ports::{BootControl, Clock, Network, Ports, Storage};
 use crate::probe::{ProbeError, Proven, Records};
 use crate::receipt::Reporter;
 use crate::state::StateStore;
@@ -68,6 +68,8 @@ pub(super) enum CliError {
     Probe(#[from] ProbeError),
     #[error("{}", .0.text)]
     Fault(Fault),
+    #[error("this is not the configuration of a recovery image")]
+    NoRecovery,
     #[error("output failed")]
     Output(#[from] io::Error),
 }
@@ -92,6 +94,7 @@ impl CliError {
             Self::NotUnderstood { .. } => "acknowledgement-malformed",
             Self::Read { .. } | Self::Write { .. } | Self::Output(_) | Self::Lock { .. } => "io",
             Self::Busy(_) => "busy",
+            Self::NoRecovery => "no-recovery-image",
             Self::Enrolment(_) | Self::Enroll(_) => "not-enrolled",
             Self::Floor { .. } => "floor-known",
             Self::Fault(fault) => &fault.code,
@@ -113,6 +116,10 @@ impl CliError {
     /// The one good next step.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
+            Self::NoRecovery => Some(
+                "\"recovery.image = true\" says so, in a configuration that no slot holds"
+                    .to_owned(),
+            ),
             Self::Busy(_) => Some("stop the daemon, or ask it with \"status\"".to_owned()),
             Self::Identity(_) => {
                 Some("\"ampoule-agent enroll\" asks the server for a certificate".to_owned())
@@ -229,11 +236,16 @@ pub(super) fn driver_with(
         source,
     })?;
     let storage: Rc<dyn Storage> = Rc::new(Disk);
-    let boot = boot_control(config, &storage).settle()?;
+    let boot = boot_control(config, &storage);
+    let boot: Box<dyn BootControl> = if config.is_recovery {
+        Box::new(RecoveryBoot(boot))
+    } else {
+        Box::new(boot.settle()?)
+    };
     let ports = Ports {
         storage: storage.clone(),
         network,
-        boot: Box::new(boot),
+        boot,
         clock: clock(SystemClock::stopped_by(stop)),
         health: Box::new(HealthCommands {
             commands: config.health.commands.clone(),

@@ -11,7 +11,7 @@ use super::announce::{Announcer, Audience};
 use super::args::{Args, Verb};
 use super::open::{self, CliError};
 use super::watch::{Lines, Screen};
-use super::{Failure, agree, enroll, probe, receipts, show};
+use super::{Failure, agree, enroll, probe, receipts, recover, show};
 use crate::boot::{self, Loaded};
 use crate::config::{self, Config};
 use crate::disk::Disk;
@@ -58,6 +58,7 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         Verb::History => show::history(config, args.json)?,
         Verb::Receipts => receipts::run(args, config)?,
         Verb::State => state(config)?,
+        Verb::Recover => return recover::run(args, config),
         Verb::ProbeBoot => return probe::run(args, config),
         Verb::Boot => boot(config, args.json)?,
         Verb::Enroll => enroll::run(args, config)?,

@@ -61,6 +61,8 @@ pub struct Config {
     pub local: LocalConfig,
     /// How a new image is started.
     pub restart: Option<CommandLine>,
+    /// Whether this is the configuration of a recovery image: neither slot runs.
+    pub is_recovery: bool,
     /// The configured state that follows the version, where there is one.
     pub state: Option<StateConfig>,
 }

@@ -84,6 +84,17 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let mut restart_table = top.table("restart", faults);
     let restart = restart_table.command("command", faults);
     restart_table.finish(faults);
+    let mut recovery = top.table("recovery", faults);
+    let is_recovery = recovery.flag("image", false, faults);
+    recovery.finish(faults);
+    let worlds = if is_recovery {
+        let worlds = worlds.into_iter();
+        worlds
+            .map(|(name, world)| (name, world.in_recovery()))
+            .collect()
+    } else {
+        worlds
+    };
     let has_state = top.has("state");
     let state = state(top.table("state", faults), folder, faults);
     top.finish(faults);
@@ -106,6 +117,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
         gates,
         local,
         restart,
+        is_recovery,
         state: has_state.then_some(state),
     })
 }

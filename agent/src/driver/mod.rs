@@ -8,6 +8,7 @@ mod daemon;
 mod fleet;
 mod look;
 mod modules;
+mod recover;
 mod send;
 mod state;
 
@@ -24,6 +25,7 @@ use ampoule_protocol::time::UtcTime;
 
 pub use daemon::End;
 pub use look::{Found, LookError};
+pub use recover::{Finding, Holds, Repair};
 
 use crate::boot::BootError;
 use crate::gate::Asked;

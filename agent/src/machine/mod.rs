@@ -124,6 +124,8 @@ pub enum Event {
     },
     /// A module came so far.
     Tracked(ComponentName, Track),
+    /// A recovery image found these slots without the image that was known in them.
+    Lost(Vec<(ComponentName, Slot)>, Fault),
     /// Which state belongs to which version.
     StateOf(Generations),
     /// All modules that were under way have had their `Cleanup`.
@@ -182,6 +184,10 @@ pub type Next = (State, Vec<Action>);
 
 /// One step. An event that does not belong to the phase changes nothing.
 pub fn step(mut state: State, event: Event, now: UtcTime) -> Next {
+    if let Event::Lost(slots, fault) = event {
+        state.facts.lose(&slots, fault, now);
+        return (state, Vec::new());
+    }
     let Some(event) = note(&mut state, event) else {
         return (state, Vec::new());
     };
@@ -421,6 +427,21 @@ impl Facts {
             boots: 0,
             answers: Answers::default(),
         });
+    }
+
+    /// Images that are not where they were: they are nobody's base any more, and people are told.
+    fn lose(&mut self, slots: &[(ComponentName, Slot)], fault: Fault, now: UtcTime) {
+        for (component, slot) in slots {
+            if let Some(known) = self.slots.get_mut(component) {
+                known.remove(slot);
+            }
+        }
+        self.last_fault = None;
+        self.report_refusal(&fault, now);
+        if let Some(report) = self.outbox.last_mut() {
+            report.outcome = Outcome::Failed;
+        }
+        self.last_fault = Some(fault);
     }
 
     fn queue(&mut self, mut report: Report) {

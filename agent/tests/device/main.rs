@@ -12,6 +12,7 @@ mod gates;
 mod kill;
 mod local;
 mod medium;
+mod recover;
 mod repo;
 mod server;
 mod signal;

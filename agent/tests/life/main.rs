@@ -11,6 +11,7 @@ mod hardware;
 mod metered;
 mod modules;
 mod receipts;
+mod recovery;
 mod regions;
 #[path = "../device/repo.rs"]
 mod repo;

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ampoule_agent::boot::{FileBoot, load_all};
+use ampoule_agent::boot::{FileBoot, RecoveryBoot, load_all};
 use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
 use ampoule_agent::gate::{Answer, Gate, Question};
 use ampoule_agent::install::{Options, Place};
 use ampoule_agent::machine::{BootViews, Fault, Health as Verdict, State};
 use ampoule_agent::module::{ModuleError, Modules, Order, Programs};
 use ampoule_agent::net::{Backoff, NetError};
-use ampoule_agent::ports::{Clock, Fetch, Health, Network, Ports, Restart, Restarted, Storage};
+use ampoule_agent::ports::{
+    BootControl, Clock, Fetch, Health, Network, Ports, Restart, Restarted, Storage,
+};
 use ampoule_agent::receipt::Reporter;
 use ampoule_agent::state::{StateConfig, StateStore};
 use ampoule_protocol::device::{Acknowledged, Check};
@@ -76,6 +78,8 @@ pub(crate) struct World {
     pub(crate) region: Option<String>,
     pub(crate) whole_bytes_max: Option<u64>,
     pub(crate) state: Option<StateConfig>,
+    /// Whether the recovery image runs.
+    pub(crate) is_recovery: bool,
     pub(crate) bends: Shared,
 }
 
@@ -120,6 +124,7 @@ impl World {
             region: None,
             whole_bytes_max: None,
             state: None,
+            is_recovery: false,
             bends: Rc::new(RefCell::new(bends)),
         }
     }
@@ -144,7 +149,7 @@ impl World {
         let ports = Ports {
             storage: storage.clone(),
             network: Box::new(Server(self.bends.clone())),
-            boot: Box::new(FileBoot::new(storage, self.places.iter())),
+            boot: self.boot_control(storage),
             clock: Box::new(Ticking(self.bends.clone())),
             health: Box::new(Told(self.bends.clone())),
             gates: vec![Box::new(Open)],
@@ -194,6 +199,14 @@ impl World {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    fn boot_control(&self, storage: Rc<dyn Storage>) -> Box<dyn BootControl> {
+        let files = FileBoot::new(storage, self.places.iter());
+        if self.is_recovery {
+            return Box::new(RecoveryBoot(files));
+        }
+        Box::new(files)
     }
 
     /// The boot loader.

@@ -81,6 +81,23 @@ pub enum World {
 }
 
 impl World {
+    /// As a recovery image sees it: neither slot runs.
+    #[must_use]
+    pub fn in_recovery(mut self) -> Self {
+        match &mut self {
+            Self::Uboot(settings) => settings.running = Running::Recovery,
+            Self::UbootRauc(settings) => settings.running = Running::Recovery,
+            Self::Grub(settings) => settings.running = Running::Recovery,
+            Self::GrubRauc(settings) => settings.running = Running::Recovery,
+            Self::SystemdBoot(settings) => settings.running = Running::Recovery,
+            Self::Gpt(settings) => settings.running = Running::Recovery,
+            Self::Tryboot(settings) => settings.running = Running::Recovery,
+            // Its own program says what runs.
+            Self::Command(_) => {}
+        }
+        self
+    }
+
     fn loader(self, storage: &Rc<dyn Storage>) -> Box<dyn Loader> {
         let storage = Rc::clone(storage);
         match self {

@@ -62,6 +62,8 @@ pub enum Running {
         /// The entry of each slot, without counter and ending.
         entries: PerSlot<String>,
     },
+    /// Nobody has to say: a recovery image runs, and neither slot does.
+    Recovery,
 }
 
 impl Running {
@@ -71,6 +73,8 @@ impl Running {
     /// An answer that names neither slot.
     pub(super) fn slot(&self, storage: &dyn Storage) -> Result<Slot, WorldError> {
         let (path, found, looked_for) = match self {
+            // A stand-in: in a recovery image the default is shown in its place.
+            Self::Recovery => return Ok(Slot::A),
             Self::CommandLine { path, words } => {
                 let line = ask(storage, path)?;
                 let line = String::from_utf8_lossy(&line);
