@@ -16,6 +16,7 @@ mod pieces;
 pub mod postgres;
 pub mod records;
 pub mod roster;
+mod rows;
 mod shared;
 pub mod sled;
 pub mod transfer;
@@ -433,8 +434,8 @@ pub enum StoreError {
     /// The database acknowledges what its disk does not have.
     #[error("the database runs with fsync or full_page_writes off and would lose what it took")]
     Careless,
-    /// The disk did not take the log.
-    #[error("failed to sync the store's log")]
+    /// The disk did not take the journal, or the tree behind it.
+    #[error("failed to write the store's journal")]
     Sync(#[source] io::Error),
     /// A file beside the engine failed.
     #[error("failed to {act} {path:?}")]

@@ -15,8 +15,8 @@
 //! Gap: rollouts, tags and records do not come back by themselves after damage; they too stay
 //! there.
 //!
-//! sled takes a log whose end was lost or zeroed for a shorter one and says nothing. The high-water
-//! mark tells ([`Opened::lost`]): what is there is whole groups and stays in use, since it is
+//! sled takes a log whose end was lost or zeroed for a shorter one and says nothing, and the journal
+//! before it may end early or have a gap. The high-water mark tells ([`Opened::lost`]): what is there is whole groups and stays in use, since it is
 //! evidence, and enrolments come back from the roster. What is gone may have halted a rollout, so
 //! whoever serves stops all of them before [`Opened::settle`].
 //!
@@ -162,7 +162,7 @@ impl Opened {
         let mark = folder.join("high-water");
         let mut high_water =
             HighWater::open(&mark).map_err(|source| failed("open", &mark, source))?;
-        let (found, acknowledged) = (engine.commits()?, high_water.mark());
+        let (found, acknowledged) = (engine.commits(), high_water.mark());
         if damaged.is_some() {
             // That is told already, and no rollout is left to stop.
             let fallen = high_water.fall(found);
@@ -224,7 +224,7 @@ impl Opened {
         let Some(beside) = &self.beside else {
             return Ok(());
         };
-        let commits = beside.sled.commits()?;
+        let commits = beside.sled.commits();
         let fallen = beside.high_water().fall(commits);
         fallen.map_err(StoreError::Sync)
     }
@@ -263,7 +263,7 @@ impl Store for Opened {
         }
         let written = self.engine.commit(group)?;
         if let Some(beside) = &self.beside {
-            let commits = beside.sled.commits()?;
+            let commits = beside.sled.commits();
             let noted = beside.high_water().rise(commits);
             noted.map_err(StoreError::Sync)?;
         }

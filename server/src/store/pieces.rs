@@ -6,11 +6,11 @@
 //! | key | value |
 //! |---|---|
 //! | `h` | [`Header`], JSON |
-//! | `d` number | [`super::DeviceRow`], JSON |
+//! | `d` number | [`super::DeviceRow`], see [`super::rows`] |
 //! | `i` number piece | inventory |
 //! | `r` number slot piece | receipt: seq, at, digest, length, bytes |
 //! | `x` number digest/2 | seq of the receipt with that digest |
-//! | `e` number slot | [`super::Event`], JSON |
+//! | `e` number slot | [`super::Event`], see [`super::rows`] |
 //! | `t` number piece | tags, JSON |
 //! | `o` SHA-256/2 of the name, piece | rollout, JSON |
 //! | `p` SHA-256/2 of the name, number | deployment, JSON |
@@ -31,7 +31,7 @@ pub(super) const HEADER: &[u8] = b"h";
 /// What must agree with the rows when the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
-    /// The layout above is 1.
+    /// The layout above is 2; 1 had JSON for rows and events.
     pub(super) format: u32,
     /// Rows under `d`.
     pub(super) devices: u32,

@@ -1,236 +1,182 @@
-//! The embedded engine: sled 0.34.7, behind its own fdatasync.
+//! The embedded engine: sled 0.34.7, behind a journal of our own.
+//!
+//! A group is applied above what is there, written to the journal with one fdatasync, and seen and
+//! acknowledged then. The tree gets it later, many groups at a time and each key once: a device that
+//! checked in a hundred times since is one row. The disk has that before the journal lets go of it.
+//!
+//! ```text
+//!   commit:  Group -> journal, fdatasync -> active layer -> acknowledged
+//!   settle:  active layer -> frozen -> batches of sled -> flush(), fdatasync -> the journal's file
+//!            may be written over
+//!   open:    journal -> tree
+//! ```
 //!
 //! sled's `flush()` on Linux is `sync_file_range`, which leaves the disk's cache alone
-//! (spacejam/sled #1452, #1351, #928). So a commit is one transaction, `flush()`, and then an
-//! fdatasync of the log file `db` of our own; only then does [`Store::commit`] return. All values
-//! are shorter than 512 bytes (see the table in `pieces`), so that none leaves that file.
+//! (spacejam/sled #1452, #1351, #928), so its log file `db` is synced by us. All values are shorter
+//! than 512 bytes (see the table in `pieces`), so that none leaves that file.
 //!
 //! sled is not maintained any more; [`Store`] is there so that it can be left.
 
 mod group;
+mod journal;
+mod layers;
+mod opening;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io;
-use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ampoule_protocol::name::DeviceId;
-use sled::Tree;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use self::group::Transaction;
+use self::group::Group;
+use self::journal::Journal;
+use self::layers::{Layered, Scan};
+use self::opening::header_of;
 use super::apply::apply;
-use super::pieces::{self, Header, json, read};
+use super::pieces::{self, Header};
 use super::records::{Key, Kind, Record};
+use super::rows::{decode_event, decode_row};
 use super::{Capacity, DeviceRow, Event, Store, StoreError, StoredReceipt, Write, Written};
 use crate::rollout::RolloutId;
+pub use journal::LogSync;
 
-/// Makes what was flushed to the log durable; a seam, so that a test can hold it back.
-pub trait LogSync: Send + Sync {
-    /// Returns when the disk has the log.
-    ///
-    /// # Errors
-    /// The system's answer.
-    fn sync(&self) -> io::Result<()>;
-}
-
-impl LogSync for File {
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
+/// While a layer is on its way to the tree the journal may grow to this many times its length;
+/// then groups wait.
+const JOURNAL_PATIENCE: u64 = 4;
+/// The layout that is written. 1 had JSON for rows and events, which are read still.
+const FORMAT: u32 = 2;
 
 /// A fleet in a folder.
 pub struct SledStore {
-    db: sled::Db,
-    log: Box<dyn LogSync>,
+    layered: Arc<Layered>,
+    writing: Mutex<Writing>,
+    commits: AtomicU64,
     capacity: Capacity,
     numbers: RwLock<HashMap<DeviceId, u32>>,
 }
 
+/// What one group at a time needs.
+struct Writing {
+    journal: Journal,
+    /// After so many bytes a file of it gives way to the other.
+    journal_len_max: u64,
+    /// A write or a sync failed: what the disk holds is unknown until the store is opened again.
+    failed: bool,
+}
+
 impl SledStore {
-    /// Opens the store in `folder`, or begins one, and reads it whole.
-    ///
-    /// # Errors
-    /// It is in use, damaged, or the disk failed.
-    pub fn open(folder: &Path, capacity: Capacity, cache_mib: u64) -> Result<Self, StoreError> {
-        Self::open_with(folder, capacity, cache_mib, |folder| {
-            Ok(Box::new(File::open(folder.join("db"))?))
-        })
-    }
-
-    /// [`Self::open`] with another way to sync the log.
-    ///
-    /// # Errors
-    /// As [`Self::open`], and where `log` fails.
-    pub fn open_with(
-        folder: &Path,
-        capacity: Capacity,
-        cache_mib: u64,
-        log: impl FnOnce(&Path) -> io::Result<Box<dyn LogSync>>,
-    ) -> Result<Self, StoreError> {
-        let db = sled::Config::new()
-            .path(folder)
-            .cache_capacity(cache_mib << 20)
-            .flush_every_ms(Some(500))
-            .open()
-            .map_err(|error| opening(folder, error))?;
-        let log = log(folder).map_err(StoreError::Sync)?;
-        let store = Self {
-            db,
-            log,
-            capacity,
-            numbers: RwLock::default(),
-        };
-        store.check_header()?;
-        let devices = store.devices()?;
-        store.check_devices(&devices)?;
-        *store
-            .numbers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = devices
-            .into_iter()
-            .map(|row| (row.device, row.number))
-            .collect();
-        Ok(store)
-    }
-
-    /// Writes the header of a new store; the ring sizes of an old one hold on.
-    fn check_header(&self) -> Result<(), StoreError> {
-        if self.header()?.is_some() {
-            return Ok(());
-        }
-        if !self.db.is_empty() {
-            return Err(StoreError::Damaged("its header is missing".into()));
-        }
-        let Capacity {
-            receipts_max,
-            events_max,
-        } = self.capacity;
-        let header = Header {
-            format: 1,
-            devices: 0,
-            receipts_max,
-            events_max,
-            commits: 0,
-            record_versions: 0,
-        };
-        self.db
-            .insert(pieces::HEADER, json(&header))
-            .map_err(StoreError::Engine)?;
-        self.sync()
-    }
-
     /// Groups that were committed since the store was begun.
-    ///
-    /// # Errors
-    /// The store is damaged or cannot be read.
-    pub fn commits(&self) -> Result<u64, StoreError> {
-        Ok(self.header()?.map_or(0, |header| header.commits))
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
     }
 
-    fn header(&self) -> Result<Option<Header>, StoreError> {
-        let bytes = self.db.get(pieces::HEADER).map_err(StoreError::Engine)?;
-        let header: Option<Header> = bytes.map(|bytes| read(&bytes)).transpose()?;
-        match header {
-            Some(header) if header.format != 1 => Err(StoreError::Damaged(format!(
-                "its format is {}, expected 1",
-                header.format
-            ))),
-            other => Ok(other),
-        }
+    fn header(&self) -> Result<Header, StoreError> {
+        header_of(&self.layered, self.capacity)
     }
 
-    /// Every row counted in the header must be there, with its inventory and receipts.
-    fn check_devices(&self, devices: &[DeviceRow]) -> Result<(), StoreError> {
-        let counted = self.header()?.map_or(0, |header| header.devices);
-        if usize::try_from(counted).ok() != Some(devices.len()) {
-            let found = devices.len();
-            return Err(StoreError::Damaged(format!(
-                "{found} of {counted} devices are there"
-            )));
-        }
-        for row in devices {
-            if row.inventory.is_some() != self.inventory(row)?.is_some() {
-                return Err(StoreError::Damaged(format!(
-                    "no inventory of {:?}",
-                    row.device
-                )));
+    /// Values of the keys that begin so, in order.
+    fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        self.layered.scan(prefix, |key, value| {
+            if !key.starts_with(prefix) {
+                return Scan::Ends;
             }
-            self.receipts(row)?;
-        }
-        Ok(())
-    }
-
-    /// The numbers that a group needs, so that a transaction takes no lock.
-    fn numbers_for(&self, group: &[Write]) -> HashMap<DeviceId, u32> {
-        let numbers = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
-        let known = |device: &DeviceId| Some((device.clone(), *numbers.get(device)?));
-        group
-            .iter()
-            .filter_map(Write::device)
-            .filter_map(known)
-            .collect()
-    }
-
-    fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(StoreError::Engine)?;
-        self.log.sync().map_err(StoreError::Sync)
+            result = each(key, value);
+            if result.is_ok() {
+                Scan::GoesOn
+            } else {
+                Scan::Ends
+            }
+        })?;
+        result
     }
 
     fn pieces_from(&self, prefix: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut all = Vec::new();
-        for entry in self.db.scan_prefix(prefix) {
-            let (_, piece) = entry.map_err(StoreError::Engine)?;
-            all.extend_from_slice(&piece);
-        }
+        self.scan_prefix(prefix, |_, piece| {
+            all.extend_from_slice(piece);
+            Ok(())
+        })?;
         Ok(all)
     }
+}
 
-    fn rings(&self) -> Result<Header, StoreError> {
-        self.header()?
-            .ok_or_else(|| StoreError::Damaged("its header is missing".into()))
+impl Writing {
+    fn append(&mut self, number: u64, puts: &layers::Layer) -> Result<(), StoreError> {
+        let appended = self.journal.append(number, puts);
+        self.failed = appended.is_err();
+        appended.map_err(StoreError::Sync)
+    }
+
+    /// Sends the layer to the tree when its file is long enough, and that is free.
+    fn settle_if_long(&mut self, layered: &Arc<Layered>) -> Result<(), StoreError> {
+        if self.journal.len() < self.journal_len_max {
+            return Ok(());
+        }
+        if self.journal.len() >= JOURNAL_PATIENCE.saturating_mul(self.journal_len_max) {
+            layered.wait();
+        }
+        let settled = layered.is_settling().and_then(|settling| {
+            if settling {
+                return Ok(());
+            }
+            layered.settle()?;
+            self.journal.turn();
+            Ok(())
+        });
+        self.failed |= settled.is_err();
+        settled
+    }
+}
+
+impl Drop for SledStore {
+    /// What is left goes to the tree; if that fails, the next start reads the journal.
+    fn drop(&mut self) {
+        let writing = self
+            .writing
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !writing.failed {
+            let _ = self.layered.finish();
+        }
     }
 }
 
 impl Store for SledStore {
     fn commit(&self, group: &[Write]) -> Result<Vec<Written>, StoreError> {
-        let numbers = self.numbers_for(group);
-        let tree: &Tree = &self.db;
-        let written = tree
-            .transaction(|tree| {
-                let mut transaction =
-                    Transaction::begin(tree, numbers.clone()).map_err(|abort| abort.0)?;
-                let written = group
-                    .iter()
-                    .map(|write| apply(&mut transaction, write))
-                    .collect::<Result<_, _>>()
-                    .map_err(|abort| abort.0)?;
-                transaction.end().map_err(|abort| abort.0)?;
-                Ok::<Vec<Written>, ConflictableTransactionError<StoreError>>(written)
-            })
-            .map_err(|error| match error {
-                TransactionError::Abort(error) => error,
-                TransactionError::Storage(error) => StoreError::Engine(error),
-            })?;
-        self.sync()?;
-        let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
-        for (write, written) in group.iter().zip(&written) {
-            if let (Write::Enroll { .. } | Write::Restore(_), Written::Done(row)) = (write, written)
-            {
-                numbers.insert(row.device.clone(), row.number);
-            }
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if writing.failed {
+            return Err(StoreError::Closed);
         }
+        let (written, (number, puts, new)) = {
+            let numbers = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
+            let mut applied = Group::begin(&self.layered, &numbers)?;
+            let written = group.iter().map(|write| apply(&mut applied, write));
+            let written = written.collect::<Result<Vec<_>, _>>()?;
+            (written, applied.end())
+        };
+        writing.append(number, &puts)?;
+        self.layered.show(puts);
+        self.commits.store(number, Ordering::Release);
+        if !new.is_empty() {
+            let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+            numbers.extend(new);
+        }
+        writing.settle_if_long(&self.layered)?;
         Ok(written)
     }
 
     fn devices(&self) -> Result<Vec<DeviceRow>, StoreError> {
-        self.db
-            .scan_prefix(b"d")
-            .values()
-            .map(|row| read(&row.map_err(StoreError::Engine)?))
-            .collect()
+        let mut rows = Vec::new();
+        self.scan_prefix(b"d", |_, row| {
+            rows.push(decode_row(row)?);
+            Ok(())
+        })?;
+        Ok(rows)
     }
 
     fn inventory(&self, device: &DeviceRow) -> Result<Option<Vec<u8>>, StoreError> {
@@ -252,11 +198,11 @@ impl Store for SledStore {
 
     fn rollouts(&self) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut rollouts: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        for entry in self.db.scan_prefix(b"o") {
-            let (key, piece) = entry.map_err(StoreError::Engine)?;
-            let name = key.get(..17).unwrap_or(&key).to_vec();
-            rollouts.entry(name).or_default().extend_from_slice(&piece);
-        }
+        self.scan_prefix(b"o", |key, piece| {
+            let name = key.get(..17).unwrap_or(key).to_vec();
+            rollouts.entry(name).or_default().extend_from_slice(piece);
+            Ok(())
+        })?;
         let cut = || StoreError::Damaged("a rollout is cut short".into());
         rollouts
             .into_values()
@@ -269,16 +215,14 @@ impl Store for SledStore {
     }
 
     fn deployments(&self, rollout: &RolloutId) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
-        let rows = self.db.scan_prefix(pieces::deployments(rollout));
-        rows.map(|entry| {
-            let (key, row) = entry.map_err(StoreError::Engine)?;
-            let number = key
-                .last_chunk::<4>()
-                .map(|bytes| u32::from_be_bytes(*bytes));
-            let bad = || StoreError::Damaged("a deployment has no number".into());
-            Ok((number.ok_or_else(bad)?, row.to_vec()))
-        })
-        .collect()
+        let mut rows = Vec::new();
+        let bad = || StoreError::Damaged("a deployment has no number".into());
+        self.scan_prefix(&pieces::deployments(rollout), |key, row| {
+            let number = key.last_chunk::<4>().ok_or_else(bad)?;
+            rows.push((u32::from_be_bytes(*number), row.to_vec()));
+            Ok(())
+        })?;
+        Ok(rows)
     }
 
     fn record(&self, kind: &Kind, key: &Key) -> Result<Option<Record>, StoreError> {
@@ -302,22 +246,29 @@ impl Store for SledStore {
         );
         let damaged = || StoreError::Damaged("a named record has no name".into());
         let mut found: Vec<(Key, Vec<u8>)> = Vec::new();
-        for entry in self.db.range(first..) {
-            let (at, piece) = entry.map_err(StoreError::Engine)?;
+        let mut result = Ok(());
+        self.layered.scan(&first, |at, piece| {
             let Some(rest) = at.strip_prefix(&prefix[..]) else {
-                break;
+                return Scan::Ends;
             };
-            let (key, begins) = pieces::key_of_record(rest).ok_or_else(damaged)?;
-            if begins {
-                if found.len() == max {
-                    break;
-                }
-                found.push((key, piece.to_vec()));
-            } else {
-                let (_, all) = found.last_mut().ok_or_else(damaged)?;
-                all.extend_from_slice(&piece);
+            let Some((key, begins)) = pieces::key_of_record(rest) else {
+                result = Err(damaged());
+                return Scan::Ends;
+            };
+            if begins && found.len() == max {
+                return Scan::Ends;
             }
-        }
+            if begins {
+                found.push((key, piece.to_vec()));
+            } else if let Some((_, all)) = found.last_mut() {
+                all.extend_from_slice(piece);
+            } else {
+                result = Err(damaged());
+                return Scan::Ends;
+            }
+            Scan::GoesOn
+        })?;
+        result?;
         let read = |(key, all): (Key, Vec<u8>)| pieces::decode_record(key, &all);
         found.into_iter().map(read).collect()
     }
@@ -326,9 +277,13 @@ impl Store for SledStore {
         let damaged = || StoreError::Damaged("a named record has no kind".into());
         let (mut kinds, mut from) = (Vec::new(), b"n".to_vec());
         // From the first record of each kind to behind its last one.
-        while let Some(entry) = self.db.range(from.clone()..).next() {
-            let (key, _) = entry.map_err(StoreError::Engine)?;
-            let Some(rest) = key.strip_prefix(b"n") else {
+        loop {
+            let mut first = None;
+            self.layered.scan(&from, |key, _| {
+                first = Some(key.to_vec());
+                Scan::Ends
+            })?;
+            let Some(rest) = first.as_deref().and_then(|key| key.strip_prefix(b"n")) else {
                 break;
             };
             let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -346,7 +301,7 @@ impl Store for SledStore {
             receipts_max,
             events_max,
             ..
-        } = self.rings()?;
+        } = self.header()?;
         Ok(Capacity {
             receipts_max,
             events_max,
@@ -355,10 +310,8 @@ impl Store for SledStore {
 
     fn some_devices(&self, numbers: &[u32]) -> Result<Vec<DeviceRow>, StoreError> {
         let row = |number: &u32| {
-            let row = self.db.get(pieces::device(*number));
-            row.map_err(StoreError::Engine)?
-                .map(|row| read(&row))
-                .transpose()
+            let row = self.layered.get(&pieces::device(*number))?;
+            row.map(|row| decode_row(&row)).transpose()
         };
         numbers
             .iter()
@@ -367,7 +320,7 @@ impl Store for SledStore {
     }
 
     fn receipts(&self, device: &DeviceRow) -> Result<Vec<StoredReceipt>, StoreError> {
-        let max = self.rings()?.receipts_max;
+        let max = self.header()?.receipts_max;
         let first = device.receipts.saturating_sub(u64::from(max));
         (first..device.receipts)
             .map(|seq| {
@@ -389,25 +342,12 @@ impl Store for SledStore {
     fn events(&self, device: &DeviceRow) -> Result<Vec<Event>, StoreError> {
         let mut prefix = pieces::event(device.number, 0);
         prefix.truncate(5);
-        let mut events = self
-            .db
-            .scan_prefix(prefix)
-            .values()
-            .map(|event| read::<Event>(&event.map_err(StoreError::Engine)?))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut events = Vec::new();
+        self.scan_prefix(&prefix, |_, event| {
+            events.push(decode_event(event)?);
+            Ok(())
+        })?;
         events.sort_by_key(|event| event.seq);
         Ok(events)
-    }
-}
-
-fn opening(folder: &Path, error: sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("acquire lock") => {
-            StoreError::Busy(folder.to_path_buf())
-        }
-        sled::Error::Corruption { .. }
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_) => StoreError::Damaged(error.to_string()),
-        other => StoreError::Engine(other),
     }
 }

@@ -10,10 +10,12 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Store, StoreError, Write, Written};
+use crate::metrics::Counter;
 
 type Answer = Result<Written, StoreError>;
 
@@ -26,6 +28,20 @@ struct Job {
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Job>,
+    counts: Arc<Counts>,
+}
+
+/// What was written so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Groups that are durable.
+    pub groups: Counter,
+    /// Writes in them.
+    pub writes: Counter,
+    /// Microseconds that they took.
+    pub micros: Counter,
+    /// Groups that failed.
+    pub failures: Counter,
 }
 
 /// The writing thread itself.
@@ -47,10 +63,13 @@ impl Writer {
         failed: impl Fn(&StoreError) + Send + 'static,
     ) -> std::io::Result<(Self, Writing)> {
         let (queue, mut jobs) = mpsc::channel::<Job>(queue_len);
+        let counts = Arc::new(Counts::default());
+        let counting = counts.clone();
         let run = move || {
             let mut group = Vec::with_capacity(group_len_max);
             while jobs.blocking_recv_many(&mut group, group_len_max) > 0 {
-                if let Err(error) = commit(&*store, &mut group, &mut done) {
+                if let Err(error) = commit(&*store, &mut group, &counting, &mut done) {
+                    counting.failures.raise();
                     failed(&error);
                     // What a folder holds after a failed sync is unknown; a database says by
                     // itself what it took, and the next group asks it again.
@@ -63,7 +82,17 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(run)?;
-        Ok((Self { queue }, Writing { thread }))
+        Ok((Self { queue, counts }, Writing { thread }))
+    }
+
+    /// What was written so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Writes that wait for their group.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// Writes, and returns when it is durable.
@@ -117,12 +146,18 @@ impl Writing {
 fn commit(
     store: &dyn Store,
     group: &mut Vec<Job>,
+    counts: &Counts,
     done: &mut impl FnMut(&Written),
 ) -> Result<(), StoreError> {
     let (writes, answers): (Vec<_>, Vec<_>) =
         group.drain(..).map(|job| (job.write, job.answer)).unzip();
     // On an error the senders are dropped, which answers `Closed`.
+    let start = Instant::now();
     let written = store.commit(&writes)?;
+    let micros = start.elapsed().as_micros();
+    counts.micros.add(u64::try_from(micros).unwrap_or(u64::MAX));
+    counts.groups.raise();
+    counts.writes.add(written.len() as u64);
     for (written, answer) in written.into_iter().zip(answers) {
         done(&written);
         // Whoever asked may be gone; the write stands.

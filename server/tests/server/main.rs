@@ -11,6 +11,7 @@ mod common;
 
 mod bad_usage;
 mod certificates_change;
+mod connections_sleep;
 mod ctl_says;
 mod device_is_revoked;
 mod devices_enrol;
@@ -26,6 +27,7 @@ mod servers_share_a_fleet;
 mod serves_the_tree;
 mod speaks_http2;
 mod store_is_synced;
+mod store_loses_power;
 mod store_survives;
 mod store_survives_in_a_database;
 mod takes_reports;

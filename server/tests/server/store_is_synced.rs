@@ -1,9 +1,10 @@
 //! Nothing is acknowledged before the disk has it, and nothing is written twice.
 //!
-//! Method: the sync of the log is a seam; here it waits until the test lets it through, and it
-//! notes how long the log was. Catches: an answer before the sync, a sync before the flush, a
-//! group that is not one commit, receipts that push out newer ones.
+//! Method: the sync of the journal is a seam; here it waits until the test lets it through, or takes
+//! a copy of the folder at that moment. Catches: an answer before the sync, a sync before the write,
+//! a group that is not one commit, receipts that push out newer ones.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -21,6 +22,8 @@ const CAPACITY: Capacity = Capacity {
     events_max: 3,
 };
 
+const JOURNAL_LEN: u64 = 1 << 20;
+
 /// Says that it was asked, and waits for leave.
 struct Gate {
     asked: Mutex<Sender<()>>,
@@ -28,7 +31,7 @@ struct Gate {
 }
 
 impl LogSync for Gate {
-    fn sync(&self) -> std::io::Result<()> {
+    fn sync(&self, _: &File) -> std::io::Result<()> {
         self.asked.lock().unwrap().send(()).unwrap();
         self.leave.lock().unwrap().recv().unwrap()
     }
@@ -37,16 +40,11 @@ impl LogSync for Gate {
 fn gated(folder: &Path) -> (SledStore, Receiver<()>, Sender<std::io::Result<()>>) {
     let (asked_sender, asked) = channel();
     let (leave, leave_receiver) = channel();
-    // A new store syncs its header.
-    leave.send(Ok(())).unwrap();
-    let store = SledStore::open_with(folder, CAPACITY, 8, |_| {
-        Ok(Box::new(Gate {
-            asked: Mutex::new(asked_sender),
-            leave: Mutex::new(leave_receiver),
-        }))
-    })
-    .unwrap();
-    asked.recv().unwrap();
+    let gate = Gate {
+        asked: Mutex::new(asked_sender),
+        leave: Mutex::new(leave_receiver),
+    };
+    let store = SledStore::open_with(folder, CAPACITY, 8, JOURNAL_LEN, Box::new(gate)).unwrap();
     (store, asked, leave)
 }
 
@@ -128,7 +126,10 @@ fn after_a_failed_sync_nothing_more_is_acknowledged() {
     leave.send(Ok(())).unwrap();
     let refused = ask(&writer, enroll("pump-1")).join().unwrap();
     assert!(matches!(refused, Err(StoreError::Closed)), "{refused:?}");
-    assert_eq!(failed.recv().unwrap(), "failed to sync the store's log");
+    assert_eq!(
+        failed.recv().unwrap(),
+        "failed to write the store's journal"
+    );
     writing.join();
     // The next sync would succeed, and still nothing is taken: what the disk holds is unknown.
     let refused = ask(&writer, enroll("pump-2")).join().unwrap();
@@ -156,30 +157,32 @@ fn a_full_queue_is_told_at_once() {
     assert!(first.join().unwrap().is_ok());
 }
 
+/// Copies the folder instead of syncing.
+struct Copying {
+    from: std::path::PathBuf,
+    to: std::path::PathBuf,
+}
+
+impl LogSync for Copying {
+    fn sync(&self, _: &File) -> std::io::Result<()> {
+        for name in ["db", "conf", "journal-0", "journal-1"] {
+            std::fs::copy(self.from.join(name), self.to.join(name))?;
+        }
+        Ok(())
+    }
+}
+
 #[test]
 fn what_was_committed_is_on_the_disk_when_the_sync_is_asked_for() {
-    // The log file as it is at the moment of the sync, opened elsewhere: what a power cut right
-    // after the sync leaves. Catches a sync before the flush.
-    struct Copying {
-        from: std::path::PathBuf,
-        to: std::path::PathBuf,
-    }
-    impl LogSync for Copying {
-        fn sync(&self) -> std::io::Result<()> {
-            for name in ["db", "conf"] {
-                std::fs::copy(self.from.join(name), self.to.join(name))?;
-            }
-            Ok(())
-        }
-    }
+    // The folder as it is at the moment of the sync, opened elsewhere: what a power cut right after
+    // the sync leaves. Catches a sync before the write.
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = SledStore::open_with(folder.path(), CAPACITY, 8, |from| {
-        Ok(Box::new(Copying {
-            from: from.into(),
-            to: copy.path().into(),
-        }))
-    })
-    .unwrap();
+    let copying = Copying {
+        from: folder.path().into(),
+        to: copy.path().into(),
+    };
+    let store =
+        SledStore::open_with(folder.path(), CAPACITY, 8, JOURNAL_LEN, Box::new(copying)).unwrap();
     store.commit(&[enroll("pump-1")]).unwrap();
     for number in 0..10 {
         store.commit(&[receipt("pump-1", number)]).unwrap();
