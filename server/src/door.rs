@@ -41,6 +41,7 @@ use crate::serve::Shared;
 
 use hyper::StatusCode;
 pub use listen::{Listening, start};
+pub use tls::certificates;
 
 /// Bytes of one request's body.
 pub const BODY_LEN_MAX: usize = 256 << 10;

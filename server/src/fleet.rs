@@ -79,6 +79,14 @@ impl Fleet {
         rows
     }
 
+    /// Shows each row, in no order; nothing of the fleet may be asked meanwhile.
+    pub fn each(&self, mut show: impl FnMut(&DeviceRow)) {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        devices
+            .values()
+            .for_each(|device| show(&device.inner().row));
+    }
+
     /// Follows a durable write.
     pub fn follow(&self, written: &Written) {
         let row = match written {
@@ -116,6 +124,11 @@ impl Device {
     /// What the store knows of it.
     pub fn row(&self) -> DeviceRow {
         self.inner().row.clone()
+    }
+
+    /// Whether it may speak to us.
+    pub fn standing(&self) -> Standing {
+        self.inner().row.standing
     }
 
     /// Whether the holder of this certificate is served at `now` (Unix time).

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Method, Request, Response, Version};
 
@@ -36,7 +36,7 @@ use crate::bucket::Rate;
 use crate::est::{self, Caller};
 use crate::fleet::{Device, Refusal};
 use crate::serve::pace::Pace;
-use crate::serve::{Peer, Shared};
+use crate::serve::{HELD_LEN_MAX, Peer, Shared};
 use body::Body;
 use problem::Problem;
 
@@ -72,18 +72,44 @@ pub(crate) fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<In
     let answering = Pace::request(&peer.pace);
     let version = request.version();
     match route(shared, peer, &request) {
-        Ok(Route::Answer(response)) => Answer::Now(Some(response)),
+        Ok(Route::Answer(response)) => {
+            if is_last(&request) && fits_the_end(&response) {
+                peer.pace.hold_back(true);
+            }
+            shared.metrics.answered(response.status());
+            Answer::Now(Some(response))
+        }
         Ok(waits) => {
             let (shared, peer) = (shared.clone(), peer.clone());
             Answer::Later(Box::pin(async move {
                 let _answering = answering;
-                wait(&shared, &peer, waits, request)
+                let response = wait(&shared, &peer, waits, request)
                     .await
-                    .unwrap_or_else(|problem| refuse(problem, version))
+                    .unwrap_or_else(|problem| refuse(problem, version));
+                shared.metrics.answered(response.status());
+                response
             }))
         }
-        Err(problem) => Answer::Now(Some(refuse(problem, version))),
+        Err(problem) => {
+            let response = refuse(problem, version);
+            shared.metrics.answered(response.status());
+            Answer::Now(Some(response))
+        }
     }
+}
+
+/// Whether nothing is read behind this request: the connection ends with its answer.
+fn is_last(request: &Request<Incoming>) -> bool {
+    let closes = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+    request.version() < Version::HTTP_2
+        && request.body().is_end_stream()
+        && request.headers().get(CONNECTION).is_some_and(closes)
+}
+
+/// Whether an answer goes out with the end of its connection.
+fn fits_the_end(response: &Response<Body>) -> bool {
+    let len = response.body().size_hint().exact();
+    len.is_some_and(|len| len < HELD_LEN_MAX as u64)
 }
 
 fn refuse(problem: Problem, version: Version) -> Response<Body> {
@@ -129,7 +155,7 @@ async fn wait(
             waits.answer(shared, peer, &device, body).await
         }
         Route::Enrol => {
-            let caller = Caller::Device(peer.identity.clone());
+            let caller = Caller::Device((*peer.identity).clone());
             est::route(shared, &caller, request).await
         }
         Route::TakeUp => Err(Refusal::OtherCertificate.into()),
@@ -204,10 +230,7 @@ fn admit(shared: &Shared, peer: &Peer) -> Result<Option<Arc<Device>>, Problem> {
     if shared.tls.current().is_revoked(identity) {
         return Err(Refusal::Revoked.into());
     }
-    let device = shared
-        .fleet
-        .find(&identity.device)
-        .ok_or(Refusal::Unknown)?;
+    let device = peer.device().ok_or(Refusal::Unknown)?;
     let limits = &shared.config.limits;
     let rate = Rate {
         per_minute: limits.requests_per_minute,
@@ -221,5 +244,5 @@ fn admit(shared: &Shared, peer: &Peer) -> Result<Option<Arc<Device>>, Problem> {
         Ok(()) => {}
     }
     took.map_err(|secs| Problem::too_many("this device asks more often than it may", secs))?;
-    Ok(Some(device))
+    Ok(Some(device.clone()))
 }

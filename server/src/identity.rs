@@ -3,6 +3,9 @@
 //! The id is the first URI `urn:ampoule:device:<id>` among the subject alternative names, or else
 //! the common name. The chain was checked by rustls before anything here is read.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::key::PublicKey;
 use ampoule_protocol::name::{DeviceId, NameError};
@@ -48,12 +51,16 @@ impl Identity {
     /// # Errors
     /// It names no device.
     pub fn of(der: &[u8]) -> Result<Self, IdentityError> {
+        Self::read(der, Digest::of(der))
+    }
+
+    fn read(der: &[u8], digest: Digest) -> Result<Self, IdentityError> {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|_| IdentityError::NotX509)?;
         let name = name_of(&certificate).ok_or(IdentityError::NoName)?;
         Ok(Self {
             device: DeviceId::parse(name)?,
-            digest: Digest::of(der),
+            digest,
             serial: certificate.raw_serial().to_vec(),
             issuer: certificate.issuer().as_raw().to_vec(),
             not_after: certificate.validity().not_after.timestamp(),
@@ -64,6 +71,40 @@ impl Identity {
     /// The device's key; absent where it is of a kind that does not sign receipts.
     pub fn key(&self) -> Option<PublicKey> {
         PublicKey::from_spki_der(&self.spki).ok()
+    }
+}
+
+/// Certificates that were read before, by their digest: a device shows the same one with each poll,
+/// and taking one apart costs more than answering.
+///
+/// What is kept says who somebody is and never whether they may: that is asked of the fleet and the
+/// revocation lists each time.
+#[derive(Debug, Default)]
+pub struct Known(RwLock<HashMap<Digest, Arc<Identity>>>);
+
+/// Identities that are kept; a fleet beyond that has the rest read anew. Some 80 MiB at the most.
+const KNOWN_MAX: usize = 1 << 17;
+
+impl Known {
+    /// [`Identity::of`], remembered.
+    ///
+    /// # Errors
+    /// It names no device.
+    pub fn identify(&self, der: &[u8]) -> Result<Arc<Identity>, IdentityError> {
+        let digest = Digest::of(der);
+        let known = {
+            let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            known.get(&digest).cloned()
+        };
+        if let Some(identity) = known {
+            return Ok(identity);
+        }
+        let identity = Arc::new(Identity::read(der, digest)?);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < KNOWN_MAX {
+            known.insert(digest, identity.clone());
+        }
+        Ok(identity)
     }
 }
 

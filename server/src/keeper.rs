@@ -111,13 +111,20 @@ impl Keeper {
 
     /// Loads certificates again.
     pub fn look_at_certificates(&self, when: Look) {
+        self.tell("", self.shared.tls.look(when));
+        if let Some(tls) = &self.shared.operators_tls {
+            self.tell("the operators' ", tls.look(when));
+        }
+    }
+
+    fn tell(&self, whose: &str, reloaded: Reloaded) {
         let log = &self.shared.log;
-        match self.shared.tls.look(when) {
+        match reloaded {
             Reloaded::Unchanged => {}
-            Reloaded::New => log.note(format_args!("certificates loaded anew")),
+            Reloaded::New => log.note(format_args!("{whose}certificates loaded anew")),
             Reloaded::Kept(error) => {
                 log.warn(format_args!(
-                    "new certificates are bad, the old ones stay: {error}"
+                    "{whose}new certificates are bad, the old ones stay: {error}"
                 ));
             }
         }

@@ -47,6 +47,7 @@ pub mod http;
 pub mod identity;
 pub mod keeper;
 pub mod log;
+pub mod metrics;
 pub mod online;
 pub mod pki;
 pub mod published;

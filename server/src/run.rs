@@ -37,7 +37,7 @@ use crate::serve::{self, Clock, Shared};
 use crate::store::open::{Lost, Opened};
 use crate::store::writer::{Writer, Writing};
 use crate::store::{Store, StoreError};
-use crate::tls::{Look, Reloading, TlsState};
+use crate::tls::{self, Look, TlsState};
 
 /// What the drain may take beyond the connections' own patience.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +49,9 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 pub fn check(config: &Config) -> Result<(), ServerError> {
     TlsState::load(&config.devices, config.est.as_ref())?;
     Est::load(config)?;
+    if let Some(operators) = &config.operators {
+        door::certificates(operators)?;
+    }
     if let Some(timestamp) = &config.timestamp {
         online::check_key("timestamp key", &timestamp.key)?;
     }
@@ -80,7 +83,12 @@ fn sealer(config: &Config) -> Result<Option<Arc<Sealer>>, ServerError> {
 }
 
 async fn life(config: Config) -> Result<(), ServerError> {
-    let tls = Reloading::start(&config)?;
+    let tls = tls::start(&config)?;
+    let operators_tls = config
+        .operators
+        .as_ref()
+        .map(door::certificates)
+        .transpose()?;
     let est = Est::load(&config)?;
     let log = Arc::new(Log::default());
     if let Err(error) = secrets::forbid_core_dumps() {
@@ -121,6 +129,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let shared = Arc::new(Shared {
         published: Published::new(config.tree.path.clone()),
         tls,
+        operators_tls,
         fleet,
         store: store.clone(),
         writer,
@@ -131,6 +140,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         est,
         log: log.clone(),
         changing_from: AtomicI64::new(i64::MAX),
+        metrics: Arc::default(),
         clock,
         config,
     });

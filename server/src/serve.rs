@@ -3,7 +3,7 @@
 //! ```text
 //!   N threads, each: one listener (SO_REUSEPORT), one runtime, no work stealing
 //!     accept -> handshake (bounded) -> who is it -> requests (admitted one by one) -> end
-//!   a watch on each connection cuts slow readers and idle peers
+//!   a watch on each connection cuts slow readers and idle peers, and lets quiet ones sleep
 //!   at the end: no new connections, open requests finish, then the threads end
 //! ```
 //!
@@ -11,16 +11,21 @@
 //! hyper's builders, bodies in `http::reports`, requests of one device in `http::admit`.
 
 mod connection;
+mod drive;
+mod gather;
+mod h1;
+mod h2;
 mod held;
 mod listen;
 pub mod pace;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use ampoule_protocol::time::UtcTime;
+use rustls::ServerConfig;
 
 use crate::audit::Audit;
 use crate::config::Config;
@@ -29,12 +34,14 @@ use crate::est::Est;
 use crate::fleet::{Device, Fleet};
 use crate::identity::Identity;
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::published::Published;
 use crate::rollouts::Rollouts;
 use crate::secrets::Sealer;
 use crate::store::Store;
 use crate::store::writer::Writer;
-use crate::tls::Reloading;
+use crate::tls::{Reloading, TlsState};
+pub(crate) use held::HELD_LEN_MAX;
 pub use listen::{Listening, start};
 use pace::{Pace, Sending};
 
@@ -43,7 +50,9 @@ pub struct Shared {
     /// The configuration.
     pub config: Config,
     /// Certificates in use.
-    pub tls: Reloading,
+    pub tls: Reloading<TlsState>,
+    /// Those of the operators' listener, where there is one.
+    pub operators_tls: Option<Reloading<ServerConfig>>,
     /// Whom we serve.
     pub fleet: Arc<Fleet>,
     /// What we serve.
@@ -66,6 +75,8 @@ pub struct Shared {
     pub log: Arc<Log>,
     /// Unix time from which on the timestamp may not be served: others may serve another one.
     pub changing_from: AtomicI64,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Clock,
 }
@@ -106,13 +117,35 @@ impl Clock {
 /// Who is at the other end of a connection.
 pub struct Peer {
     /// What its certificate says.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// How its connection moves.
     pub pace: Arc<Pace>,
     shared: Arc<Shared>,
+    /// Its place in the fleet, once it has one.
+    device: OnceLock<Arc<Device>>,
 }
 
 impl Peer {
+    /// Whoever holds this certificate.
+    pub fn new(identity: Arc<Identity>, pace: Arc<Pace>, shared: Arc<Shared>) -> Self {
+        Self {
+            identity,
+            pace,
+            shared,
+            device: OnceLock::new(),
+        }
+    }
+
+    /// The device, where it is known. It is looked for once: what is known of it may change, and
+    /// it stays the same place in the fleet.
+    pub fn device(&self) -> Option<&Arc<Device>> {
+        if let Some(device) = self.device.get() {
+            return Some(device);
+        }
+        let found = self.shared.fleet.find(&self.identity.device)?;
+        Some(self.device.get_or_init(|| found))
+    }
+
     /// A body on its way to this peer.
     pub fn transfer(&self, device: &Arc<Device>) -> Transfer {
         Transfer {
@@ -127,7 +160,7 @@ impl Peer {
 /// Watches over a long body: it ends where its device is not served any more.
 pub struct Transfer {
     device: Arc<Device>,
-    identity: Identity,
+    identity: Arc<Identity>,
     shared: Arc<Shared>,
     _sending: Sending,
 }

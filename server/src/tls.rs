@@ -11,11 +11,11 @@
 
 mod crl;
 mod enrolment;
+mod reloading;
 mod tickets;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::path::Path;
+use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -23,11 +23,11 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::cell::Cell;
 use crate::config::{Config, Devices, Est};
 use crate::error::ServerError;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError, Known};
 pub use enrolment::{Enrolment, Vouched};
+pub use reloading::{Look, Reloaded, Reloading};
 use tickets::SlimTickets;
 
 /// The most that rustls buffers of what a slow peer has not taken, in bytes.
@@ -40,6 +40,7 @@ pub struct TlsState {
     /// For those of the enrolment listener, where there is one.
     pub enrolment: Option<Enrolment>,
     revoked: crl::Revoked,
+    known: Known,
 }
 
 impl TlsState {
@@ -101,7 +102,16 @@ impl TlsState {
             config: Arc::new(config),
             enrolment,
             revoked,
+            known: Known::default(),
         })
+    }
+
+    /// Who shows this certificate, which the handshake verified.
+    ///
+    /// # Errors
+    /// It names no device.
+    pub fn identify(&self, der: &[u8]) -> Result<Arc<Identity>, IdentityError> {
+        self.known.identify(der)
     }
 
     /// Whether a revocation list names this certificate.
@@ -113,95 +123,21 @@ impl TlsState {
     }
 }
 
-/// The state in use, and the files it came from.
-pub struct Reloading {
-    files: Devices,
-    est: Option<Est>,
-    current: Cell<TlsState>,
-    seen: Mutex<Vec<Stamp>>,
-}
-
-/// What tells that a file was changed, without reading it.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
-/// What [`Reloading::look`] did.
-#[derive(Debug)]
-pub enum Reloaded {
-    /// The files are as they were.
-    Unchanged,
-    /// New connections use the new files.
-    New,
-    /// The new files are bad; the old state stays.
-    Kept(ServerError),
-}
-
-impl Reloading {
-    /// The first state.
-    ///
-    /// # Errors
-    /// As [`TlsState::load`].
-    pub fn start(config: &Config) -> Result<Self, ServerError> {
-        let (files, est) = (config.devices.clone(), config.est.clone());
-        let seen = Mutex::new(stamps(&files, est.as_ref()));
-        let current = Cell::new(TlsState::load(&files, est.as_ref())?);
-        Ok(Self {
-            files,
-            est,
-            current,
-            seen,
-        })
-    }
-
-    /// The state for a new connection or request.
-    pub fn current(&self) -> Arc<TlsState> {
-        self.current.load()
-    }
-
-    /// Loads the files if they were changed since the last look, or if `force`d to.
-    pub fn look(&self, when: Look) -> Reloaded {
-        let stamps = stamps(&self.files, self.est.as_ref());
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if when == Look::IfChanged && *seen == stamps {
-                return Reloaded::Unchanged;
-            }
-            *seen = stamps;
-        }
-        match TlsState::load(&self.files, self.est.as_ref()) {
-            Ok(state) => {
-                self.current.store(state);
-                Reloaded::New
-            }
-            Err(error) => Reloaded::Kept(error),
-        }
-    }
-}
-
-/// Whether files are loaded that look unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// Only if time, length or inode changed.
-    IfChanged,
-    /// In any case (SIGHUP).
-    Always,
-}
-
-fn stamps(files: &Devices, est: Option<&Est>) -> Vec<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    [
+/// The certificates of the device listener, read.
+///
+/// # Errors
+/// As [`TlsState::load`].
+pub fn start(config: &Config) -> Result<Reloading<TlsState>, ServerError> {
+    let (files, est) = (config.devices.clone(), config.est.clone());
+    let named = [
         Some(&files.certificate),
         Some(&files.key),
         Some(&files.client_ca),
         files.crl.as_ref(),
-        est.and_then(|est| est.birth_ca.as_ref()),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-    })
-    .collect()
+        est.as_ref().and_then(|est| est.birth_ca.as_ref()),
+    ];
+    let named = named.into_iter().flatten().cloned().collect();
+    Reloading::start(named, move || TlsState::load(&files, est.as_ref()))
 }
 
 fn roots_of(
@@ -220,7 +156,7 @@ fn roots_of(
 
 pub(crate) fn certificates(
     what: &'static str,
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, ServerError> {
     let list = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

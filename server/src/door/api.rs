@@ -7,12 +7,14 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::{Router, extract::State};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::json;
+use super::who::Who;
 use super::words::Health;
 use super::{BODY_LEN_MAX, Door, accounts, audit, devices, rollouts, session, who, words};
 use crate::http::problem::Problem;
@@ -45,6 +47,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(healthz))
         .routes(routes!(readyz))
+        .routes(routes!(metrics))
         .routes(routes!(openapi))
         .routes(routes!(session::login))
         .routes(routes!(session::logout))
@@ -127,6 +130,23 @@ async fn readyz(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
     Ok(json(&Health {
         status: "ok".into(),
     }))
+}
+
+/// What the server counts, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "server",
+    responses((status = 200, body = String, content_type = "text/plain"),
+        (status = "default", body = words::Problem, content_type = "application/problem+json")))]
+async fn metrics(State(door): State<Arc<Door>>, _: Who) -> Result<Response, Problem> {
+    // Every row is looked at: not on the thread that answers the others.
+    let read = move || crate::metrics::text(&door.shared);
+    let unreadable = |_| Problem::unavailable("metrics-unavailable", "they cannot be read now", 5);
+    let page = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(unreadable)?;
+    let mut response = Response::new(axum::body::Body::from(page));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
 }
 
 /// This document.

@@ -9,14 +9,13 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::who::Program;
-use super::{Door, api, tls};
+use super::{Door, api};
 use crate::config::Operators;
 use crate::error::ServerError;
 
@@ -46,13 +45,12 @@ impl Listening {
 /// Opens the listener and starts its thread.
 ///
 /// # Errors
-/// A certificate file cannot be used, the address is taken, or the system gives no thread.
+/// The address is taken, or the system gives no thread.
 pub fn start(
     door: Door,
     config: &Operators,
     draining: watch::Receiver<bool>,
 ) -> Result<Listening, ServerError> {
-    let tls = tls::load(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,7 +71,7 @@ pub fn start(
     std::thread::Builder::new()
         .name("operators".into())
         .spawn(move || {
-            runtime.block_on(accept(&door, listener, tls, draining));
+            runtime.block_on(accept(&door, listener, draining));
             drop(runtime);
             drop((door, alive_sender));
         })
@@ -85,12 +83,7 @@ fn system(act: &'static str) -> impl FnOnce(std::io::Error) -> ServerError {
     move |source| ServerError::System { act, source }
 }
 
-async fn accept(
-    door: &Arc<Door>,
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn accept(door: &Arc<Door>, listener: TcpListener, mut draining: watch::Receiver<bool>) {
     let router = api::router(door.clone());
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (open_sender, mut open) = mpsc::channel::<()>(1);
@@ -108,7 +101,10 @@ async fn accept(
             continue;
         };
         let (router, draining, open) = (router.clone(), draining.clone(), open_sender.clone());
-        let acceptor = TlsAcceptor::from(tls.clone());
+        let Some(tls) = &door.shared.operators_tls else {
+            break;
+        };
+        let acceptor = TlsAcceptor::from(tls.current());
         let handshake = door.shared.config.limits.handshake_timeout;
         let header = door.shared.config.limits.header_timeout;
         tokio::spawn(async move {

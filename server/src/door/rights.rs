@@ -17,6 +17,7 @@ pub enum Need {
 pub const NEEDS: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/readyz", Need::Nothing),
+    ("GET", "/metrics", Need::Right(Right::ReadMetrics)),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
     ("POST", "/api/v1/accept", Need::Nothing),

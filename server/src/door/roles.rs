@@ -65,6 +65,8 @@ pub enum Right {
     RetryRollout,
     /// Read and copy the audit log.
     ReadAudit,
+    /// Read what the server counts.
+    ReadMetrics,
     /// See accounts.
     ReadAccounts,
     /// Make and invite accounts.
@@ -96,6 +98,7 @@ impl Role {
                 R::TryRollout,
                 R::CreateRollout,
                 R::PauseRollout,
+                R::ReadMetrics,
             ],
             Self::SafetyOfficer => &[
                 R::ReadDevices,
@@ -105,6 +108,7 @@ impl Role {
                 R::PauseRollout,
                 R::AbortRollout,
                 R::ReadAudit,
+                R::ReadMetrics,
             ],
             Self::Regulatory => &[R::ReadDevices, R::ReadRollouts, R::PauseRollout],
             Self::FleetOperator => &[
@@ -119,6 +123,7 @@ impl Role {
                 R::AbortRollout,
                 R::ResumeRollout,
                 R::RetryRollout,
+                R::ReadMetrics,
             ],
             Self::SecurityAnalyst => &[
                 R::ReadDevices,
@@ -126,16 +131,19 @@ impl Role {
                 R::RevokeDevice,
                 R::PauseRollout,
                 R::ReadAudit,
+                R::ReadMetrics,
             ],
             Self::Site => &[R::ReadDevices, R::ReadRollouts],
             Self::Auditor => &[
                 R::ReadDevices,
                 R::ReadRollouts,
                 R::ReadAudit,
+                R::ReadMetrics,
                 R::ReadAccounts,
             ],
             Self::Administrator => &[
                 R::ReadAudit,
+                R::ReadMetrics,
                 R::ReadAccounts,
                 R::CreateAccount,
                 R::ChangeAccount,
@@ -170,7 +178,7 @@ impl Role {
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ReadDevices,
         Self::ReadRollouts,
         Self::EnrollDevice,
@@ -184,6 +192,7 @@ impl Right {
         Self::ResumeRollout,
         Self::RetryRollout,
         Self::ReadAudit,
+        Self::ReadMetrics,
         Self::ReadAccounts,
         Self::CreateAccount,
         Self::ChangeAccount,
@@ -207,6 +216,7 @@ impl Right {
             | Self::PauseRollout
             | Self::AbortRollout
             | Self::ReadAudit
+            | Self::ReadMetrics
             | Self::ReadAccounts => false,
         }
     }

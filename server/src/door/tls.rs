@@ -10,14 +10,28 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::config::Operators;
 use crate::error::ServerError;
-use crate::tls::certificates;
+use crate::tls::{self, Reloading};
+
+/// The files of the listener, read; they are read again when they change.
+///
+/// # Errors
+/// A file cannot be used, or certificate and key do not belong together.
+pub fn certificates(files: &Operators) -> Result<Reloading<ServerConfig>, ServerError> {
+    let named = [Some(&files.certificate), Some(&files.key)];
+    let named = named
+        .into_iter()
+        .chain([files.client_ca.as_ref(), files.crl.as_ref()]);
+    let named = named.flatten().cloned().collect();
+    let files = files.clone();
+    Reloading::start(named, move || load(&files))
+}
 
 /// Reads the files and makes a configuration of them.
 ///
 /// # Errors
 /// A file cannot be used, or certificate and key do not belong together.
-pub(super) fn load(files: &Operators) -> Result<Arc<ServerConfig>, ServerError> {
-    let chain = certificates("operators' certificate", &files.certificate)?;
+fn load(files: &Operators) -> Result<ServerConfig, ServerError> {
+    let chain = tls::certificates("operators' certificate", &files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| ServerError::pki("operators' key", &files.key, error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -28,7 +42,7 @@ pub(super) fn load(files: &Operators) -> Result<Arc<ServerConfig>, ServerError> 
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for authority in certificates("operators' authority", path)? {
+            for authority in tls::certificates("operators' authority", path)? {
                 roots
                     .add(authority)
                     .map_err(|error| ServerError::pki("operators' authority", path, error))?;
@@ -58,5 +72,5 @@ pub(super) fn load(files: &Operators) -> Result<Arc<ServerConfig>, ServerError> 
     // Operators are few: nothing is resumed, so that each connection is verified whole.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(config)
 }

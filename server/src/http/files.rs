@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, HeaderName, HeaderValue, RANGE, VARY,
+    ETAG, HeaderValue, RANGE, VARY,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
@@ -22,6 +22,8 @@ use crate::serve::{Peer, Shared};
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// What one device is told is nobody else's.
 const OWN_IMMUTABLE: &str = "private, max-age=31536000, immutable";
+/// Headers of one answer.
+const HEADERS_MAX: usize = 10;
 const ASK_EACH_TIME: &str = "no-cache";
 
 /// Answers a request for the file `path` of the tree.
@@ -151,45 +153,39 @@ fn respond<B>(
 ) -> Response<Body> {
     let asked = request.headers();
     if range::is_known(asked, head.etag.as_bytes()) {
-        return head.response(StatusCode::NOT_MODIFIED, Body::empty(), &[]);
+        return head.response(StatusCode::NOT_MODIFIED, Body::empty());
     }
     let (status, from, to) = match range::wanted(asked, len, head.etag.as_bytes()) {
         Wanted::Whole => (StatusCode::OK, 0, len),
         Wanted::Part { from, to } => (StatusCode::PARTIAL_CONTENT, from, to),
         Wanted::Outside => return outside(len),
     };
-    let mut more = vec![
-        (CONTENT_LENGTH, HeaderValue::from(to - from)),
-        (ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-        (CONTENT_TYPE, HeaderValue::from_static(head.kind)),
-    ];
-    if status == StatusCode::PARTIAL_CONTENT {
-        more.push((
-            CONTENT_RANGE,
-            text(&format!("bytes {from}-{}/{len}", to - 1)),
-        ));
-    }
     let body = if request.method() == Method::HEAD {
         Body::empty()
     } else {
         body(from, to)
     };
-    head.response(status, body, &more)
+    let mut response = head.response(status, body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(to - from));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(head.kind));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let part = format!("bytes {from}-{}/{len}", to - 1);
+        headers.insert(CONTENT_RANGE, text(&part));
+    }
+    response
 }
 
 impl Head<'_> {
-    fn response(
-        &self,
-        status: StatusCode,
-        body: Body,
-        more: &[(HeaderName, HeaderValue)],
-    ) -> Response<Body> {
+    fn response(&self, status: StatusCode, body: Body) -> Response<Body> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        let headers = response.headers_mut();
+        // Room for all of them at once, and for the two that are added below hyper.
+        let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
         headers.insert(ETAG, self.etag.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(self.caching));
-        headers.extend(more.iter().cloned());
+        *response.headers_mut() = headers;
         response
     }
 }

@@ -1,40 +1,48 @@
-//! Holds back what a handshake writes until the connection would wait.
+//! Holds back what a handshake writes until the connection would wait, and the last answer until
+//! the connection ends.
 //!
 //! The last thing that a TLS 1.3 server writes in a handshake is a ticket, and a device's request
-//! lies behind its last message as a rule. Written at once, ticket and answer would be two segments
-//! and two walks through the kernel; held, they are one. Nothing is ever later for it: before the
-//! stream waits for its peer, it writes what it holds.
+//! lies behind its last message as a rule. Behind its last answer lies the alert that says so.
+//! Written at once, ticket, answer and alert would be three segments and three walks through the
+//! kernel; held, they are one. Nothing is ever later for it: before the stream waits for its peer,
+//! it writes what it holds.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most that is held back: a server's part of a handshake with a long chain.
-const HELD_LEN_MAX: usize = 8 * 1024;
+use super::pace::Pace;
 
-/// A stream that holds back small writes while it shakes hands.
+/// The most that is held back: a server's part of a handshake with a long chain.
+pub(crate) const HELD_LEN_MAX: usize = 8 * 1024;
+
+/// A stream that holds back small writes while [`Pace::hold_back`] says so.
 #[derive(Debug)]
 pub(super) struct Held<S> {
     stream: S,
     kept_back: Vec<u8>,
-    shakes_hands: bool,
+    pace: Arc<Pace>,
 }
 
 impl<S> Held<S> {
-    /// Holds back until [`Held::handshake_is_over`].
-    pub(super) fn new(stream: S) -> Self {
+    /// Begins with a handshake. What is held when that is over goes out with the next write, flush
+    /// or shutdown, or before the next wait.
+    pub(super) fn new(stream: S, pace: Arc<Pace>) -> Self {
+        pace.hold_back(true);
         Self {
             stream,
             kept_back: Vec::new(),
-            shakes_hands: true,
+            pace,
         }
     }
 
-    /// What is held now goes out with the next write, flush, shutdown, or before the next wait.
-    pub(super) fn handshake_is_over(&mut self) {
-        self.shakes_hands = false;
+    /// The stream below.
+    pub(super) fn below(&self) -> &S {
+        &self.stream
     }
 }
 
@@ -102,7 +110,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.kept_back.is_empty() && !self.shakes_hands {
+        if self.kept_back.is_empty() && !self.pace.holds_back() {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
@@ -114,7 +122,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if self.shakes_hands && self.kept_back.len() + len <= HELD_LEN_MAX {
+        if self.pace.holds_back() && self.kept_back.len() + len <= HELD_LEN_MAX {
             for slice in slices {
                 self.kept_back.extend_from_slice(slice);
             }
@@ -131,7 +139,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.shakes_hands {
+        if self.pace.holds_back() {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_let_go(context))?;
@@ -145,7 +153,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::future::Future;
     use std::task::Waker;
 
@@ -155,10 +163,23 @@ mod tests {
 
     /// Takes at most `step` bytes each time, every other time none; has nothing to read.
     #[derive(Debug, Default)]
-    struct Narrow {
+    pub(in super::super) struct Narrow {
         step: usize,
         waits: bool,
-        writes: Vec<Vec<u8>>,
+        pub(in super::super) writes: Vec<Vec<u8>>,
+    }
+
+    impl Narrow {
+        pub(in super::super) fn of(step: usize) -> Self {
+            Self {
+                step,
+                ..Self::default()
+            }
+        }
+
+        pub(in super::super) fn wide() -> Self {
+            Self::of(usize::MAX)
+        }
     }
 
     impl AsyncRead for Narrow {
@@ -209,16 +230,13 @@ mod tests {
         }
     }
 
-    fn block_on<F: Future>(future: F) -> F::Output {
+    pub(in super::super) fn block_on<F: Future>(future: F) -> F::Output {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.unwrap().block_on(future)
     }
 
     fn wide() -> Held<Narrow> {
-        Held::new(Narrow {
-            step: usize::MAX,
-            ..Narrow::default()
-        })
+        Held::new(Narrow::wide(), Arc::default())
     }
 
     #[test]
@@ -227,12 +245,29 @@ mod tests {
         block_on(async {
             stream.write_all(b"ticket ").await.unwrap();
             stream.flush().await.unwrap();
-            stream.handshake_is_over();
+            stream.pace.hold_back(false);
             stream.write_all(b"answer").await.unwrap();
             stream.write_all(b" and more").await.unwrap();
         });
         let writes = stream.stream.writes;
         assert_eq!(writes, [b"ticket answer".to_vec(), b" and more".to_vec()]);
+    }
+
+    /// Catches: an alert in a segment of its own, behind the last answer.
+    #[test]
+    fn the_last_answer_and_the_end_are_one_write() {
+        let mut stream = wide();
+        stream.pace.hold_back(false);
+        block_on(async {
+            stream.write_all(b"first").await.unwrap();
+            stream.pace.hold_back(true);
+            stream.write_all(b"last ").await.unwrap();
+            stream.flush().await.unwrap();
+            stream.write_all(b"alert").await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        let writes = stream.stream.writes;
+        assert_eq!(writes, [b"first".to_vec(), b"last alert".to_vec()]);
     }
 
     /// Catches: a peer that waits for its part of the handshake for ever.
@@ -254,13 +289,10 @@ mod tests {
     #[test]
     fn every_byte_goes_out_once_and_in_order() {
         for step in 1..40 {
-            let mut stream = Held::new(Narrow {
-                step,
-                ..Narrow::default()
-            });
+            let mut stream = Held::new(Narrow::of(step), Arc::default());
             block_on(async {
                 stream.write_all(b"0123456789").await.unwrap();
-                stream.handshake_is_over();
+                stream.pace.hold_back(false);
                 stream.write_all(b"abcdefghijklmnop").await.unwrap();
                 stream.shutdown().await.unwrap();
             });

@@ -19,6 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// open connections within the latter.
 const LOOK_MIN: Duration = Duration::from_millis(100);
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// How often a connection is looked at on which something was asked lately: half of how long its
+/// buffers are kept for nothing.
+const LOOK_AWAKE_MAX: Duration = Duration::from_millis(500);
 
 /// How one connection moves.
 #[derive(Debug, Default)]
@@ -28,6 +31,7 @@ pub struct Pace {
     open_requests: AtomicUsize,
     sending: AtomicUsize,
     blocked: AtomicBool,
+    holds_back: AtomicBool,
 }
 
 impl Pace {
@@ -42,6 +46,16 @@ impl Pace {
         this.requests.fetch_add(1, Ordering::Relaxed);
         this.open_requests.fetch_add(1, Ordering::Relaxed);
         Answering(this.clone())
+    }
+
+    /// Whether small writes wait for the ones behind them: while hands are shaken, and when the
+    /// last answer is written, behind which the connection's end follows at once.
+    pub fn hold_back(&self, holds_back: bool) {
+        self.holds_back.store(holds_back, Ordering::Relaxed);
+    }
+
+    pub(super) fn holds_back(&self) -> bool {
+        self.holds_back.load(Ordering::Relaxed)
     }
 
     fn waits_for_peer(&self) -> bool {
@@ -85,6 +99,9 @@ pub struct Bounds {
 pub enum Verdict {
     /// Nothing.
     Stays,
+    /// Nothing was asked since the last look, nothing is answered and nothing is on its way: it
+    /// may sleep.
+    Quiet,
     /// It may end in order.
     Idle,
     /// It is to be cut.
@@ -118,6 +135,11 @@ impl Watch {
         (self.bounds.stall.min(self.bounds.idle) / 4).clamp(LOOK_MIN, LOOK_MAX)
     }
 
+    /// The same, while something is asked now and then.
+    pub fn awake_interval(&self) -> Duration {
+        self.interval().min(LOOK_AWAKE_MAX)
+    }
+
     /// Looks.
     pub fn look(&mut self, now: Instant) -> Verdict {
         if self.pace.waits_for_peer() {
@@ -128,11 +150,12 @@ impl Watch {
         let requests = self.pace.requests.load(Ordering::Relaxed);
         if self.pace.open_requests.load(Ordering::Relaxed) > 0 || requests != self.quiet.1 {
             self.quiet = (now, requests);
+            return Verdict::Stays;
         }
         if now - self.quiet.0 > self.bounds.idle {
             Verdict::Idle
         } else {
-            Verdict::Stays
+            Verdict::Quiet
         }
     }
 
@@ -163,6 +186,11 @@ impl<S> Paced<S> {
     /// Counts on `pace`.
     pub fn new(stream: S, pace: Arc<Pace>) -> Self {
         Self { stream, pace }
+    }
+
+    /// The stream below.
+    pub(super) fn below(&self) -> &S {
+        &self.stream
     }
 
     fn count(&self, polled: &Poll<io::Result<usize>>) {
@@ -260,8 +288,31 @@ mod tests {
             assert_eq!(watch.look(start + SEC * (20 * round)), Verdict::Stays);
             assert_eq!(watch.look(start + SEC * (20 * round + 9)), Verdict::Stays);
             drop(body);
-            assert_eq!(watch.look(start + SEC * (20 * round + 19)), Verdict::Stays);
+            assert_eq!(watch.look(start + SEC * (20 * round + 19)), Verdict::Quiet);
         }
+    }
+
+    /// Catches: buffers taken from under an answer that is being made, sent, or waits for a peer.
+    #[test]
+    fn nothing_sleeps_while_something_is_on_its_way() {
+        let (pace, mut watch, start) = watch();
+        drop(Pace::request(&pace));
+        assert_eq!(
+            watch.look(start + SEC),
+            Verdict::Stays,
+            "asked since the last look"
+        );
+        assert_eq!(watch.look(start + SEC * 2), Verdict::Quiet);
+        let (request, body) = (Pace::request(&pace), Pace::begin(&pace));
+        assert_eq!(watch.look(start + SEC * 3), Verdict::Stays);
+        drop(request);
+        assert_eq!(watch.look(start + SEC * 4), Verdict::Stays);
+        drop(body);
+        pace.blocked.store(true, Ordering::Relaxed);
+        assert_eq!(watch.look(start + SEC * 5), Verdict::Stays);
+        pace.blocked.store(false, Ordering::Relaxed);
+        assert_eq!(watch.look(start + SEC * 6), Verdict::Stays);
+        assert_eq!(watch.look(start + SEC * 7), Verdict::Quiet);
     }
 
     #[test]
@@ -270,7 +321,7 @@ mod tests {
         let request = Pace::request(&pace);
         assert_eq!(watch.look(start + SEC * 100), Verdict::Stays);
         drop(request);
-        assert_eq!(watch.look(start + SEC * 129), Verdict::Stays);
+        assert_eq!(watch.look(start + SEC * 129), Verdict::Quiet);
         assert_eq!(watch.look(start + SEC * 131), Verdict::Idle);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::common::people::{Api, with_door};
 use crate::common::{Server, World, run, text, until};
 
 const SELF: &str = "/device/v1/self";
@@ -50,6 +51,62 @@ fn new_certificates_are_taken_and_bad_ones_are_not() {
     );
     let said = server.stop();
     assert!(said.contains("certificates loaded anew"), "{said}");
+}
+
+/// Catches: an operators' listener that shows the old certificate until it is started again.
+#[test]
+fn the_operators_listener_takes_new_certificates_too() {
+    let world = with_door(World::new());
+    let server = world.start();
+    let healthy = || {
+        let reply =
+            Api::new(&world, &server).call("GET", "/healthz", None, &serde_json::Value::Null);
+        reply.status
+    };
+    assert_eq!(healthy(), 200);
+    let key = fs::read(world.path("server.key")).unwrap();
+    fs::write(world.path("server.key"), "nonsense").unwrap();
+    server.signal("HUP");
+    until("the bad pair is noticed", || {
+        server
+            .said()
+            .contains("the operators' new certificates are bad")
+    });
+    assert_eq!(healthy(), 200, "the old ones stay");
+    fs::write(world.path("server.key"), key).unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    renew(&world, elsewhere.path());
+    until("the new ones are taken", || {
+        server
+            .said()
+            .contains("the operators' certificates loaded anew")
+    });
+    // The signal may have been answered between the two files; in the end the pair is whole.
+    let renewed = pem_to_der(&fs::read(world.path("server.pem")).unwrap());
+    until("the new certificate is shown", || {
+        operators_certificate(&world, &server) == renewed
+    });
+    server.stop();
+}
+
+fn pem_to_der(pem: &[u8]) -> Vec<u8> {
+    use rustls_pki_types::pem::PemObject as _;
+    rustls_pki_types::CertificateDer::from_pem_slice(pem)
+        .unwrap()
+        .to_vec()
+}
+
+/// What the operators' listener shows now.
+fn operators_certificate(world: &World, server: &Server) -> Vec<u8> {
+    let client =
+        crate::common::client::Client::anonymous(server.operators.unwrap(), &world.path("ca.pem"));
+    let mut connection = client.connect().unwrap();
+    assert_eq!(
+        connection.ask("GET", "/healthz", &[], b"").unwrap().status,
+        200
+    );
+    connection.stream.conn.peer_certificates().unwrap()[0].to_vec()
 }
 
 /// The authority's key signs another server certificate.

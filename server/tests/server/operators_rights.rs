@@ -28,6 +28,7 @@ AbortRollout      .  x  .  x  .  .  .  .
 ResumeRollout!    .  .  .  x  .  .  .  .
 RetryRollout!     .  .  .  x  .  .  .  .
 ReadAudit         .  x  .  .  x  .  x  x
+ReadMetrics       x  x  .  x  x  .  x  x
 ReadAccounts      .  .  .  .  .  .  x  x
 CreateAccount!    .  .  .  .  .  .  .  x
 ChangeAccount!    .  .  .  .  .  .  .  x
