@@ -20,14 +20,15 @@ use crate::workspace;
 use crate::world::{self, Room, Telling};
 
 const HELP: &str = "\
-cargo xtask bench [verify | install | rollout | audit | checkins | serve | size]...
+cargo xtask bench [verify | install | rollout | audit | checkins | kills | serve | size]...
 cargo xtask bench delta [options]
 
   verify    time to verify each role file, with 1,000 and 100,000 targets, flat and in hash bins
   install   throughput and peak memory of the agent on an image of 256 MiB
   rollout   CPU and memory of the rollout decision for a million devices; the test against chance
   audit     a million entries of the audit log, written durably and verified; memory
-  checkins  durable check-ins of 100,000 devices, beside SQLite with synchronous=FULL
+  checkins  durable check-ins of 100,000 devices: embedded store, SQLite, PostgreSQL
+  kills     acknowledged writes that each store lost in 200 kills
   serve     requests per CPU-second over mutual TLS, beside nginx
   delta     patches, beside the field's tools (cargo xtask bench delta --help); not among \"all\",
             since it needs a corpus
@@ -70,7 +71,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     if wanted.is_empty() {
         wanted = vec![
-            "verify", "install", "rollout", "audit", "checkins", "serve", "size",
+            "verify", "install", "rollout", "audit", "checkins", "kills", "serve", "size",
         ];
     }
     for name in wanted {
@@ -83,6 +84,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
             "rollout" => rollout::run()?,
             "audit" => audit::run()?,
             "checkins" => checkins::run()?,
+            "kills" => checkins::kills()?,
             "serve" => {
                 setup_packages()?;
                 serve::run()?;

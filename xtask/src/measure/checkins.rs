@@ -5,20 +5,19 @@
 //! HTTP and TLS are measured elsewhere.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
-use ampoule_server::config;
-use ampoule_server::store::open::Opened;
-use ampoule_server::store::sled::SledStore;
 use ampoule_server::store::writer::Writer;
-use ampoule_server::store::{Capacity, Store, Write, Written};
+use ampoule_server::store::{Write, Written};
 use serde_json::{Value, json};
 
+use crate::engines::Engine;
+use crate::postgres::Cluster;
 use crate::process::cpu_time;
+use crate::sqlite::Sqlite;
 
 /// Check-ins that wait at a time, each of another device.
 const WAITING: u64 = 512;
@@ -29,26 +28,60 @@ const STRIDE: u64 = 61_803;
 const SECONDS_MAX: u64 = 60;
 /// Bytes of an inventory.
 const INVENTORY_LEN: usize = 300;
-const CAPACITY: Capacity = Capacity {
-    receipts_max: 64,
-    events_max: 64,
-};
-const CACHE_MIB: u64 = 256;
+/// Writes of one group, as the server has it by default.
+const GROUP_LEN_MAX: usize = 512;
+const QUEUE_LEN: usize = 4096;
+/// Rounds at the most.
+const ROUNDS_MAX: usize = 20;
 
 /// What a check-in says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Says {
+pub(crate) enum Says {
     /// What the one before said: nearly all of them.
     TheSame,
     /// Other software: a new inventory and an event.
     Else,
 }
 
-/// Enrols `devices` in a new store in `folder`.
-pub(crate) fn fill(folder: &Path, devices: u64) -> Result<Value, Box<dyn Error>> {
-    std::fs::create_dir_all(folder)?;
-    // Without the roster, which waits for the disk for each line.
-    let store = SledStore::open(&folder.join("store"), CAPACITY, CACHE_MIB)?;
+/// Fills each store with `devices`, then lets them check in by turns, `rounds` times `seconds`.
+pub(crate) fn run(
+    folder: &Path,
+    devices: u64,
+    seconds: u64,
+    rounds: usize,
+) -> Result<Value, Box<dyn Error>> {
+    let cluster = Cluster::new();
+    let database = cluster.database_text();
+    let engines = ["sled", "sqlite", &database].map(|word| Engine::parse(folder, word));
+    for engine in &engines {
+        fill(engine, devices)?;
+    }
+    let length = Duration::from_secs(seconds.min(SECONDS_MAX));
+    let mut told = Vec::new();
+    for (name, says) in [
+        ("nothing new", Says::TheSame),
+        ("other software", Says::Else),
+    ] {
+        for _ in 0..rounds.min(ROUNDS_MAX) {
+            for engine in &engines {
+                let mut figures = round(engine, devices, length, says)?;
+                figures["engine"] = engine.name().into();
+                figures["says"] = name.into();
+                told.push(figures);
+            }
+        }
+    }
+    let mut sizes = json!({});
+    for engine in &engines {
+        sizes[engine.name()] = engine.bytes()?.into();
+    }
+    Ok(json!({ "rounds": told, "bytes": sizes, "sqlite": Sqlite::version() }))
+}
+
+fn fill(engine: &Engine, devices: u64) -> Result<(), Box<dyn Error>> {
+    let open = engine.open()?;
+    // Past the roster, which waits for the disk for each line.
+    let store = open.store();
     let writes = (0..devices).map(|number| {
         Ok(Write::Enroll {
             device: device(number)?,
@@ -66,61 +99,50 @@ pub(crate) fn fill(folder: &Path, devices: u64) -> Result<Value, Box<dyn Error>>
     for group in first.chunks(1024) {
         store.commit(group)?;
     }
-    Ok(json!({ "devices": devices }))
+    open.close();
+    Ok(())
 }
 
-/// Checks in for `seconds`; `says` is `same` or `else`.
-pub(crate) fn run(
-    folder: &Path,
+/// Check-ins for so long on one store.
+fn round(
+    engine: &Engine,
     devices: u64,
-    seconds: u64,
-    says: &str,
+    length: Duration,
+    says: Says,
 ) -> Result<Value, Box<dyn Error>> {
-    let says = match says {
-        "same" => Says::TheSame,
-        "else" => Says::Else,
-        other => return Err(format!("\"{other}\" is nothing to say").into()),
-    };
-    let config = config::Store {
-        path: PathBuf::from(folder),
-        engine: config::Engine::Sled,
-        queue_len: 4096,
-        group_len_max: 512,
-        receipts_max: CAPACITY.receipts_max,
-        events_max: CAPACITY.events_max,
-        cache_mib: CACHE_MIB,
-    };
-    let store = Arc::new(Opened::open(&config, None)?);
-    let before = store.devices()?.first().map_or(0, |row| row.inventory_seq);
-    let (writer, writing) = Writer::start(
-        store.clone(),
-        config.queue_len,
-        config.group_len_max,
-        |_| {},
-        |error| eprintln!("error: {error}"),
-    )?;
+    let open = engine.open()?;
+    let before = open.seqs(devices)?.into_iter().max().unwrap_or(0);
+    let failed = |error: &_| eprintln!("error: {error}");
+    let store = open.store();
+    let (writer, writing) = Writer::start(store, QUEUE_LEN, GROUP_LEN_MAX, |_| {}, failed)?;
     let cpu = cpu_time(std::process::id())?;
     let start = Instant::now();
-    let until = start + Duration::from_secs(seconds.min(SECONDS_MAX));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut waits = runtime.block_on(all_wait(&writer, devices, before, says, until))?;
+    let waiting = all_wait(&writer, devices, before, says, start + length);
+    let mut waits = runtime.block_on(waiting)?;
     let took = start.elapsed();
-    let cpu = cpu_time(std::process::id())?.saturating_sub(cpu);
+    let groups = writer.counts().groups.count();
     drop(writer);
     writing.join();
-    store.close();
+    open.close();
+    drop(open);
+    // What was put off is paid for as well.
+    let cpu = cpu_time(std::process::id())?.saturating_sub(cpu);
+    let settled = start.elapsed();
     waits.sort_unstable();
     let count = waits.len();
     let at = |share: usize| waits[(count * share / 100).min(count - 1)].as_secs_f64() * 1e3;
     #[expect(clippy::cast_precision_loss)] // Counts of seconds, far below 2^52.
-    let count = count as f64;
+    let (count, groups) = (count as f64, groups as f64);
     Ok(json!({
         "per_sec": count / took.as_secs_f64(),
+        "per_sec_settled": count / settled.as_secs_f64(),
         "p50_ms": at(50),
         "p99_ms": at(99),
         "cpu_us": cpu.as_secs_f64() * 1e6 / count,
+        "group_len": count / groups,
     }))
 }
 
@@ -161,11 +183,17 @@ async fn all_wait(
     Ok(all)
 }
 
-fn device(number: u64) -> Result<DeviceId, Box<dyn Error>> {
+/// The number in a device's name.
+pub(crate) fn number_of(device: &DeviceId) -> i64 {
+    let digits = device.as_str().strip_prefix("pump-");
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(-1)
+}
+
+pub(crate) fn device(number: u64) -> Result<DeviceId, Box<dyn Error>> {
     Ok(DeviceId::parse(&format!("pump-{number:06}"))?)
 }
 
-fn check_in(number: u64, seq: u64, says: Says) -> Result<Write, Box<dyn Error>> {
+pub(crate) fn check_in(number: u64, seq: u64, says: Says) -> Result<Write, Box<dyn Error>> {
     let changes = if says == Says::Else { seq } else { 1 };
     let mut bytes = format!("{{\"device\":\"pump-{number:06}\",\"seq\":{changes}}}").into_bytes();
     bytes.resize(INVENTORY_LEN, b' ');

@@ -4,8 +4,8 @@
 //! measure verify
 //! measure rollout DEVICES
 //! measure audit write FOLDER ENTRIES | verify FOLDER
-//! measure checkins FOLDER fill DEVICES
-//! measure checkins FOLDER run DEVICES SECONDS same|else
+//! measure checkins FOLDER DEVICES SECONDS ROUNDS
+//! measure kills FOLDER KILLS
 //! measure load MODE ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SECONDS SERVER_PID
 //! measure hold ADDRESS PATH CA CERTIFICATE KEY CONNECTIONS SERVER_PID
 //! ```
@@ -15,18 +15,24 @@
 
 mod audit;
 mod checkins;
+mod engines;
 mod h2;
 mod hold;
+mod kills;
 mod load;
 mod peer;
+#[path = "../../../server/tests/postgres/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod postgres;
 mod process;
 mod rollout;
+mod sqlite;
 mod verify;
 
 use std::error::Error;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: measure verify | rollout … | audit … | checkins … | load … | hold …; see the head of the program";
+const USAGE: &str = "usage: measure verify | rollout … | audit … | checkins … | kills … | load … | hold …; see the head of the program";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,19 +54,17 @@ fn run(arguments: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
         Some((command, rest)) if command == "load" => load::run(&load::Plan::parse(rest)?),
         Some((command, [devices])) if command == "rollout" => rollout::run(devices.parse()?),
         Some((command, rest)) if command == "audit" => audit::run(rest),
-        Some((command, rest)) if command == "checkins" => check_in(rest),
-        Some((command, rest)) if command == "hold" => hold::run(&hold::Plan::parse(rest)?),
-        _ => Err(USAGE.into()),
-    }
-}
-
-fn check_in(words: &[String]) -> Result<serde_json::Value, Box<dyn Error>> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
-        [folder, "fill", devices] => checkins::fill(folder.as_ref(), devices.parse()?),
-        [folder, "run", devices, seconds, says] => {
-            checkins::run(folder.as_ref(), devices.parse()?, seconds.parse()?, says)
+        Some((command, [folder, devices, seconds, rounds])) if command == "checkins" => {
+            let (devices, seconds) = (devices.parse()?, seconds.parse()?);
+            checkins::run(folder.as_ref(), devices, seconds, rounds.parse()?)
         }
+        Some((command, [folder, kills])) if command == "kills" => {
+            kills::run(folder.as_ref(), kills.parse()?)
+        }
+        Some((command, [folder, engine, before])) if command == "kills-child" => {
+            kills::child(folder.as_ref(), engine, before.parse()?)
+        }
+        Some((command, rest)) if command == "hold" => hold::run(&hold::Plan::parse(rest)?),
         _ => Err(USAGE.into()),
     }
 }
