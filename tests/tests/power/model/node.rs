@@ -400,6 +400,7 @@ fn name_of(event: &Event) -> &'static str {
         Event::Armed => "armed",
         Event::Activated { .. } => "activated",
         Event::Tracked(..) => "tracked",
+        Event::Lost(..) => "lost",
         Event::StateOf(_) => "state of",
         Event::CleanedUp => "cleaned up",
         Event::Verdict(Health::Good) => "good",
