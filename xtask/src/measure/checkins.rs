@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::engines::Engine;
 use crate::postgres::Cluster;
-use crate::process::cpu_time;
+use crate::process::own_cpu_time;
 use crate::sqlite::Sqlite;
 
 /// Check-ins that wait at a time, each of another device.
@@ -115,7 +115,7 @@ fn round(
     let failed = |error: &_| eprintln!("error: {error}");
     let store = open.store();
     let (writer, writing) = Writer::start(store, QUEUE_LEN, GROUP_LEN_MAX, |_| {}, failed)?;
-    let cpu = cpu_time(std::process::id())?;
+    let cpu = own_cpu_time()?;
     let start = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,7 +129,7 @@ fn round(
     open.close();
     drop(open);
     // What was put off is paid for as well.
-    let cpu = cpu_time(std::process::id())?.saturating_sub(cpu);
+    let cpu = own_cpu_time()?.saturating_sub(cpu);
     let settled = start.elapsed();
     waits.sort_unstable();
     let count = waits.len();
