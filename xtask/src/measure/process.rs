@@ -30,7 +30,9 @@ pub(crate) fn own_cpu_time() -> io::Result<Duration> {
     // After the name in parentheses: the 14th and 15th word of all, in hundredths of a second.
     let words = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = words.split_whitespace().skip(11).take(2);
-    let ticks = ticks.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>();
+    let ticks = ticks
+        .filter_map(|word| word.parse::<u64>().ok())
+        .sum::<u64>();
     Ok(Duration::from_millis(ticks * 10))
 }
 
