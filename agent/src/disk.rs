@@ -8,6 +8,13 @@ use std::path::{Path, PathBuf};
 
 use crate::ports::{Access, Kind, Storage, StoredFile};
 
+/// The magic number of FAT, as `statfs` tells it (statfs(2), `MSDOS_SUPER_MAGIC`).
+///
+/// There a name lies beside the file's length and first cluster. Linux writes these when it writes
+/// the *file*, not when its folder is synced: after a rename and a sync of the folder the medium may
+/// hold the new name of an empty file. So on FAT the whole file system is synced, files first.
+const FAT: rustix::fs::FsWord = 0x4d44;
+
 /// The file system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
@@ -83,7 +90,11 @@ impl Storage for Disk {
         } else {
             path
         };
-        File::open(path)?.sync_all()
+        let folder = File::open(path)?;
+        if rustix::fs::fstatfs(&folder)?.f_type == FAT {
+            return Ok(rustix::fs::syncfs(&folder)?);
+        }
+        folder.sync_all()
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {

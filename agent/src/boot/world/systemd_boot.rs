@@ -21,7 +21,8 @@
 //! arming removes strays before it shows anything.
 //!
 //! Medium: the ESP is FAT. Its renames are one directory entry in the kernel's cache, but the
-//! medium may see it as two writes; nothing here can help that.
+//! medium may see it as two writes; nothing here can help that. That the entry still knows its bytes
+//! is the storage's to see to ([`crate::disk::Disk`]).
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -230,6 +231,11 @@ impl Loader for SystemdBoot {
             return Err(WorldError::unprepared(self.folder(), what));
         };
         let text = self.read(&newest.file)?;
+        if with_version(&text, 0).trim().lines().count() < 2 {
+            // Armed as it is, it would be an entry that starts nothing.
+            let path = self.folder().join(&newest.file);
+            return Err(WorldError::unprepared(&path, "say nothing but a version"));
+        }
         let version = match self.plain(slot.other())? {
             Some(entry) => self.version(&entry.file)?,
             None => 0,
@@ -320,6 +326,14 @@ mod tests {
         assert_eq!(split("os.txt"), None);
         assert_eq!(id_of("os+2-1.conf"), "os");
         assert_eq!(id_of("os"), "os");
+    }
+
+    #[test]
+    fn an_entry_without_words_is_seen() {
+        for text in ["", "version 2\n", "\nversion 2"] {
+            assert!(with_version(text, 0).trim().lines().count() < 2, "{text:?}");
+        }
+        assert_eq!(with_version("efi /b.efi\n", 0).lines().count(), 2);
     }
 
     #[test]
