@@ -107,12 +107,24 @@ pub fn ask(
         Answered::Certificates(answer) => answer,
         Answered::Waits(secs) => return Ok(Asked::Waits(secs)),
     };
-    let list = enrol::certificates(&answer)?;
+    keep(storage, question.certificate, &answer, key).map(Asked::Until)
+}
+
+/// Puts the certificate for `key` that a server answered with in place at `path`; its end.
+///
+/// # Errors
+/// An answer without one, and a file that cannot be written; what was there stays.
+pub fn keep(
+    storage: &dyn Storage,
+    path: &Path,
+    answer: &[u8],
+    key: &dyn Sign,
+) -> Result<UtcTime, EnrolmentError> {
+    let list = enrol::certificates(answer)?;
     let own = enrol::for_key(&list, key.public_key())?;
     let (_, end) = enrol::validity(own)?;
-    let path = question.certificate;
     replace(storage, path, pem(own).as_bytes()).map_err(file(path))?;
-    Ok(Asked::Until(end))
+    Ok(end)
 }
 
 /// What came of it.

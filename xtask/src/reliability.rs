@@ -39,7 +39,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         Some(other) => return Err(Fault::usage(format!("reliability takes no \"{other}\""))),
     }
     let mut tests = workspace::cargo();
-    tests.args(["test", "--locked", "--package", "ampoule-tests"]);
+    // As `cargo xtask test` builds them, so that nothing is built twice.
+    tests.args(["test", "--workspace", "--locked"]);
     tests.args(["--test", "power", "--test", "bricks", "--", "--nocapture"]);
     tests.env(WRITE, "1");
     if std::env::var_os(DEPTH.0).is_none() {

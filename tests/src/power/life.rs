@@ -15,6 +15,7 @@ use ampoule_agent::machine::{BootViews, Phase, State};
 use ampoule_agent::net::Backoff;
 use ampoule_agent::ports::{Clock, Ports, Storage};
 use ampoule_agent::receipt::Reporter;
+use ampoule_agent::state::{StateConfig, StateStore};
 use ampoule_protocol::name::{ComponentName, DeviceId, HardwareId, ProductName};
 use ampoule_protocol::release::Install;
 use ampoule_protocol::sign::Ed25519Key;
@@ -22,12 +23,15 @@ use ampoule_protocol::time::UtcTime;
 
 use super::disk::SimDisk;
 use super::mistake::Mistake;
+use super::modules::SimModules;
 use super::ports::{Boot, ClosesOnce, Fixed, NoRestart, Server, Silent, SimClock};
-use super::repo::{HARDWARE, PRODUCT, Shelf};
+use super::repo::{DEVICE, HARDWARE, PRODUCT, Shelf};
 use crate::sim::DAWN;
 
 /// The agent's folder.
 pub const DATA_DIR: &str = "/data";
+/// Where the configured state is.
+pub const STATE_DIR: &str = "/state";
 /// Boots until a device must have come to rest.
 const BOOTS_MAX: usize = 30;
 /// Turns of the driver within one process.
@@ -72,8 +76,19 @@ pub struct World {
     pub stops_after: Option<usize>,
     /// Whether the server takes no receipts.
     pub is_deaf: bool,
+    /// Whether modules ask for a restart.
+    pub modules_restart: bool,
+    /// Whether the device has a configured state, which follows its version.
+    pub has_state: bool,
     /// Days since dawn.
     pub days: i64,
+}
+
+impl World {
+    /// What a loader chooses; modules install the rest.
+    pub fn booted(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|place| !place.is_module())
+    }
 }
 
 /// Where a component of this name and kind lives.
@@ -97,19 +112,19 @@ pub fn place(component: &str, install: Install) -> Place {
 /// # Errors
 /// Boot settings that cannot be used.
 pub fn boot(disk: &SimDisk, world: &World) -> Result<Vec<Loaded>, BootError> {
-    let places: Vec<&Place> = world.places.iter().collect();
+    let places: Vec<&Place> = world.booted().collect();
     disk.guard(Vec::new());
     let before = disk.fork();
     let loaded = load_all(disk, &places, &BootViews::new())?;
     if disk.mistake() == Some(Mistake::LoaderCountsNothing) {
-        for place in &world.places {
+        for place in &places {
             if let Some(settings) = before.content(&place.boot_file) {
                 disk.plant(&place.boot_file, &settings);
             }
         }
     }
     let mut running = Vec::new();
-    for (place, choice) in world.places.iter().zip(&loaded) {
+    for (place, choice) in places.into_iter().zip(&loaded) {
         running.push(place.slot_path(choice.slot).to_owned());
         if place.install == Install::Tree {
             running.push(place.tree_path(choice.slot).join("app"));
@@ -241,7 +256,21 @@ pub fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
             open,
         }),
     };
-    Driver::open(device(world), ports, Box::new(Silent))
+    let modules = SimModules {
+        disk: disk.clone(),
+        restarts: world.modules_restart,
+    };
+    let driver = Driver::open(device(world), ports, Box::new(Silent))?;
+    let driver = driver.with_modules(Box::new(modules));
+    if !world.has_state {
+        return Ok(driver);
+    }
+    let config = StateConfig {
+        dir: PathBuf::from(STATE_DIR),
+        migrate: Vec::new(),
+        timeout: Duration::ZERO,
+    };
+    Ok(driver.with_state(StateStore::new(Rc::new(disk.clone()), config)))
 }
 
 fn gates(disk: &SimDisk, world: &World, open: &Rc<Cell<bool>>) -> Vec<Box<dyn Gate>> {
@@ -273,7 +302,7 @@ fn device(world: &World) -> Device {
         whole_bytes_max: None,
         attempts_max: 3,
         reporter: Reporter {
-            device: DeviceId::parse("pump-1").expect("a name"),
+            device: DeviceId::parse(DEVICE).expect("a name"),
             product: ProductName::parse(PRODUCT).expect("a name"),
             hardware,
         },

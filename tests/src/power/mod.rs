@@ -21,6 +21,7 @@ pub mod explore;
 pub mod life;
 mod medium;
 pub mod mistake;
+mod modules;
 mod ports;
 pub mod repo;
 pub mod stories;

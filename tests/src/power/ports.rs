@@ -486,6 +486,10 @@ impl BootControl for Boot {
         self.commit_all(&[(component.clone(), slot)])
     }
 
+    fn load_now(&mut self, components: &[ComponentName]) -> Result<(), BootError> {
+        self.files.load_now(components)
+    }
+
     fn commit_all(&mut self, slots: &[(ComponentName, Slot)]) -> Result<(), BootError> {
         if self.has(Mistake::CommitLater) {
             return Ok(());

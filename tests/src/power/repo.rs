@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use ampoule_delta::{DiffOptions, diff};
 use ampoule_protocol::digest::Digest;
+use ampoule_protocol::downgrade::{self, Downgrade};
 use ampoule_protocol::metadata::{Bundle, Common, MetaFile, Payload};
 use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 use ampoule_protocol::release::{
@@ -21,6 +22,8 @@ use crate::sim::{BLOCK_LEN, DAWN, RepositorySimulator, Tree, sign};
 pub const PRODUCT: &str = "infusion-pump";
 /// The hardware of every story.
 pub const HARDWARE: &str = "pump-mk3";
+/// The device of every story.
+pub const DEVICE: &str = "pump-1";
 /// Versions of an image that tests know; 0 is what leaves the factory.
 pub const VERSIONS: std::ops::Range<u8> = 0..5;
 
@@ -73,6 +76,10 @@ pub struct Catalogue {
     pub has_new_root: bool,
     /// Whether it is carried as a bundle.
     pub is_bundle: bool,
+    /// Whether its components are to be seen without a restart.
+    pub is_live: bool,
+    /// A downgrade record, from one version to another; what is between is withdrawn.
+    pub falls: Option<(u8, u8)>,
 }
 
 impl Catalogue {
@@ -84,6 +91,8 @@ impl Catalogue {
             has_deltas: false,
             has_new_root: false,
             is_bundle: false,
+            is_live: false,
+            falls: None,
         }
     }
 
@@ -108,6 +117,10 @@ impl Catalogue {
         if self.has_new_root {
             repo.rotate(ampoule_protocol::metadata::RoleType::Root);
             repo.release_root();
+        }
+        if let Some((from, to)) = self.falls {
+            add_record(&mut repo, from, to);
+            repo.release();
         }
         if self.is_bundle {
             add_statement(&mut repo);
@@ -176,7 +189,11 @@ impl Catalogue {
                 ),
             },
             deltas,
-            activation: Activation::Restart,
+            activation: if self.is_live {
+                Activation::Live
+            } else {
+                Activation::Restart
+            },
             meta_data: None,
         }
     }
@@ -209,6 +226,36 @@ fn add_file(repo: &mut RepositorySimulator, name: &str, content: &[u8]) -> FileR
         path: path.parse().expect("a path"),
         length: content.len() as u64,
         sha256: Digest::of(content),
+    }
+}
+
+/// A record by which the floor of every device of these stories falls, once; the releases that
+/// are to be left are withdrawn.
+fn add_record(repo: &mut RepositorySimulator, from: u8, to: u8) {
+    let record = Downgrade {
+        format: downgrade::FORMAT,
+        kind: downgrade::KIND.to_owned(),
+        product: ProductName::parse(PRODUCT).expect("a name"),
+        serial: 1,
+        devices: vec![DEVICE.parse().expect("a name")],
+        from: release_version(from),
+        to: release_version(to),
+        rollback_index: RollbackIndex(to.into()),
+        reason: "The alarm relay chatters.".to_owned(),
+        // Longer than an update rests that fell back too often.
+        expires: UtcTime::parse(DAWN).expect("a time").plus_secs(20 * 86_400),
+    };
+    let path = record.path();
+    repo.add_delegated_target(PRODUCT, path.as_str(), b"a record");
+    let role = repo.delegated.get_mut(PRODUCT).expect("the product");
+    let target = role.targets.get_mut(&path).expect("just added");
+    *target = target
+        .clone()
+        .with_custom(record.to_custom().expect("a good record"));
+    for version in to + 1..=from {
+        let ending = format!("release-{}.toml", release_version(version));
+        role.targets
+            .retain(|path, _| !path.as_str().ends_with(&ending));
     }
 }
 

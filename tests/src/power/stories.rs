@@ -8,7 +8,7 @@ use ampoule_protocol::release::Install;
 use ampoule_protocol::version::RollbackIndex;
 
 use super::disk::SimDisk;
-use super::life::{DATA_DIR, Gates, Trial, World, live, place};
+use super::life::{DATA_DIR, Gates, STATE_DIR, Trial, World, live, place};
 use super::repo::{Catalogue, artifact, content};
 use super::story::Story;
 
@@ -26,8 +26,8 @@ fn factory(catalogue: &Catalogue) -> SimDisk {
                 disk.plant(format!("/srv/{name}/a/app"), &content(name, 0));
                 disk.plant_link(&format!("/srv/{name}/current"), "a");
             }
-            Install::File => disk.plant(&place.visible, &content(name, 0)),
-            Install::Slot | Install::Module(_) => {}
+            Install::File | Install::Module(_) => disk.plant(&place.visible, &content(name, 0)),
+            Install::Slot => {}
         }
     }
     disk
@@ -38,12 +38,18 @@ fn world(catalogue: &Catalogue) -> World {
     World {
         shelf: catalogue.publish(),
         places: places
-            .map(|(name, install)| place(name, install.clone()))
+            .map(|(name, install)| {
+                let mut place = place(name, install.clone());
+                place.options.live = catalogue.is_live;
+                place
+            })
             .collect(),
         trial: Trial::Good,
         gates: Gates::None,
         stops_after: None,
         is_deaf: false,
+        modules_restart: false,
+        has_state: false,
         days: 0,
     }
 }
@@ -63,6 +69,8 @@ fn story(name: &'static str, before: Option<&Catalogue>, catalogue: &Catalogue) 
         next: world(&catalogue.then()),
         old,
         new: catalogue.newest,
+        holds: |_| Vec::new(),
+        ends: |_| Vec::new(),
         act: live,
     }
 }
@@ -209,6 +217,96 @@ pub fn root_rotation() -> Story {
         ..first().then()
     };
     story("root rotated", Some(&first()), &catalogue)
+}
+
+/// The floor falls, once, by a signed record.
+pub fn downgrade() -> Story {
+    let catalogue = Catalogue {
+        falls: Some((2, 1)),
+        ..Catalogue::of_rootfs(2)
+    };
+    let mut story = story(
+        "downgrade record",
+        Some(&Catalogue::of_rootfs(2)),
+        &catalogue,
+    );
+    story.new = 1;
+    story
+}
+
+fn settings() -> Catalogue {
+    Catalogue {
+        components: vec![("settings", Install::Tree), ("library", Install::File)],
+        is_live: true,
+        ..first()
+    }
+}
+
+/// A release of configuration and a drug library, which programs see without a restart.
+pub fn config_release() -> Story {
+    story(
+        "config release, live",
+        Some(&settings()),
+        &settings().then(),
+    )
+}
+
+/// The same, and health says no.
+pub fn config_release_bad() -> Story {
+    let story = story(
+        "config release, live, trial bad",
+        Some(&settings()),
+        &settings().then(),
+    );
+    story.with(|world| world.trial = Trial::Bad).goes_back()
+}
+
+fn by_module() -> Catalogue {
+    let install = Install::parse("module:text").expect("a word");
+    Catalogue {
+        components: vec![("text", install)],
+        ..first()
+    }
+}
+
+/// An update module installs it.
+pub fn module() -> Story {
+    story("update, module", Some(&by_module()), &by_module().then())
+}
+
+/// One that takes a restart, and is ill after it.
+pub fn module_bad() -> Story {
+    let story = story(
+        "update, module that restarts, trial bad",
+        Some(&by_module()),
+        &by_module().then(),
+    );
+    let story = story.with(|world| world.trial = Trial::Bad);
+    story.with(|world| world.modules_restart = true).goes_back()
+}
+
+/// What the state of a device holds.
+const STATE: &[u8] = b"rate = 3, as a nurse set it";
+
+/// The configured state follows the version, and comes back with the old one.
+pub fn state_bad() -> Story {
+    let mut story = story("configured state, trial bad", None, &first());
+    story
+        .start
+        .plant(format!("{STATE_DIR}/g-factory/settings"), STATE);
+    story
+        .start
+        .plant_link(&format!("{STATE_DIR}/current"), "g-factory");
+    story.next.has_state = true;
+    story.holds = |disk| {
+        let found = disk.content(&Path::new(STATE_DIR).join("current/settings"));
+        let is_whole = found.as_deref() == Some(STATE);
+        let wrong = (!is_whole).then(|| "the state that programs see is not whole".to_owned());
+        wrong.into_iter().collect()
+    };
+    story.ends = story.holds;
+    let story = story.with(|world| world.has_state = true);
+    story.with(|world| world.trial = Trial::Bad).goes_back()
 }
 
 /// A device that lost journal and floor is given its floor by a person, and goes on.

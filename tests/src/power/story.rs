@@ -39,6 +39,10 @@ pub struct Story {
     pub old: u8,
     /// The version that runs in the end.
     pub new: u8,
+    /// What else must hold after every cut; what is wrong, in words.
+    pub holds: fn(&SimDisk) -> Vec<String>,
+    /// What else must be so in the end.
+    pub ends: fn(&SimDisk) -> Vec<String>,
     /// What happens; most of the time [`live`].
     pub act: fn(&SimDisk, &World) -> Result<(), DriverError>,
 }
@@ -46,8 +50,8 @@ pub struct Story {
 /// What never falls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marks {
-    /// The rollback floor.
-    pub floor: u64,
+    /// How many downgrade records were used, and the rollback floor, which falls by one alone.
+    pub floor: (u64, u64),
     /// Versions of trusted metadata, by file.
     pub versions: BTreeMap<&'static str, u64>,
 }
@@ -64,12 +68,13 @@ impl Marks {
     /// Of this disk.
     pub fn of(disk: &SimDisk) -> Self {
         let folder = Path::new(DATA_DIR).join("metadata");
+        let facts = state(disk).facts;
         let version = |name| {
             let found = disk.blob(&folder.join(name));
             (name, found.map_or(0, |blob| version_of(&blob)))
         };
         Self {
-            floor: state(disk).facts.floor.0,
+            floor: (facts.downgrades, facts.floor.0),
             versions: METADATA.into_iter().map(version).collect(),
         }
     }
@@ -89,7 +94,7 @@ impl Marks {
         if self.floor < least.floor {
             fallen.push(format!(
                 "the floor fell from {} to {}",
-                least.floor, self.floor
+                least.floor.1, self.floor.1
             ));
         }
         for (name, version) in &least.versions {
@@ -136,6 +141,7 @@ impl Story {
     /// What is wrong with this disk, just powered; nothing fell below `least`.
     pub fn look(&self, disk: &SimDisk, least: &Marks) -> Vec<String> {
         let mut wrong = Marks::of(disk).fallen(least);
+        wrong.extend((self.holds)(disk));
         let booted = match self.booted(&disk.fork()) {
             Ok(booted) => booted,
             Err(why) => {
@@ -147,14 +153,12 @@ impl Story {
         if booted.iter().any(|version| *version != first) {
             wrong.push(format!("components of versions {booted:?} boot together"));
         }
-        let views: Vec<BootView> = self
-            .world
-            .places
-            .iter()
-            .map(|place| view(disk, place))
-            .collect();
+        let views: Vec<BootView> = self.world.booted().map(|place| view(disk, place)).collect();
         let is_armed = views.iter().any(|view| view.armed.is_some());
-        if first != self.old && first != self.new && !is_armed {
+        let plan = state(disk).phase.plan().cloned();
+        // What a module installs is not a loader's to choose: it is there until it is taken back.
+        let is_tried = self.world.booted().next().is_none() && plan.is_some();
+        if first != self.old && first != self.new && !is_armed && !is_tried {
             wrong.push(format!("version {first} boots"));
         }
         let state = state(disk);
@@ -167,7 +171,12 @@ impl Story {
                 wrong.push(format!("{name} has version {found}, and more was acted on"));
             }
         }
-        for (place, view) in self.world.places.iter().zip(&views) {
+        // It falls with the commit of a downgrade, and after it.
+        let falls = state
+            .phase
+            .plan()
+            .is_some_and(|plan| plan.downgrade.is_some());
+        for (place, view) in self.world.booted().zip(&views).filter(|_| !falls) {
             let default = Self::in_slot(disk, place, view.default);
             if default.is_none_or(|version| floor > version.into()) {
                 wrong.push(format!(
@@ -180,7 +189,7 @@ impl Story {
 
     /// The versions that the loader starts.
     fn booted(&self, disk: &SimDisk) -> Result<Vec<u8>, String> {
-        let places: Vec<&Place> = self.world.places.iter().collect();
+        let places: Vec<&Place> = self.world.booted().collect();
         disk.guard(Vec::new());
         let loaded = load_all(disk, &places, &BootViews::new());
         let loaded = loaded.map_err(|error| format!("nothing boots: {error}"))?;
@@ -194,7 +203,11 @@ impl Story {
             which(place.component.as_str(), &place.install, &bytes)
                 .ok_or_else(|| format!("\"{}\" boots and is no whole image", path.display()))
         };
-        places.iter().zip(&loaded).map(starts).collect()
+        let booted = places.iter().zip(&loaded).map(starts);
+        let modules = self.world.places.iter().filter(|place| place.is_module());
+        booted
+            .chain(modules.map(|place| seen(disk, place)))
+            .collect()
     }
 
     fn in_slot(disk: &SimDisk, place: &Place, slot: Slot) -> Option<u8> {
@@ -236,6 +249,12 @@ impl Story {
             Ok(booted) => wrong.push(format!("versions {booted:?} run in the end")),
             Err(why) => wrong.push(why),
         }
+        for place in &self.world.places {
+            if place.install != Install::Slot && seen(disk, place) != Ok(self.new) {
+                wrong.push(format!("programs see another {}", place.component));
+            }
+        }
+        wrong.extend((self.ends)(disk));
         let state = state(disk);
         if state.phase != Phase::Idle {
             wrong.push(format!("it rests in {}", state.phase.as_str()));
@@ -246,7 +265,7 @@ impl Story {
         if state.facts.floor.0 != u64::from(self.new) {
             wrong.push(format!("the floor is {}", state.facts.floor));
         }
-        let views = self.world.places.iter().map(|place| view(disk, place));
+        let views = self.world.booted().map(|place| view(disk, place));
         if views.into_iter().any(|view| view.armed.is_some()) {
             wrong.push("something stays armed".to_owned());
         }
@@ -273,12 +292,26 @@ impl Story {
     /// The newest version that the story's own world offers.
     fn newest(&self) -> u8 {
         let tree = &self.world.shelf.tree;
+        let first = self.world.places.first();
         let is_there = |version: &u8| {
-            let name = format!("rootfs-{version}.img");
+            let name = first.map(|place| format!("{}-{version}.img", place.component));
+            let name = name.unwrap_or_default();
             tree.keys().any(|path| path.ends_with(&name))
         };
         VERSIONS.filter(is_there).max().unwrap_or(0)
     }
+}
+
+/// The version that programs see of a component that is no slot.
+fn seen(disk: &SimDisk, place: &Place) -> Result<u8, String> {
+    let path = match place.install {
+        Install::Tree => place.visible.join("app"),
+        Install::Slot | Install::File | Install::Module(_) => place.visible.clone(),
+    };
+    let bytes = disk.content(&path);
+    let bytes = bytes.ok_or_else(|| format!("\"{}\" is missing", path.display()))?;
+    which(place.component.as_str(), &place.install, &bytes)
+        .ok_or_else(|| format!("\"{}\" is seen and is not whole", path.display()))
 }
 
 fn view(disk: &SimDisk, place: &Place) -> BootView {

@@ -15,6 +15,7 @@
 //! `mistakes` plants what this is meant to catch, and asks that it catches it; `faults` lets the
 //! medium fail, fill up and rot.
 
+mod certificates;
 mod faults;
 mod mistakes;
 mod model;
@@ -96,4 +97,10 @@ stories! {
     receipts
     root_rotation
     set_floor
+    downgrade
+    config_release
+    config_release_bad
+    module
+    module_bad
+    state_bad
 }

@@ -23,7 +23,7 @@ fn caught(story: &Story, mistake: Mistake) -> Option<String> {
     explore(&planted, effort).violations.first().cloned()
 }
 
-fn all_caught(story: &Story, mistakes: &[Mistake]) {
+pub(crate) fn all_caught(story: &Story, mistakes: &[Mistake]) {
     for mistake in mistakes {
         let what = caught(story, *mistake);
         let what =
@@ -82,6 +82,17 @@ fn acts_in_the_wrong_order() {
         &[Mistake::ArmIsCommit, Mistake::DisarmNothing],
     );
     all_caught(&stories::gate_closes(), &[Mistake::GatesAskedOnce]);
+}
+
+/// What the new stories are for: a module that is led through its states, a state that follows the
+/// version, a floor that falls.
+#[test]
+fn mistakes_with_modules_state_and_downgrade() {
+    // The journal forgets which state the module ran.
+    let forgets = Mistake::NoFileSync("/data/journal-");
+    all_caught(&stories::module_bad(), &[forgets]);
+    all_caught(&stories::state_bad(), &[Mistake::NoFileSync("/state/")]);
+    all_caught(&stories::downgrade(), &[Mistake::CommitLater]);
 }
 
 #[test]
