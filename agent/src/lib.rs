@@ -40,6 +40,7 @@ pub mod net;
 pub mod ports;
 pub mod probe;
 pub mod receipt;
+pub mod seal;
 pub mod state;
 pub mod stop;
 pub mod system;

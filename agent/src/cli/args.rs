@@ -22,6 +22,7 @@ commands:
   receipts   write the receipts that wait for a server to a file, to be carried there
   consent [DIGEST]  agree to the update under way; without a digest shows what it is
   postpone SECS     put the update under way off
+  network    the half of the agent that speaks to the server; the others start it
   hash-pin   read a PIN from stdin and print what gates.consent.pin_hash wants
   recover    from a recovery image: look at the slots, repair what does not boot any more
   state      bring the configured state to what runs; at boot, before the programs that use it
@@ -72,6 +73,8 @@ pub struct Args {
 /// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
+    /// The half that speaks to the server; started by the others.
+    Network,
     /// As its help says.
     Daemon,
     /// As its help says.
@@ -187,6 +190,7 @@ fn verb_of(word: &OsString) -> Result<Verb, lexopt::Error> {
         Some("history") => Ok(Verb::History),
         Some("consent") => Ok(Verb::Consent),
         Some("postpone") => Ok(Verb::Postpone),
+        Some("network") => Ok(Verb::Network),
         Some("hash-pin") => Ok(Verb::HashPin),
         Some("recover") => Ok(Verb::Recover),
         Some("state") => Ok(Verb::State),

@@ -17,12 +17,11 @@ use crate::gate::{self, Consents, Gate};
 use crate::journal::JournalError;
 use crate::machine::Fault;
 use crate::module::Programs;
-use crate::net::{
-    BundleError, BundleFile, HttpNetwork, HttpSettings, Identity, IdentityError, Renewal,
-};
+use crate::net::{BundleError, BundleFile, Identity, IdentityError};
 use crate::ports::{BootControl, Clock, Network, Ports, Storage};
 use crate::probe::{ProbeError, Proven, Records};
 use crate::receipt::Reporter;
+use crate::seal::NetworkHalf;
 use crate::state::StateStore;
 use crate::stop::Stop;
 use crate::system::{HealthCommands, RestartCommand, SystemClock};
@@ -183,32 +182,35 @@ pub(super) fn probed(config: &Config) -> impl Iterator<Item = &ComponentName> {
     of_worlds.chain(of_files.filter(|_| config.worlds.is_empty()))
 }
 
+/// When the half of the agent that speaks to the server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    /// At once: this process seals itself, and starts none afterwards.
+    Now,
+    /// With the first question, if there is one.
+    Later,
+}
+
 /// The server, or the bundle that was carried here in its place.
 fn network(
     config: &Config,
-    identity: &Identity,
     bundle: Option<&Path>,
+    when: Half,
 ) -> Result<Box<dyn Network>, CliError> {
     if let Some(path) = bundle {
         return Ok(Box::new(BundleFile::open(path)?));
     }
-    let server = &config.server;
-    let settings = HttpSettings {
-        url: server.url.clone(),
-        connect_timeout: server.connect_timeout,
-        stall_timeout: server.stall_timeout,
-        pace: server.pace,
-        bytes_per_sec_max: server.bytes_per_sec_max,
-    };
-    let renewal = Renewal::new(
-        Rc::new(Disk),
-        server.certificate.clone(),
-        server.key.clone(),
-        server.ca.clone(),
-    );
-    Ok(Box::new(
-        HttpNetwork::new(settings, identity).renewing(renewal),
-    ))
+    let mut half = NetworkHalf::new(&config.server)?;
+    if when == Half::Now {
+        match half.start() {
+            Ok(gaps) if gaps.is_empty() => {}
+            Ok(gaps) => eprintln!("  network half: {gaps}"),
+            // It is started again with the first question, and failing then is a fault of the
+            // network.
+            Err(error) => eprintln!("  network half: {error}"),
+        }
+    }
+    Ok(Box::new(half))
 }
 
 /// The driver over the real ports; over `bundle` where there is one.
@@ -216,8 +218,9 @@ pub(super) fn driver(
     config: &Config,
     bundle: Option<&Path>,
     watch: Box<dyn Watch>,
+    when: Half,
 ) -> Result<Driver, CliError> {
-    driver_with(config, bundle, watch, |clock| Box::new(clock))
+    driver_with(config, bundle, watch, when, |clock| Box::new(clock))
 }
 
 /// The same, with something that serves while it waits.
@@ -225,12 +228,13 @@ pub(super) fn driver_with(
     config: &Config,
     bundle: Option<&Path>,
     watch: Box<dyn Watch>,
+    when: Half,
     clock: impl FnOnce(SystemClock) -> Box<dyn Clock>,
 ) -> Result<Driver, CliError> {
     let stop = Stop::on_signals()?;
     let server = &config.server;
     let identity = Identity::load(&server.certificate, &server.key, &server.ca)?;
-    let network = network(config, &identity, bundle)?;
+    let network = network(config, bundle, when)?;
     let root = std::fs::read(&config.root).map_err(|source| CliError::Read {
         path: config.root.clone(),
         source,

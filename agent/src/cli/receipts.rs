@@ -13,7 +13,7 @@ use ampoule_protocol::device::Acknowledged;
 use serde_json::json;
 
 use super::args::Args;
-use super::open::{self, CliError};
+use super::open::{self, CliError, Half};
 use super::show;
 use super::watch::Screen;
 use crate::config::Config;
@@ -26,7 +26,7 @@ const ACKNOWLEDGED_LEN_MAX: u64 = 1 << 20;
 
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, None, Box::new(Screen::new()))?;
+    let mut driver = open::driver(config, None, Box::new(Screen::new()), Half::Later)?;
     let (word, count) = match &args.acknowledged {
         Some(path) => ("acknowledged", acknowledge(&mut driver, path)?),
         None => ("written", write(args, config, &driver)?),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::args::Args;
-use super::open::{self, CliError};
+use super::open::{self, CliError, Half};
 use super::show;
 use super::watch::Screen;
 use crate::config::Config;
@@ -19,7 +19,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     }
     let _lock = open::lock(&config.data_dir)?;
     let bundle = args.bundle.as_deref();
-    let mut driver = open::driver(config, bundle, Box::new(Screen::new()))?;
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Later)?;
     let (findings, repair) = driver.recover()?;
     let (result, is_good) = match repair {
         Repair::NotNeeded => ("not-needed", true),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::announce::{Announcer, Audience};
 use super::args::{Args, Verb};
-use super::open::{self, CliError};
+use super::open::{self, CliError, Half};
 use super::watch::{Lines, Screen};
 use super::{Failure, agree, enroll, probe, receipts, recover, show};
 use crate::boot::{self, Loaded};
@@ -32,6 +32,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return agree::hash_pin()
             .map(|()| ExitCode::SUCCESS)
             .map_err(Box::new);
+    }
+    if args.verb == Verb::Network {
+        let ran = crate::seal::run().map_err(CliError::from);
+        return ran.map(|()| ExitCode::SUCCESS).map_err(Box::new);
     }
     if args.verb == Verb::Version {
         println!("ampoule-agent {}", env!("CARGO_PKG_VERSION"));
@@ -66,7 +70,7 @@ fn command(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         Verb::Install => return install(args, config),
         Verb::Daemon => return daemon(config, args.json),
         Verb::SetFloor(floor) => set_floor(config, RollbackIndex(floor))?,
-        Verb::HashPin | Verb::Version => {}
+        Verb::HashPin | Verb::Network | Verb::Version => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -107,7 +111,7 @@ fn boot(config: &Config, json: bool) -> Result<(), CliError> {
 
 fn state(config: &Config) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
-    let mut driver = open::driver(config, None, Box::new(Screen::new()))?;
+    let mut driver = open::driver(config, None, Box::new(Screen::new()), Half::Later)?;
     Ok(driver.settle_state()?)
 }
 
@@ -124,7 +128,7 @@ fn set_floor(config: &Config, floor: RollbackIndex) -> Result<(), CliError> {
 fn check(args: &Args, config: &Config) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
     let bundle = args.bundle.as_deref();
-    let mut driver = open::driver(config, bundle, Box::new(Screen::new()))?;
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Later)?;
     let found = driver.look()?;
     if args.json {
         let passed = found.passed.iter().map(|passed| {
@@ -152,7 +156,8 @@ fn install(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
         return said(result, args.json);
     }
     let bundle = args.bundle.as_deref();
-    let mut driver = open::driver(config, bundle, Box::new(Screen::new()))?;
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Now)?;
+    seal(config);
     let last_seq = driver.state().facts.report_seq;
     let was_idle = matches!(driver.state().phase, Phase::Idle | Phase::Checking);
     let mut rest = driver.start()?;
@@ -259,7 +264,8 @@ fn daemon(config: &Config, json: bool) -> Result<ExitCode, CliError> {
     let audience = Audience::new(interface(config));
     let watch = Announcer::new(screen, audience.clone());
     let clock = |clock| audience.clone().with_clock(clock);
-    let mut driver = open::driver_with(config, None, Box::new(watch), clock)?;
+    let mut driver = open::driver_with(config, None, Box::new(watch), Half::Now, clock)?;
+    seal(config);
     audience.notifier.ready();
     let end = driver.run()?;
     audience.notifier.stopping();
@@ -284,6 +290,13 @@ fn said(result: &str, json: bool) -> Result<ExitCode, CliError> {
         println!("{result}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stands the writer's walls; what is missing is told, and keeps no device from its updates.
+fn seal(config: &Config) {
+    for gap in crate::seal::seal(config) {
+        eprintln!("  writer: {gap}");
+    }
 }
 
 /// Without its local interface a device still updates: the reason is told, and it goes on.

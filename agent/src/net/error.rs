@@ -15,6 +15,30 @@ pub struct NetError {
     source: Option<io::Error>,
 }
 
+/// The codes that a network half may name: those of the client.
+const HEARD: [&str; 20] = [
+    "answer-malformed",
+    "answer-too-long",
+    "connection",
+    "content-encoded",
+    "download-truncated",
+    "host-not-found",
+    "http",
+    "identity",
+    "length-mismatch",
+    "not-on-server",
+    "range-mismatch",
+    "range-refused",
+    "renewal-failed",
+    "server-failed",
+    "server-forbids",
+    "server-status",
+    "server-too-busy",
+    "slow-retrieval",
+    "timeout",
+    "tls",
+];
+
 impl NetError {
     /// With a stable code and a sentence.
     pub fn new(code: &'static str, text: impl Into<String>) -> Self {
@@ -24,6 +48,20 @@ impl NetError {
             retry_after_secs: None,
             source: None,
         }
+    }
+
+    /// One that another process had, with the code that it named.
+    pub fn heard(code: &str, text: String, retry_after_secs: Option<u64>) -> Self {
+        let known = HEARD.iter().find(|known| **known == code);
+        Self {
+            retry_after_secs,
+            ..Self::new(known.copied().unwrap_or("network-half"), text)
+        }
+    }
+
+    /// Whether it came from the network, and not from the half that speaks to it.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.source.is_none() && self.code != "network-half"
     }
 
     /// A body that ended before its length.

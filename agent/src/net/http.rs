@@ -18,7 +18,7 @@ use ureq::{Agent, Body};
 
 use ampoule_protocol::time::UtcTime;
 
-use super::{Bucket, Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS, Renewal};
+use super::{Bucket, Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS, Renewal, certify};
 use crate::ports::{Fetch, Network};
 
 /// Bytes of an answer of the device API.
@@ -224,11 +224,14 @@ impl Network for HttpNetwork {
         let Some(renewal) = &mut self.renewal else {
             return Ok(false);
         };
-        let renewed = renewal.tend(&self.settings.url, now)?;
-        if let Some(identity) = &renewed {
-            self.agent = client(&self.settings, identity);
+        let url = &self.settings.url;
+        let renewed = renewal.tend(now, &mut |identity, request| {
+            certify(identity, url, request)
+        })?;
+        if renewed {
+            self.agent = client(&self.settings, &renewal.identity()?);
         }
-        Ok(renewed.is_some())
+        Ok(renewed)
     }
 
     fn director(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {

@@ -39,12 +39,40 @@ impl Identity {
     /// # Errors
     /// Files that are missing or not what they should be.
     pub fn load(certificate: &Path, key: &Path, authorities: &Path) -> Result<Self, IdentityError> {
-        let chain = certificates(certificate)?;
+        let (chain, pem, trusted) = (read(certificate)?, read(key)?, read(authorities)?);
+        Self::of(
+            (certificate, chain.as_slice()),
+            (key, pem.as_slice()),
+            (authorities, trusted.as_slice()),
+        )
+    }
+
+    /// From what is in the three files.
+    ///
+    /// # Errors
+    /// Bytes that are not what they should be.
+    pub fn of_pem(
+        certificate: &[u8],
+        key: &[u8],
+        authorities: &[u8],
+    ) -> Result<Self, IdentityError> {
+        Self::of(
+            (Path::new("certificate"), certificate),
+            (Path::new("key"), key),
+            (Path::new("ca"), authorities),
+        )
+    }
+
+    fn of(
+        (certificate, chain): (&Path, &[u8]),
+        (key, pem): (&Path, &[u8]),
+        (authorities, trusted): (&Path, &[u8]),
+    ) -> Result<Self, IdentityError> {
+        let chain = certificates_in(certificate, chain)?;
         let device = chain.first().and_then(|leaf| device_of(leaf.der()));
         let device = device.ok_or_else(|| fault(certificate, "names no device"))?;
-        let pem = read(key)?;
-        let private = PrivateKey::from_pem(&pem).map_err(|_| fault(key, "holds no private key"))?;
-        let text = std::str::from_utf8(&pem).map_err(|_| fault(key, "is not PEM"))?;
+        let private = PrivateKey::from_pem(pem).map_err(|_| fault(key, "holds no private key"))?;
+        let text = std::str::from_utf8(pem).map_err(|_| fault(key, "is not PEM"))?;
         let signer =
             sign::from_pkcs8_pem(text).map_err(|error| fault(key, &format!("is {error}")))?;
         Ok(Self {
@@ -55,7 +83,7 @@ impl Identity {
                 .map(|leaf| leaf.der().to_vec())
                 .unwrap_or_default(),
             certificate: ClientCert::new_with_certs(&chain, private),
-            authorities: certificates(authorities)?,
+            authorities: certificates_in(authorities, trusted)?,
         })
     }
 }
@@ -72,8 +100,11 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
 }
 
 pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, IdentityError> {
-    let pem = read(path)?;
-    let items = parse_pem(&pem).filter_map(|item| match item {
+    certificates_in(path, &read(path)?)
+}
+
+fn certificates_in(path: &Path, pem: &[u8]) -> Result<Vec<Certificate<'static>>, IdentityError> {
+    let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,
     });

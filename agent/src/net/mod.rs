@@ -24,7 +24,7 @@ pub use http::{HttpNetwork, HttpSettings};
 pub(crate) use identity::certificates;
 pub use identity::{Identity, IdentityError};
 pub use pace::{Pace, Paced};
-pub use renew::Renewal;
+pub use renew::{Renewal, certify};
 
 /// The longest wait that a server may ask for: a day, so that a wrong header strands nobody.
 pub const RETRY_AFTER_MAX_SECS: u64 = 86_400;

@@ -14,6 +14,7 @@ mod local;
 mod medium;
 mod recover;
 mod repo;
+mod sealed;
 mod server;
 mod signal;
 #[allow(dead_code, reason = "the tests of boot loaders use all of it")]
