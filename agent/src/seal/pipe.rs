@@ -24,7 +24,7 @@ use crate::ports::{Fetch, Network};
 /// The user and group of the network half, where the agent is started as root: nobody.
 const NOBODY: u32 = 65_534;
 /// How much longer than its own time-outs the network half may take: it resolves names, too.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 /// Bytes of an answer to what is posted.
 const ANSWER_LEN_MAX: u64 = 256 << 10;
 

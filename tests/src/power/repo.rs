@@ -76,8 +76,8 @@ pub struct Catalogue {
     pub has_new_root: bool,
     /// Whether it is carried as a bundle.
     pub is_bundle: bool,
-    /// Whether its components are to be seen without a restart.
-    pub is_live: bool,
+    /// When its components are to be seen.
+    pub activation: Activation,
     /// A downgrade record, from one version to another; what is between is withdrawn.
     pub falls: Option<(u8, u8)>,
 }
@@ -91,7 +91,7 @@ impl Catalogue {
             has_deltas: false,
             has_new_root: false,
             is_bundle: false,
-            is_live: false,
+            activation: Activation::Restart,
             falls: None,
         }
     }
@@ -189,11 +189,7 @@ impl Catalogue {
                 ),
             },
             deltas,
-            activation: if self.is_live {
-                Activation::Live
-            } else {
-                Activation::Restart
-            },
+            activation: self.activation,
             meta_data: None,
         }
     }

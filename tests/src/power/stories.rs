@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ampoule_agent::driver::DriverError;
 use ampoule_agent::journal::Journal;
-use ampoule_protocol::release::Install;
+use ampoule_protocol::release::{Activation, Install};
 use ampoule_protocol::version::RollbackIndex;
 
 use super::disk::SimDisk;
@@ -40,7 +40,7 @@ fn world(catalogue: &Catalogue) -> World {
         places: places
             .map(|(name, install)| {
                 let mut place = place(name, install.clone());
-                place.options.live = catalogue.is_live;
+                place.options.live = catalogue.activation == Activation::Live;
                 place
             })
             .collect(),
@@ -237,7 +237,7 @@ pub fn downgrade() -> Story {
 fn settings() -> Catalogue {
     Catalogue {
         components: vec![("settings", Install::Tree), ("library", Install::File)],
-        is_live: true,
+        activation: Activation::Live,
         ..first()
     }
 }
