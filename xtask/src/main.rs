@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask demo | test | vm-test | bench | reliability | size | tidy`.
+//! The project's tasks: `cargo xtask demo | test | vm-test | bench | plant | reliability | size | tidy`.
 //!
 //! Each task is a module that drives the real tools (cargo, the release binaries, Debian's
 //! packages, python-tuf) as a person would, and says each command it runs. Nothing here is a part
@@ -10,6 +10,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod plant;
 mod reliability;
 mod setup;
 mod shell;
@@ -32,6 +33,7 @@ tasks:
   demo   [--old FILE --new FILE] [--dir DIR]   one device's first updates and three attacks, for real
   test   [--offline]                           set up and run every test
   fuzz   [SECONDS]                             run the fuzz targets for a while
+  plant  [--together] [WORD]...                plant mistakes; each must be seen by its test
   bench  [verify|install|checkins|serve|...]...  measure, beside the peers where there are some
   reliability                                  try to brick a device; write docs/RELIABILITY.md
   vm-test [--cuts N] [--seed S] [--loader L]   updates and power cuts of a machine in an emulator
@@ -59,6 +61,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "fuzz" => fuzz::run(rest),
+        "plant" => plant::run(rest),
         "bench" => bench::run(rest),
         "reliability" => reliability::run(rest),
         "size" => size::run(rest),

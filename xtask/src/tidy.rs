@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use crate::plant;
 use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
@@ -42,7 +43,8 @@ const MACHINE: [&str; 5] = [
 const HELP: &str = "\
 cargo xtask tidy
 
-Checks formatting, file lengths, module headers, words, stubs and machine paths; changes nothing.
+Checks formatting, file lengths, module headers, words, stubs, machine paths and that each planted mistake
+still has its place; changes nothing.
 `cargo fmt --all` mends the first.";
 
 /// Runs every check and lists all complaints at once.
@@ -57,7 +59,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     shell::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
 
-    let mut complaints = Vec::new();
+    let mut complaints = plant::grown_old()?;
     let files = workspace::files()?;
     for path in &files {
         // What is not text (images, corpora) has nothing to read.

@@ -140,6 +140,21 @@ fn a_terminating_one_ends_the_search() {
     );
 }
 
+/// Below a role that has siblings, too.
+#[test]
+fn a_terminating_one_further_down_ends_the_search() {
+    let mut world = World::new();
+    world.repo.delegate("targets", "first", &["pump/*"], false);
+    world.repo.delegate("first", "final", &["pump/*"], true);
+    world.repo.delegate("targets", "later", &["pump/*"], false);
+    world
+        .repo
+        .add_delegated_target("later", "pump/a", b"by a role that must not be asked");
+    world.repo.release();
+    assert_eq!(world.download_refusal("pump/a"), "target-unknown");
+    assert_eq!(walked(&world), ["first", "final"]);
+}
+
 /// A role describes a target that lies outside what it was trusted for.
 #[test]
 fn a_target_outside_its_paths_is_not_believed() {
