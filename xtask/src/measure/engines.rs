@@ -119,9 +119,10 @@ fn files(folder: &Path) -> Result<u64, Box<dyn Error>> {
     let mut sum = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        sum += match entry.file_type()?.is_dir() {
-            true => files(&entry.path())?,
-            false => entry.metadata()?.len(),
+        sum += if entry.file_type()?.is_dir() {
+            files(&entry.path())?
+        } else {
+            entry.metadata()?.len()
         };
     }
     Ok(sum)
