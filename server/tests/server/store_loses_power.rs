@@ -97,7 +97,7 @@ impl LogSync for Keeping {
 }
 
 /// Catches: an acknowledgement before the journal has the group whole, a torn group that is taken
-/// for whole, a block with acknowledged bytes that is written again.
+/// for whole, a block with acknowledged bytes that is written again. Each was planted: red.
 #[test]
 fn a_torn_write_takes_its_own_group_and_no_other() {
     let place = tempfile::tempdir().unwrap();
@@ -198,8 +198,9 @@ fn tear(before: &Path, after: &Path) -> Vec<Torn> {
     all
 }
 
-/// Catches: groups that are put into the tree out of order, forgotten when the files take turns, or
-/// let go by the journal before the tree has them.
+/// Catches: a write that is synced before it is written (planted: red), groups that are forgotten
+/// when the files take turns. Does not catch, since the tree is fast here: files that take turns
+/// while the tree lacks a layer (planted: green).
 #[test]
 fn groups_outlive_the_turns_of_the_journal() {
     let place = tempfile::tempdir().unwrap();
