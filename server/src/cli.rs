@@ -1,5 +1,5 @@
 //! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke`, `rollout …`,
-//! `receipts`, `export`, `import`, `secret-key`.
+//! `receipts`, `tree push`, `export`, `import`, `secret-key`.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
@@ -10,6 +10,7 @@ mod enrolment;
 mod receipts;
 mod rollouts;
 mod transfer;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,6 +86,11 @@ enum Command {
     Openapi,
     /// Take in receipts that a device without a network sent by file.
     Receipts(receipts::Receipts),
+    /// Publish a tree to the bucket that servers read it from.
+    Tree {
+        #[command(subcommand)]
+        command: tree::Command,
+    },
     /// Write the whole fleet to a new file, for a backup or for another engine.
     Export(transfer::Transfer),
     /// Put the fleet of such a file into an empty store.
@@ -206,6 +212,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
         Command::Account { command } => command.run()?,
         Command::Openapi => print!("{}", crate::door::api::document()),
         Command::Receipts(receipts) => receipts.run()?,
+        Command::Tree { command } => command.run()?,
         Command::Export(transfer) => transfer.export()?,
         Command::Import(transfer) => transfer.import()?,
         Command::SecretKey { file } => {

@@ -5,6 +5,7 @@
 //! Every limit has a name, a default and a range; the field docs say what each stops.
 
 mod audit;
+mod blobs;
 mod database;
 mod est;
 mod operators;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use audit::Audit;
+pub use blobs::Blobs;
 pub use est::Est;
 pub use operators::Operators;
 use reader::{Document, Section};
@@ -36,6 +38,8 @@ pub struct Config {
     pub operators: Option<Operators>,
     /// The published tree.
     pub tree: Tree,
+    /// The bucket that the tree comes from; absent where the signer publishes to the folder.
+    pub blobs: Option<Blobs>,
     /// The online key; absent where the signer renews the timestamp.
     pub timestamp: Option<Timestamp>,
     /// The director; absent where devices live alone.
@@ -217,6 +221,8 @@ impl Config {
             let enroll = Enroll::read(&mut document.section("enroll"), &devices.client_ca);
             let admin = Admin::read(&mut document.section("admin"));
             let tree = Tree::read(&mut document.section("tree"));
+            let blobs = document.has("blobs");
+            let blobs = blobs.then(|| Blobs::read(&mut document.section("blobs")));
             let timestamp = document.has("timestamp");
             let timestamp = timestamp.then(|| Timestamp::read(&mut document.section("timestamp")));
             let director = document.has("director");
@@ -236,6 +242,7 @@ impl Config {
                 admin,
                 operators,
                 tree,
+                blobs,
                 timestamp,
                 director,
                 store,

@@ -93,6 +93,9 @@ pub enum ServerError {
     /// The audit log cannot be opened or written.
     #[error(transparent)]
     Audit(#[from] crate::audit::AuditError),
+    /// The blob store failed, or holds no tree.
+    #[error(transparent)]
+    Blob(#[from] crate::blob::BlobError),
     /// A fleet was not moved.
     #[error(transparent)]
     Transfer(#[from] crate::store::transfer::TransferError),
@@ -159,6 +162,7 @@ impl Coded for ServerError {
             Self::Listen { .. } => "listen-failed",
             Self::Store(_) => "store-failed",
             Self::Audit(_) => "audit-log-failed",
+            Self::Blob(_) => "blob-store-failed",
             Self::Transfer(_) => "fleet-not-moved",
             Self::System { .. } => "system-failed",
             Self::Tree { .. } => "bad-published-tree",
@@ -184,6 +188,7 @@ impl Coded for ServerError {
             | Self::Listen { .. }
             | Self::Store(_)
             | Self::Audit(_)
+            | Self::Blob(_)
             | Self::System { .. } => Guilty::Device,
             Self::Tree { .. } | Self::Timestamp(_) | Self::Director(_) => Guilty::Repository,
         }

@@ -14,6 +14,7 @@
 //! Every request passes [`admit`] first, on resumed and long-open connections too.
 
 pub mod body;
+mod elsewhere;
 mod files;
 pub mod problem;
 pub mod range;
@@ -38,6 +39,7 @@ use crate::fleet::{Device, Refusal};
 use crate::serve::pace::Pace;
 use crate::serve::{HELD_LEN_MAX, Peer, Shared};
 use body::Body;
+use files::{Blob, Served};
 use problem::Problem;
 
 /// An answer that is there, or one that waits for a body or for the disk.
@@ -129,6 +131,8 @@ enum Route {
     Answer(Response<Body>),
     /// To one that has to wait.
     Wait(Waits, Arc<Device>),
+    /// To a target in a bucket.
+    Fetch(Blob, Arc<Device>),
     /// To a new certificate for this device.
     Enrol,
     /// Back here, if this is the first use of a renewed certificate.
@@ -153,6 +157,9 @@ async fn wait(
         Route::Wait(waits, device) => {
             let body = request.into_body();
             waits.answer(shared, peer, &device, body).await
+        }
+        Route::Fetch(blob, device) => {
+            elsewhere::serve(shared, peer, &device, blob, &request).await
         }
         Route::Enrol => {
             let caller = Caller::Device((*peer.identity).clone());
@@ -197,7 +204,10 @@ fn route(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Ro
     if let Some(file) = path.strip_prefix("/tuf/image/") {
         return match *request.method() {
             Method::GET | Method::HEAD => {
-                files::serve(shared, peer, &device, file, request).map(Route::Answer)
+                Ok(match files::serve(shared, peer, &device, file, request)? {
+                    Served::Here(response) => Route::Answer(response),
+                    Served::Elsewhere(blob) => Route::Fetch(blob, device),
+                })
             }
             _ => Err(Problem::method("GET and HEAD")),
         };

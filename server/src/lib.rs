@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   devices --mTLS--> serve -> http -> published        (files, ranges, timestamp)
+//!                               |  |-> blob             (targets in a bucket)
 //!                               |  \-> fleet            (who may, in memory)
 //!                               \----> store::writer -> store (durable, then acknowledged)
 //!   keeper: once a second looks at certificates and the published tree, signs the timestamp
@@ -31,6 +32,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod audit;
+pub mod blob;
 pub mod bucket;
 pub mod cell;
 pub mod cli;

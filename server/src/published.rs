@@ -3,7 +3,8 @@
 //! ```text
 //!   metadata/N.root.json, N.snapshot.json, N.ROLE.json   never change: kept in memory, encoded once
 //!   metadata/timestamp.json                              changes: from the keeper, or the tree
-//!   targets/P/<sha256>.<name>                            never change: read where they lie
+//!   targets/P/<sha256>.<name>                            never change: read where they lie,
+//!                                                        in the folder or in a bucket
 //! ```
 //!
 //! Invariants:
@@ -23,12 +24,15 @@ use ampoule_protocol::paths::{METADATA_DIR, TARGETS_DIR, TIMESTAMP_FILE};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
+use crate::blob::{BlobError, BlobStore, Folder, Key};
 use crate::cell::Cell;
 
 /// Metadata longer than this is not kept in memory, but read where it lies.
 const KEPT_LEN_MAX: u64 = 8 << 20;
 /// All kept metadata; when more comes, everything is forgotten and read again as asked for.
 const KEPT_SUM_MAX: usize = 256 << 20;
+/// Lengths of targets that are remembered; more, and all are asked for again.
+const LENGTHS_MAX: usize = 10_000;
 /// Shorter bodies gain nothing from an encoding.
 const ENCODED_LEN_MIN: usize = 256;
 
@@ -118,12 +122,23 @@ pub enum Found {
         /// Whether its name says what it holds.
         immutable: bool,
     },
+    /// A target in a bucket, if it is there.
+    Elsewhere {
+        /// Its name.
+        key: Key,
+        /// Its ETag, quotes included.
+        etag: HeaderValue,
+    },
 }
 
 /// The tree of one image repository.
 #[derive(Debug)]
 pub struct Published {
     folder: PathBuf,
+    /// Where targets lie.
+    targets: Arc<dyn BlobStore>,
+    /// What is known of targets in a bucket.
+    lengths: RwLock<HashMap<Key, u64>>,
     timestamp: Cell<Option<Arc<Document>>>,
     kept: RwLock<Kept>,
 }
@@ -137,8 +152,16 @@ struct Kept {
 impl Published {
     /// The tree in `folder`, with no timestamp yet.
     pub fn new(folder: PathBuf) -> Self {
+        let targets = Arc::new(Folder::new(folder.clone()));
+        Self::with_targets(folder, targets)
+    }
+
+    /// A tree whose metadata is in `folder`, and whose targets are in a store.
+    pub fn with_targets(folder: PathBuf, targets: Arc<dyn BlobStore>) -> Self {
         Self {
             folder,
+            targets,
+            lengths: RwLock::default(),
             timestamp: Cell::new(None),
             kept: RwLock::default(),
         }
@@ -195,6 +218,35 @@ impl Published {
         }
     }
 
+    /// Where targets lie.
+    pub fn targets(&self) -> &dyn BlobStore {
+        self.targets.as_ref()
+    }
+
+    /// The length of a target in a bucket; nothing where there is none. It is asked for once: the
+    /// name says what the target holds.
+    ///
+    /// # Errors
+    /// The bucket does not answer.
+    pub async fn length(&self, key: &Key) -> Result<Option<u64>, BlobError> {
+        let known = {
+            let lengths = self.lengths.read().unwrap_or_else(PoisonError::into_inner);
+            lengths.get(key).copied()
+        };
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found = self.targets.length(key).await?;
+        if let Some(len) = found {
+            let mut lengths = self.lengths.write().unwrap_or_else(PoisonError::into_inner);
+            if lengths.len() >= LENGTHS_MAX {
+                lengths.clear();
+            }
+            lengths.insert(key.clone(), len);
+        }
+        Ok(found)
+    }
+
     fn metadata(&self, name: &str) -> io::Result<Option<Found>> {
         let kept = {
             let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
@@ -240,15 +292,24 @@ impl Published {
     }
 
     fn target(&self, path: &str) -> io::Result<Option<Found>> {
-        let mut on_disk = self.folder.join(TARGETS_DIR);
+        let mut name = TARGETS_DIR.to_owned();
         let mut last = String::new();
         for segment in path.split('/') {
             let Some(segment) = decode(segment).filter(|segment| is_segment(segment)) else {
                 return Ok(None);
             };
-            on_disk.push(&segment);
+            name = format!("{name}/{segment}");
             last = segment;
         }
+        let Some(folder) = self.targets.local() else {
+            // Only what says in its name what it holds: the rest of it is never asked for.
+            let key = Key::parse(&name);
+            return Ok(key.and_then(|key| {
+                let etag = etag_value(&format!("\"{}\"", key.digest()?));
+                Some(Found::Elsewhere { key, etag })
+            }));
+        };
+        let on_disk = folder.join(&name);
         let Some((file, len)) = open(&on_disk)? else {
             return Ok(None);
         };

@@ -11,14 +11,17 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use ampoule_protocol::error::chain;
-use ampoule_protocol::paths::TIMESTAMP_FILE;
+use ampoule_protocol::paths::{METADATA_DIR, TIMESTAMP_FILE};
 use ampoule_protocol::time::UtcTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin;
 use crate::audit;
+use crate::blob::S3;
+use crate::blob::mirror::Mirror;
 use crate::config::{self, Config};
 use crate::descriptors;
 use crate::director::Director;
@@ -126,8 +129,10 @@ async fn life(config: Config) -> Result<(), ServerError> {
         }
         None => None,
     };
+    let (drain, draining) = watch::channel(false);
+    let (published, mirroring) = open_tree(&config, &log, &draining).await?;
     let shared = Arc::new(Shared {
-        published: Published::new(config.tree.path.clone()),
+        published,
         tls,
         operators_tls,
         fleet,
@@ -146,7 +151,6 @@ async fn life(config: Config) -> Result<(), ServerError> {
     });
     let mut keeper = Keeper::start(shared.clone(), online)?;
     let admin_socket = admin::listen(&shared.config.admin.socket)?;
-    let (drain, draining) = watch::channel(false);
     let admin = tokio::spawn(admin::serve(admin_socket, shared.clone(), draining.clone()));
     let deciding = tokio::spawn(decide(shared.clone(), draining.clone()));
     let mut signals = Signals::new()?;
@@ -164,6 +168,9 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let _ = drain.send(true);
     let _ = admin.await;
     let _ = deciding.await;
+    if let Some(mirroring) = mirroring {
+        let _ = mirroring.await;
+    }
     let _ = std::fs::remove_file(&shared.config.admin.socket);
     let patience = shared.config.limits.drain + END_PATIENCE;
     if let Some(operators) = operators
@@ -184,6 +191,32 @@ async fn life(config: Config) -> Result<(), ServerError> {
     store.close();
     log.note(format_args!("ended"));
     Ok(())
+}
+
+/// The published tree; where it comes from a bucket it is brought here once before devices are met,
+/// and then followed.
+async fn open_tree(
+    config: &Config,
+    log: &Arc<Log>,
+    draining: &watch::Receiver<bool>,
+) -> Result<(Published, Option<JoinHandle<()>>), ServerError> {
+    let folder = config.tree.path.clone();
+    let Some(blobs) = &config.blobs else {
+        return Ok((Published::new(folder), None));
+    };
+    let bucket = Arc::new(S3::new(&blobs.bucket)?);
+    let mirror = Mirror::new(bucket.clone(), folder.clone());
+    if let Err(error) = mirror.look().await {
+        // What was brought before is as good as it was.
+        if !folder.join(METADATA_DIR).join(TIMESTAMP_FILE).exists() {
+            return Err(error);
+        }
+        let said = chain(&error, None).replace('\n', "; ");
+        log.trouble("bucket", format_args!("the tree stays as it is: {said}"));
+    }
+    let following = mirror.follow(blobs.poll, log.clone(), draining.clone());
+    let following = tokio::spawn(following);
+    Ok((Published::with_targets(folder, bucket), Some(following)))
 }
 
 /// The end of the store that was lost may have held the word that halted a rollout; a person has

@@ -59,14 +59,18 @@ pub(super) fn read(from: &mut Section<'_, '_>) -> Engine {
 fn is_elsewhere(host: &Host) -> bool {
     match host {
         Host::Unix(_) => false,
-        Host::Tcp(name) => {
-            let address = name.parse::<std::net::IpAddr>();
-            name != "localhost" && !address.is_ok_and(|address| address.is_loopback())
-        }
+        Host::Tcp(name) => !is_loopback(name),
     }
 }
 
-fn client(ca: &Path) -> Option<ClientConfig> {
+/// Whether a host is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// A client that trusts the authorities in `ca` and shows nothing of itself.
+pub(super) fn client(ca: &Path) -> Option<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).ok()? {
         roots.add(certificate.ok()?).ok()?;

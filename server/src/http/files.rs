@@ -15,16 +15,31 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use super::body::Body;
 use super::problem::Problem;
 use super::range::{self, Encoding, Wanted};
+use crate::blob::Key;
 use crate::fleet::Device;
 use crate::published::{Document, Form, Found};
 use crate::serve::{Peer, Shared};
 
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// What one device is told is nobody else's.
 const OWN_IMMUTABLE: &str = "private, max-age=31536000, immutable";
 /// Headers of one answer.
 const HEADERS_MAX: usize = 10;
 const ASK_EACH_TIME: &str = "no-cache";
+
+/// A target in a bucket.
+pub(super) struct Blob {
+    pub(super) key: Key,
+    pub(super) etag: HeaderValue,
+}
+
+/// What came of looking a file up.
+pub(super) enum Served {
+    /// The answer.
+    Here(Response<Body>),
+    /// It has to be fetched first.
+    Elsewhere(Blob),
+}
 
 /// Answers a request for the file `path` of the tree.
 pub(super) fn serve<B>(
@@ -33,14 +48,15 @@ pub(super) fn serve<B>(
     device: &Arc<Device>,
     path: &str,
     request: &Request<B>,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Served, Problem> {
     let found = shared.published.find(path).map_err(|error| {
         shared.log.warn(format_args!(
             "failed to read {path:?} of the published tree: {error}"
         ));
         Problem::unavailable("tree-unavailable", "the file cannot be read now", 60)
     })?;
-    Ok(match found.ok_or_else(Problem::not_found)? {
+    let response = match found.ok_or_else(Problem::not_found)? {
+        Found::Elsewhere { key, etag } => return Ok(Served::Elsewhere(Blob { key, etag })),
         Found::Versioned(document) => document_response(&document, IMMUTABLE, request),
         // Another server may have signed a newer one.
         Found::Timestamp(_) if shared.rollouts.behind().is_some() || shared.timestamp_changes() => {
@@ -64,7 +80,8 @@ pub(super) fn serve<B>(
                 Body::part(file, from, to, transfer())
             })
         }
-    })
+    };
+    Ok(Served::Here(response))
 }
 
 /// Answers a request for the file `path` of the device's own director repository.
@@ -139,13 +156,13 @@ fn choose<'a>(document: &'a Document, headers: &HeaderMap) -> (&'a Form, Option<
 }
 
 /// What every answer about one file says.
-struct Head<'a> {
-    etag: &'a HeaderValue,
-    caching: &'static str,
-    kind: &'static str,
+pub(super) struct Head<'a> {
+    pub(super) etag: &'a HeaderValue,
+    pub(super) caching: &'static str,
+    pub(super) kind: &'static str,
 }
 
-fn respond<B>(
+pub(super) fn respond<B>(
     head: &Head<'_>,
     len: u64,
     request: &Request<B>,
@@ -204,7 +221,7 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn kind_of(path: &str) -> &'static str {
+pub(super) fn kind_of(path: &str) -> &'static str {
     match path.rsplit_once('.') {
         Some((_, "json")) => "application/json",
         _ => "application/octet-stream",

@@ -31,5 +31,7 @@ mod store_loses_power;
 mod store_survives;
 mod store_survives_in_a_database;
 mod takes_reports;
+mod targets_in_a_bucket;
 mod timestamp_is_renewed;
+mod tree_is_pushed_in_order;
 mod wire_bytes;

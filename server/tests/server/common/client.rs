@@ -134,7 +134,31 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<()> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
+        self.send_host(method, path, "localhost", headers, body)
+    }
+
+    /// As [`Self::ask`], to a host of another name: some sign it.
+    pub fn ask_host(
+        &mut self,
+        method: &str,
+        path: &str,
+        host: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        self.send_host(method, path, host, headers, body)?;
+        self.reply(method)
+    }
+
+    fn send_host(
+        &mut self,
+        method: &str,
+        path: &str,
+        host: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<()> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }

@@ -3,6 +3,7 @@
 //! The server is the binary itself; the client is rustls with a few lines of HTTP/1.1, so that a
 //! test can stall, cut and resume where it likes.
 
+pub mod bucket;
 pub mod client;
 pub mod enrol;
 pub mod people;

@@ -100,6 +100,17 @@ impl Tree {
         self.write_rest();
     }
 
+    /// Publishes a target of a few bytes beside what there is.
+    pub fn publish_small(&mut self, name: &str, bytes: &[u8]) {
+        let path = TargetPath::parse(&format!("infusion-pump/{name}")).unwrap();
+        let digest = Digest::of(bytes);
+        let file = TargetFile::new(bytes.len() as u64, digest);
+        self.targets.targets.insert(path, file);
+        let folder = self.folder.join("targets/infusion-pump");
+        fs::write(folder.join(format!("{digest}.{name}")), bytes).unwrap();
+        self.publish_next();
+    }
+
     /// Publishes a release of the pump, and gives the digest of its target.
     pub fn publish_release(&mut self, version: &str, index: u64) -> Digest {
         let path = |name: &str| TargetPath::parse(&format!("infusion-pump/{name}")).unwrap();
