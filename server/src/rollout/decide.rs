@@ -134,6 +134,9 @@ fn withdraw(book: &mut Book, now: UtcTime, changes: &mut Vec<Change>) {
 pub(super) struct Queue {
     /// Those that were asked before, and may be again; they have their place already.
     pub(super) again: Vec<(Place, u32)>,
+    /// Those that did not even take an offer in time. They come last: a device that is broken would
+    /// hold the one permit of its ward for ever, offer after offer, and its neighbours would wait.
+    pub(super) unclaimed: Vec<(Place, u32)>,
     /// Those that were not, as many as the step allows, lowest place first.
     pub(super) new: Vec<(Place, u32)>,
     /// How many were not asked, of whom `new` are the first.
@@ -158,9 +161,12 @@ fn offer(
     for name in order {
         let (queue, rollout) = (&queues[&name], book.rollout(&name).expect("it has a queue"));
         let mut left = 0;
-        for (_, number) in queue.again.iter().chain(&queue.new) {
+        let first = queue.again.iter().chain(&queue.new).map(|entry| (entry, 1));
+        // Nothing waits for them: they were asked.
+        let last = queue.unclaimed.iter().map(|entry| (entry, 0));
+        for ((_, number), counts) in first.chain(last) {
             if permits.take(&devices[*number as usize]).is_err() {
-                left += 1;
+                left += counts;
                 continue;
             }
             let before = rollout.deployment(*number);
@@ -198,6 +204,7 @@ pub(super) fn queues(
         .iter()
         .map(|_| Queue {
             again: Vec::new(),
+            unclaimed: Vec::new(),
             new: Vec::new(),
             candidates: 0,
         })
@@ -211,10 +218,10 @@ pub(super) fn queues(
         };
         let (rollout, queue) = (running[index], &mut queues[index]);
         let entry = (rollout.key.place(&device.device), device.number);
-        if rollout.deployment(device.number).is_some() {
-            queue.again.push(entry);
-        } else {
-            queue.new.push(entry);
+        match rollout.deployment(device.number) {
+            Some(row) if row.was_unclaimed() => queue.unclaimed.push(entry),
+            Some(_) => queue.again.push(entry),
+            None => queue.new.push(entry),
         }
     }
     let named = running.into_iter().zip(queues).map(|(rollout, mut queue)| {
@@ -238,6 +245,7 @@ impl Queue {
         }
         self.new.sort_unstable();
         self.again.sort_unstable();
+        self.unclaimed.sort_unstable();
     }
 }
 

@@ -128,6 +128,14 @@ impl Deployment {
         self.phase == Phase::Offered && self.taken_at.is_none() && now >= self.begin_before
     }
 
+    /// Whether its last offer ended because nobody took it in time.
+    pub fn was_unclaimed(&self) -> bool {
+        let in_vain = |settled_at| settled_at >= self.begin_before;
+        self.phase == Phase::Withdrawn
+            && self.taken_at.is_none()
+            && self.settled_at.is_some_and(in_vain)
+    }
+
     /// Settled as good.
     pub fn committed(&self, now: i64) -> Self {
         Self {

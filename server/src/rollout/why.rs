@@ -193,7 +193,8 @@ fn of_turn(
         return Why::Next;
     };
     let mine = (rollout.key.place(&device.device), device.number);
-    if !queue.again.contains(&mine) && queue.new.binary_search(&mine).is_err() {
+    let was_asked = queue.again.contains(&mine) || queue.unclaimed.contains(&mine);
+    if !was_asked && queue.new.binary_search(&mine).is_err() {
         let others = devices.iter().filter(|other| {
             book.is_free(other.number)
                 && rollout.deployment(other.number).is_none()

@@ -424,6 +424,42 @@ fn the_dry_run_says_who_gets_what_when_and_changes_nothing() {
     assert_eq!(schedule.steps[0].devices, [first]);
 }
 
+/// Found by the fleet simulator: a device that was dead took the one permit of its ward again and
+/// again, each time for as long as an offer may be begun, and its neighbours waited for ever.
+#[test]
+fn a_device_that_takes_nothing_does_not_starve_its_ward() {
+    for dead in 0..4 {
+        let mut fleet = Fleet::new(4);
+        fleet.caps = vec![Cap {
+            tag: "ward".into(),
+            max: 1,
+        }];
+        let half = "[[step]]\nshare = \"50%\"\nsuccess_min = \"50%\"\n\
+                    [[step]]\nshare = \"100%\"\nsuccess_min = \"70%\"\n";
+        fleet.start(
+            plan("r", "2.0.0", "begin_within_secs = 3600", half),
+            release("2.0.0", 2),
+            7,
+        );
+        for _ in 0..20 {
+            fleet.look();
+            for device in fleet.offered("r") {
+                if device != dead {
+                    fleet.answer(device, Outcome::Committed);
+                }
+            }
+            fleet.wait(HOUR);
+        }
+        fleet.look();
+        let committed = fleet.in_phase("r", Phase::Committed).len();
+        assert_eq!(
+            (committed, fleet.stage("r")),
+            (3, "done"),
+            "device {dead} is dead"
+        );
+    }
+}
+
 #[test]
 fn plans_that_cannot_be_followed_are_refused_with_the_place() {
     let head = "name = \"r\"\nrelease = \"pump/release-2.0.0.toml\"\nauthor = \"alice\"\n\
