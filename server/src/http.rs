@@ -20,6 +20,7 @@ pub mod problem;
 pub mod range;
 mod reports;
 
+pub use reports::inventory_write;
 pub(crate) use reports::{read as read_body, view_of};
 
 use std::convert::Infallible;
@@ -158,9 +159,7 @@ async fn wait(
             let body = request.into_body();
             waits.answer(shared, peer, &device, body).await
         }
-        Route::Fetch(blob, device) => {
-            elsewhere::serve(shared, peer, &device, blob, &request).await
-        }
+        Route::Fetch(blob, device) => elsewhere::serve(shared, peer, &device, blob, &request).await,
         Route::Enrol => {
             let caller = Caller::Device((*peer.identity).clone());
             est::route(shared, &caller, request).await

@@ -12,6 +12,7 @@
 //! | `interop` | python-tuf, sigstore-tuf, tough and tuf read us, and we read them |
 //! | `picture` | which crate uses which |
 //! | `power` | every power cut of a device on a simulated disk ([`power`]), and the machine's states |
+//! | `fleet` | a small fleet and the real server in one process ([`fleet`]) |
 //! | `bricks` | the field's bricking bugs, each by its name |
 //!
 //! `ampoule-tuf-client`, a binary of this package, puts the agent's trust core behind the command
@@ -30,6 +31,8 @@
 //! ```
 
 pub mod device;
+#[cfg(feature = "parts")]
+pub mod fleet;
 pub mod http;
 pub mod page;
 #[cfg(feature = "parts")]

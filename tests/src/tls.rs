@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ampoule_agent::net::Identity;
 use ampoule_protocol::name::DeviceId;
+use ampoule_server::config::Enroll;
 use ampoule_server::pki::{Authority, KeyKind, make_dev_ca};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,7 +29,7 @@ impl Pki {
         let folder = tempfile::tempdir().expect("a folder");
         let pki = Self { folder };
         make_dev_ca(pki.folder.path(), &["127.0.0.1".into()], 2).expect("an authority");
-        let authority = Authority::load(&pki.path("ca.pem"), &pki.path("ca.key"));
+        let authority = Authority::load(&Enroll::of_dev_ca(pki.folder.path(), 2), None);
         let device = DeviceId::parse(device).expect("a device id");
         let issued = authority.and_then(|authority| authority.issue(&device, KeyKind::Ed25519, 2));
         let issued = issued.expect("a certificate for the device");

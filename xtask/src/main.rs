@@ -1,4 +1,5 @@
-//! The project's tasks: `cargo xtask demo | test | vm-test | bench | plant | reliability | size | tidy`.
+//! The project's tasks: `cargo xtask demo | test | vm-test | bench | plant | reliability | fleet-sim |
+//! size | tidy`.
 //!
 //! Each task is a module that drives the real tools (cargo, the release binaries, Debian's
 //! packages, python-tuf) as a person would, and says each command it runs. Nothing here is a part
@@ -9,6 +10,7 @@
 
 mod bench;
 mod demo;
+mod fleet_sim;
 mod fuzz;
 mod plant;
 mod reliability;
@@ -37,6 +39,7 @@ tasks:
   bench  [verify|install|checkins|serve|...]...  measure, beside the peers where there are some
   reliability                                  try to brick a device; write docs/RELIABILITY.md
   vm-test [--cuts N] [--seed S] [--loader L]   updates and power cuts of a machine in an emulator
+  fleet-sim [--devices N] [--seed S]           a fleet with the real agent and server, in one process
   size                                         crates, bytes and peak memory of the agent
   tidy                                         formatting, file lengths, words, stubs, machine paths
 
@@ -64,6 +67,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "plant" => plant::run(rest),
         "bench" => bench::run(rest),
         "reliability" => reliability::run(rest),
+        "fleet-sim" => fleet_sim::run(rest),
         "size" => size::run(rest),
         "tidy" => tidy::run(rest),
         "vm-test" => vm::run(rest),

@@ -37,14 +37,7 @@ pub(super) async fn inventory(
     let bytes = read(shared, body).await?;
     let inventory = Inventory::parse(&bytes)?;
     is_own(peer, &inventory.device)?;
-    let write = Write::Inventory {
-        device: inventory.device.clone(),
-        at: shared.now().unix(),
-        seq: inventory.seq,
-        time: inventory.time.unix(),
-        digest: lasting_digest(&inventory),
-        bytes: bytes.to_vec(),
-    };
+    let write = inventory_write(&inventory, &bytes, shared.now());
     let row = durable(shared, write).await?;
     if let Some(row) = row {
         let heard = Heard::Inventory(row.number, Box::new(inventory.clone()));
@@ -88,6 +81,18 @@ pub(super) async fn receipt(
     Ok(json(&Acknowledged {
         acknowledged: vec![digest],
     }))
+}
+
+/// An inventory, as it is kept; `bytes` is how it came.
+pub fn inventory_write(inventory: &Inventory, bytes: &[u8], now: UtcTime) -> Write {
+    Write::Inventory {
+        device: inventory.device.clone(),
+        at: now.unix(),
+        seq: inventory.seq,
+        time: inventory.time.unix(),
+        digest: lasting_digest(inventory),
+        bytes: bytes.to_vec(),
+    }
 }
 
 /// How an update ended, and which gates and health commands decided it.

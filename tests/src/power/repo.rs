@@ -107,11 +107,17 @@ impl Catalogue {
 
     /// Publishes it.
     pub fn publish(&self) -> Shelf {
+        self.publish_releases().0
+    }
+
+    /// Publishes it, and tells of each release what its target is and what it says.
+    pub fn publish_releases(&self) -> (Shelf, Vec<(FileRef, Release)>) {
+        let mut releases = Vec::new();
         let mut repo = RepositorySimulator::new();
         repo.add_product(PRODUCT);
         repo.publish();
         for version in 1..=self.newest {
-            self.add_release(&mut repo, version);
+            releases.push(self.add_release(&mut repo, version));
             repo.release();
         }
         if self.has_new_root {
@@ -125,13 +131,14 @@ impl Catalogue {
         if self.is_bundle {
             add_statement(&mut repo);
         }
-        Shelf {
+        let shelf = Shelf {
             tree: Rc::new(repo.tree),
             is_bundle: self.is_bundle,
-        }
+        };
+        (shelf, releases)
     }
 
-    fn add_release(&self, repo: &mut RepositorySimulator, version: u8) {
+    fn add_release(&self, repo: &mut RepositorySimulator, version: u8) -> (FileRef, Release) {
         let components = self.components.iter();
         let components =
             components.map(|(name, install)| self.component(repo, name, install, version));
@@ -155,6 +162,12 @@ impl Catalogue {
         let target = role.targets.get_mut(&path).expect("just added");
         let custom = release.to_custom().expect("a good description");
         *target = target.clone().with_custom(custom);
+        let file = FileRef {
+            sha256: Digest::of(path.as_str().as_bytes()),
+            length: path.as_str().len() as u64,
+            path,
+        };
+        (file, release)
     }
 
     fn component(

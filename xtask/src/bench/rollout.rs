@@ -30,6 +30,17 @@ pub(super) fn run() -> Outcome {
         table::bytes(told["fleet_bytes"].as_u64().unwrap_or(0)),
         table::bytes(told["peak_bytes"].as_u64().unwrap_or(0))
     );
+    for round in told["polls"].as_array().into_iter().flatten() {
+        let devices = round["devices"].as_f64().unwrap_or(0.0);
+        let micros = |name: &str| round[name].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "director, {devices} devices: {:.1} µs for a first poll, {:.1} µs for the next; 24 polls of \
+             all in a day: {:.0} CPU-seconds",
+            micros("first_micros"),
+            micros("again_micros"),
+            (micros("first_micros") + 23.0 * micros("again_micros")) * devices / 1e6
+        );
+    }
     let test = &told["test"];
     println!(
         "sequential test, {} runs: halted by mistake {} (stated {}), missed {} (stated {}, exact {})",

@@ -1,15 +1,18 @@
 //! `measure rollout DEVICES`: CPU and memory of the rollout decision for a whole fleet, and the
-//! sequential test against chance.
+//! sequential test against chance; and what the director signs for a day's polls.
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{DeviceId, HardwareId, ProductName, TargetPath};
 use ampoule_protocol::release::FileRef;
+use ampoule_protocol::sign::Ed25519Key;
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
+use ampoule_server::config;
+use ampoule_server::director::{Assigned, Director};
 use ampoule_server::rollout::cohort::CohortKey;
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::ComponentFacts;
@@ -19,6 +22,8 @@ use ampoule_server::rollout::{
 };
 use serde_json::{Value, json};
 
+/// Devices whose files the director keeps.
+const KEPT: u32 = 100_000;
 /// Runs of the sequential test at each rate.
 const RUNS: u32 = 20_000;
 
@@ -46,6 +51,7 @@ pub(crate) fn run(devices: u32) -> Result<Value, Box<dyn Error>> {
         "fleet_bytes": held,
         "peak_bytes": peak()?,
         "looks": looks,
+        "polls": polls(devices)?,
         "test": chance()?,
     }))
 }
@@ -108,6 +114,57 @@ fn rollout(name: &str, share: &str, now: UtcTime) -> Result<Rollout, Box<dyn Err
     };
     let key = CohortKey::new(*sha256.as_bytes());
     Ok(Rollout::new(plan, release, key, now))
+}
+
+/// What the director does in a poll of each device, twice: for all of them, and for as many as it
+/// keeps in memory. The times of a device's own requests are in `measure load`.
+fn polls(devices: u32) -> Result<Value, Box<dyn Error>> {
+    let folder = std::env::temp_dir().join(format!("ampoule-measure-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let key = folder.join("director.key");
+    std::fs::write(
+        &key,
+        Ed25519Key::from_seed(&[7; 32])?.to_pkcs8_pem().as_bytes(),
+    )?;
+    let day = Duration::from_hours(24);
+    let config = config::Director {
+        key,
+        roots: folder.clone(),
+        expiry: day,
+        content_expiry: 14 * day,
+        caps: Vec::new(),
+    };
+    let told = [devices, devices.min(KEPT)].map(|devices| {
+        let director = Director::load(&config)?;
+        Ok((
+            devices,
+            [round(&director, devices)?, round(&director, devices)?],
+        ))
+    });
+    std::fs::remove_dir_all(&folder)?;
+    let told = told
+        .into_iter()
+        .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let one = |(devices, micros): (u32, [f64; 2])| json!({ "devices": devices, "first_micros": micros[0], "again_micros": micros[1] });
+    Ok(told.into_iter().map(one).collect())
+}
+
+/// Microseconds of one device's timestamp.
+fn round(director: &Director, devices: u32) -> Result<f64, Box<dyn Error>> {
+    let now = UtcTime::from_unix(1_893_499_200);
+    let nothing = Assigned {
+        changed_at: now.unix() - 3600,
+        offer: None,
+    };
+    let start = Instant::now();
+    for number in 0..devices {
+        let device = DeviceId::parse(&format!("pump-{number:07}"))?;
+        let found = director.find(&device, &nothing, "metadata/timestamp.json", now)?;
+        if found.is_none() {
+            return Err("the director has no timestamp".into());
+        }
+    }
+    Ok(start.elapsed().as_secs_f64() * 1e6 / f64::from(devices))
 }
 
 /// Halts by chance, at the expected rate over ten times the needed devices, and misses at the
