@@ -158,9 +158,28 @@ fn bad_file(error: impl core::fmt::Display) -> SignError {
     SignError(alloc::format!("not a PKCS#8 key of this kind: {error}"))
 }
 
+/// An ECDSA signature over P-256 as tokens give it, `r || s`, in the DER that everybody else wants
+/// (RFC 3279 section 2.2.3); `None` for what is none.
+pub fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
+    let signature = p256::ecdsa::Signature::from_slice(raw).ok()?;
+    Some(signature.to_der().as_bytes().to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn raw_ecdsa_becomes_minimal_der() {
+        let mut raw = [0u8; 64];
+        raw[31] = 0x7f;
+        raw[32] = 0x80;
+        let der = ecdsa_der(&raw).expect("a signature");
+        assert_eq!(&der[..6], &[0x30, 38, 0x02, 1, 0x7f, 0x02]);
+        assert_eq!(&der[6..9], &[33, 0x00, 0x80]);
+        assert_eq!(ecdsa_der(&raw[..63]), None);
+        assert_eq!(ecdsa_der(&[0; 64]), None, "zero is in no signature");
+    }
 
     #[test]
     fn what_is_signed_here_verifies_here() {

@@ -3,7 +3,8 @@
 //! One line of JSON asks, one line answers. The commands `enroll` and `device` use it while a
 //! server runs, and do the same to the store themselves while none does ([`Door`]).
 
-pub mod enrolment;
+pub mod ending;
+mod enrolment;
 mod first;
 pub mod rollouts;
 
@@ -31,7 +32,6 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::est;
 use crate::est::ledger::Asked;
-use crate::fleet::Fleet;
 use crate::http::view_of;
 use crate::rollouts::Heard;
 use crate::serve::{Clock, Shared};
@@ -60,6 +60,11 @@ pub enum Ask {
         certificate: Digest,
         /// Unix time at which that ends.
         not_after: i64,
+    },
+    /// Revoke a device for ever: its name is not enrolled again.
+    Decommission {
+        /// Which one.
+        device: DeviceId,
     },
     /// Revoke a device.
     Revoke {
@@ -237,13 +242,18 @@ fn by_hand(store: &Opened, ask: &Ask) -> Result<Told, StoreError> {
     if let Ask::Export { file } = ask {
         return Ok(export_to(store, file, now));
     }
+    if let Some(refused) = ending::refused(store, ask)? {
+        return Ok(refused);
+    }
     if let Some(write) = write_of(ask, now) {
         if let Write::Revoke { device, .. } = &write
             && find(device)?.is_none()
         {
             return Ok(Told::Unknown);
         }
-        let written = store.commit(std::slice::from_ref(&write))?.pop();
+        let mut group = vec![write];
+        group.extend(ending::record_of(ask, now).map(|record| Write::Records(vec![record])));
+        let written = store.commit(&group)?.into_iter().next();
         return Ok(written.map_or(Told::Unknown, told));
     }
     if let Ask::Show { device } = ask {
@@ -266,7 +276,7 @@ fn write_of(ask: &Ask, at: i64) -> Option<Write> {
             not_after: *not_after,
             at,
         }),
-        Ask::Revoke { device } => Some(Write::Revoke {
+        Ask::Revoke { device } | Ask::Decommission { device } => Some(Write::Revoke {
             device: device.clone(),
             at,
         }),
@@ -417,6 +427,9 @@ fn record_of(ask: &Ask, by: &str) -> Option<Record> {
             Some(record.digest(*certificate))
         }
         Ask::Revoke { device } => Some(Record::new(audit::Act::Revoke, by).about("device", device)),
+        Ask::Decommission { device } => {
+            Some(Record::new(audit::Act::Decommission, by).about("device", device))
+        }
         Ask::Receipt { device, receipt } => {
             let record = Record::new(audit::Act::Receipt, by).about("device", device);
             Some(record.digest(Digest::of(receipt.as_bytes())))
@@ -432,8 +445,11 @@ fn record_of(ask: &Ask, by: &str) -> Option<Record> {
 }
 
 async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
+    if let Some(told) = ending::before(shared, ask).await {
+        return told;
+    }
     let done = match write_of(ask, shared.now().unix()) {
-        Some(write) if is_unknown_revocation(&shared.fleet, &write) => Ok(Told::Unknown),
+        Some(write) if ending::is_of_nobody(&shared.fleet, &write) => Ok(Told::Unknown),
         Some(write) => shared.writer.write(write).await.map(|written| {
             if let Written::Done(row) = &written {
                 shared.rollouts.hear(Heard::Row(row.clone()));
@@ -462,7 +478,7 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
             }),
         },
     };
-    if let Ask::Revoke { device } = ask
+    if let Ask::Revoke { device } | Ask::Decommission { device } = ask
         && let Err(problem) = est::revoked(shared, device).await
     {
         let what = format!(
@@ -471,12 +487,11 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
         );
         return Told::Failed { what };
     }
-    done.unwrap_or_else(|error| Told::Failed {
-        what: chain(&error, None).replace('\n', "; "),
-    })
+    done.unwrap_or_else(failed)
 }
 
-/// The roster should not name devices that never were.
-fn is_unknown_revocation(fleet: &Fleet, write: &Write) -> bool {
-    matches!(write, Write::Revoke { device, .. } if fleet.find(device).is_none())
+fn failed(error: StoreError) -> Told {
+    Told::Failed {
+        what: chain(&error, None).replace('\n', "; "),
+    }
 }

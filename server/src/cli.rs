@@ -1,5 +1,6 @@
-//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke`, `rollout …`,
-//! `receipts`, `tree push`, `export`, `import`, `secret-key`.
+//! The command line: `run`, `dev-ca`, `enroll`, `device list|show|tag|revoke|…`, `rollout …`,
+//! `receipts`, `tree push`, `export`, `import`, `secret-key`,
+//! `seal-key`.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What goes wrong is one `error:` line
 //! with its causes and a hint on standard error; what a script may read goes to standard output.
@@ -100,6 +101,17 @@ enum Command {
         /// The new file.
         file: PathBuf,
     },
+    /// Seal the key that issues device certificates with the key of [secrets]; then name the new
+    /// file as [enroll] ca_key, and destroy the old one.
+    SealKey {
+        /// The key, PKCS#8 PEM.
+        key: PathBuf,
+        /// The new file.
+        sealed: PathBuf,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Open a store and close it again, to see whether it can be opened.
     #[command(hide = true)]
     StoreProbe {
@@ -132,6 +144,14 @@ enum DeviceCommand {
         device: DeviceId,
         /// `NAME=VALUE`; none takes all tags away.
         tags: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take a device out of use for ever: it is revoked, its name is not enrolled again, and what is
+    /// known of it is kept.
+    Decommission {
+        /// Which one.
+        device: DeviceId,
         #[command(flatten)]
         common: Common,
     },
@@ -206,6 +226,9 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
                 common,
             } => rollouts::tag(device, &tags, &common)?,
             DeviceCommand::Revoke { device, common } => devices::revoke(device, &common)?,
+            DeviceCommand::Decommission { device, common } => {
+                devices::decommission(device, &common)?;
+            }
         },
         Command::Rollout { command } => command.run()?,
         Command::Enrolment { command } => command.run()?,
@@ -219,6 +242,17 @@ fn dispatch(command: Command) -> Result<ExitCode, ServerError> {
             let line = Sealer::new_line()?;
             file::create(&file, line.as_bytes(), Readers::Owner)?;
             println!("wrote {}", file.display());
+        }
+        Command::SealKey {
+            key,
+            sealed,
+            config,
+        } => {
+            let none = || ServerError::Refused("there is no [secrets] to seal it with".into());
+            let sealer = Sealer::configured(&Config::load(&config)?)?.ok_or_else(none)?;
+            let text = pki::seal(&key, &sealer)?;
+            file::create(&sealed, text.as_bytes(), Readers::Owner)?;
+            println!("wrote {}", sealed.display());
         }
         Command::StoreProbe {
             folder,

@@ -7,6 +7,7 @@
 mod audit;
 mod blobs;
 mod database;
+mod enroll;
 mod est;
 mod operators;
 mod reader;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use audit::Audit;
 pub use blobs::Blobs;
+pub use enroll::Enroll;
 pub use est::Est;
 pub use operators::Operators;
 use reader::{Document, Section};
@@ -152,17 +154,6 @@ pub enum Engine {
 pub struct Secrets {
     /// The key file; outside the store, the tree and every backup.
     pub key_file: PathBuf,
-}
-
-/// `[enroll]`: how `enroll` issues certificates.
-#[derive(Debug, Clone)]
-pub struct Enroll {
-    /// The issuing certificate; by default the client CA.
-    pub ca: PathBuf,
-    /// Its key; by default `ca.key` beside it.
-    pub ca_key: PathBuf,
-    /// How long an issued certificate lives.
-    pub validity_days: u32,
 }
 
 /// `[limits]`: bounds on what comes from outside.
@@ -365,26 +356,6 @@ impl Store {
     }
 }
 
-impl Enroll {
-    fn read(from: &mut Section<'_, '_>, client_ca: &Path) -> Self {
-        let ca = if from.has("ca") {
-            from.existing_file("ca")
-        } else {
-            client_ca.to_path_buf()
-        };
-        let ca_key = if from.has("ca_key") {
-            from.path("ca_key")
-        } else {
-            ca.with_file_name("ca.key")
-        };
-        Self {
-            ca,
-            ca_key,
-            validity_days: from.number("validity_days", 825, 1, 36_500),
-        }
-    }
-}
-
 impl Limits {
     fn read(from: &mut Section<'_, '_>) -> Self {
         Self {
@@ -436,7 +407,8 @@ path = "state"
         let folder = tempfile::tempdir().unwrap();
         let config = Config::parse(&good(folder.path()), folder.path()).unwrap();
         assert_eq!(config.limits.body_len_max, 65_536);
-        assert_eq!(config.enroll.ca_key, folder.path().join("ca.key"));
+        let key = crate::pki::CaKey::File(folder.path().join("ca.key"));
+        assert_eq!(config.enroll.ca_key, key);
         assert_eq!(
             config.timestamp.unwrap().refresh_before,
             Duration::from_hours(12)

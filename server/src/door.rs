@@ -40,7 +40,7 @@ use crate::http::problem::Problem;
 use crate::serve::Shared;
 
 use hyper::StatusCode;
-pub use listen::{Listening, start};
+pub use listen::start;
 pub use tls::certificates;
 
 /// Bytes of one request's body.

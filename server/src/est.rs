@@ -47,6 +47,7 @@ use crate::http::problem::Problem;
 use crate::http::read_body;
 use crate::identity::Identity;
 use crate::pki::Authority;
+use crate::secrets::Sealer;
 use crate::serve::Shared;
 
 pub use decide::Basic;
@@ -87,8 +88,9 @@ impl Est {
         let Some(est) = &config.est else {
             return Ok(None);
         };
+        let sealer = Sealer::configured(config)?;
         Ok(Some(Self {
-            authority: Authority::load(&config.enroll.ca, &config.enroll.ca_key)?,
+            authority: Authority::load(&config.enroll, sealer.as_ref())?,
             validity_days: config.enroll.validity_days,
             authorised: est.authorised.clone(),
             turn: Mutex::new(()),
@@ -135,7 +137,7 @@ pub async fn route(
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)
         }
-        ("crl", &Method::GET) => Ok(pem(renewal::list(shared, est)?)),
+        ("crl", &Method::GET) => renewal::list(shared, est).await.map(pem),
         ("simpleenroll", &Method::POST) => {
             let basic = Basic::of(request.headers());
             let csr = csr_of(shared, request).await?;

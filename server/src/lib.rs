@@ -59,4 +59,5 @@ pub mod run;
 pub mod secrets;
 pub mod serve;
 pub mod store;
+pub mod strangers;
 pub mod tls;

@@ -4,6 +4,8 @@
 //! authority issued. The device id stands as URI `urn:ampoule:device:<id>` in the subject
 //! alternative name and as common name in the subject.
 
+mod ca_key;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,16 +15,20 @@ use ampoule_protocol::sign::Ed25519Key;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams,
     CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use crate::config::Enroll;
 use crate::error::ServerError;
 use crate::file::{self, Readers};
 use crate::identity::{Identity, URN};
+use crate::secrets::Sealer;
+pub use ca_key::{CaKey, seal};
 
 /// Clocks of devices in the field are rarely exact.
 const BACKDATE: Duration = Duration::from_hours(1);
@@ -110,7 +116,7 @@ pub fn make_dev_ca(folder: &Path, server_names: &[String], days: u32) -> Result<
 
 /// The authority that issues device certificates.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, ca_key::Opened>,
     pem: String,
     /// Its name, DER.
     name: Vec<u8>,
@@ -148,22 +154,25 @@ pub struct CrlEntry {
 }
 
 impl Authority {
-    /// Reads the authority's certificate and key.
+    /// Reads the authority's certificate and opens its key; `sealer` opens a sealed one.
     ///
     /// # Errors
-    /// One of the files cannot be read or is not what it should be.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, ServerError> {
-        let read =
-            |path: &Path| std::fs::read_to_string(path).map_err(ServerError::file("read", path));
-        let pem = read(certificate)?;
-        let key_pair = KeyPair::from_pem(&read(key)?)
-            .map_err(|error| ServerError::pki("authority key", key, error))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, key_pair)
-            .map_err(|error| ServerError::pki("authority certificate", certificate, error))?;
-        let name = CertificateDer::from_pem_slice(pem.as_bytes())
-            .ok()
-            .and_then(|der| subject_of(&der))
-            .ok_or_else(|| ServerError::pki("authority certificate", certificate, "has no name"))?;
+    /// One of the files, or the token, cannot be used, or the key is not the certificate's.
+    pub fn load(config: &Enroll, sealer: Option<&Sealer>) -> Result<Self, ServerError> {
+        let certificate = config.ca.as_path();
+        let fault = |what: &str| ServerError::pki("authority certificate", certificate, what);
+        let pem = std::fs::read_to_string(certificate);
+        let pem = pem.map_err(ServerError::file("read", certificate))?;
+        let key = config.ca_key.open(sealer)?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes());
+        let der = der.map_err(|_| fault("holds no certificate"))?;
+        let (name, public) = subject_of(&der).ok_or_else(|| fault("has no name"))?;
+        // A token is easily the wrong one, and what it signs would be found wrong by devices only.
+        if public != key.der_bytes() {
+            return Err(fault("is not of the authority's key"));
+        }
+        let issuer =
+            Issuer::from_ca_cert_pem(&pem, key).map_err(|error| fault(&error.to_string()))?;
         Ok(Self { issuer, pem, name })
     }
 
@@ -264,9 +273,11 @@ impl Authority {
     }
 }
 
-fn subject_of(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+/// The name and the public key of a certificate, both as their bytes stand.
+fn subject_of(der: &CertificateDer<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some(certificate.subject().as_raw().to_vec())
+    let public = &certificate.public_key().subject_public_key.data;
+    Some((certificate.subject().as_raw().to_vec(), public.to_vec()))
 }
 
 fn of_device(device: &DeviceId, days: u32) -> Result<CertificateParams, ServerError> {

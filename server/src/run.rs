@@ -22,7 +22,7 @@ use crate::admin;
 use crate::audit;
 use crate::blob::S3;
 use crate::blob::mirror::Mirror;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::descriptors;
 use crate::director::Director;
 use crate::door::{self, Door};
@@ -40,6 +40,7 @@ use crate::serve::{self, Clock, Shared};
 use crate::store::open::{Lost, Opened};
 use crate::store::writer::{Writer, Writing};
 use crate::store::{Store, StoreError};
+use crate::strangers::Listening;
 use crate::tls::{self, Look, TlsState};
 
 /// What the drain may take beyond the connections' own patience.
@@ -81,8 +82,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 }
 
 fn sealer(config: &Config) -> Result<Option<Arc<Sealer>>, ServerError> {
-    let open = |secrets: &config::Secrets| Sealer::open(&secrets.key_file).map(Arc::new);
-    Ok(config.secrets.as_ref().map(open).transpose()?)
+    Ok(Sealer::configured(config)?.map(Arc::new))
 }
 
 async fn life(config: Config) -> Result<(), ServerError> {
@@ -160,8 +160,8 @@ async fn life(config: Config) -> Result<(), ServerError> {
         None => None,
     };
     let listening = serve::start(&shared, &draining)?;
-    let door = operators.as_ref().map(|operators| operators.address);
-    announce(listening.address, enrolment, door)?;
+    let address = |of: &Option<Listening>| of.as_ref().map(|listening| listening.address);
+    announce(listening.address, address(&enrolment), address(&operators))?;
 
     wait_for_end(&mut keeper, &mut signals).await;
     log.note(format_args!("draining"));
@@ -173,11 +173,13 @@ async fn life(config: Config) -> Result<(), ServerError> {
     }
     let _ = std::fs::remove_file(&shared.config.admin.socket);
     let patience = shared.config.limits.drain + END_PATIENCE;
-    if let Some(operators) = operators
-        && !operators.ended(patience).await
-    {
-        log.warn(format_args!("some operators' connections did not end"));
-        return Ok(());
+    for (whose, listening) in [("strangers'", enrolment), ("operators'", operators)] {
+        if let Some(listening) = listening
+            && !listening.ended(patience).await
+        {
+            log.warn(format_args!("some {whose} connections did not end"));
+            return Ok(());
+        }
     }
     if !listening.ended(patience).await {
         // What they wait for is not acknowledged; their devices will send it again.

@@ -24,6 +24,7 @@ use data_encoding::HEXLOWER;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroizing;
 
+use crate::config::Config;
 use crate::file;
 
 /// Keys of one file: the newest, and old ones until everything was sealed anew.
@@ -74,6 +75,17 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// The one that the configuration names, if it names one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn configured(config: &Config) -> Result<Option<Self>, SealError> {
+        let secrets = config.secrets.as_ref();
+        secrets
+            .map(|secrets| Self::open(&secrets.key_file))
+            .transpose()
+    }
+
     /// Reads the key file, which nobody but its owner may read.
     ///
     /// # Errors

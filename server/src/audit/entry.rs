@@ -70,6 +70,8 @@ pub enum Act {
     Renew,
     /// A device was revoked.
     Revoke,
+    /// A device was taken out of use, for ever.
+    Decommission,
     /// What operators say of a device.
     Tag,
     /// A device's receipt: how an update ended, and which gates decided.

@@ -67,7 +67,10 @@ impl Folder {
         for entry in entries {
             let entry = entry.map_err(fail())?;
             let metadata = fs::metadata(entry.path()).map_err(fail())?;
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{folder}/{name}"))
+            let Some(name) = entry
+                .file_name()
+                .to_str()
+                .map(|name| format!("{folder}/{name}"))
             else {
                 continue;
             };

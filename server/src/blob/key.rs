@@ -73,7 +73,9 @@ impl Key {
     /// The digest that the name of a target begins with.
     pub fn digest(&self) -> Option<Digest> {
         let (hash, _) = self.file_name().split_once('.')?;
-        Digest::parse(hash).ok().filter(|_| self.kind() == Kind::Target)
+        Digest::parse(hash)
+            .ok()
+            .filter(|_| self.kind() == Kind::Target)
     }
 
     /// Whether its bytes never change: the name holds their digest, or a version.

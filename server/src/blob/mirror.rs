@@ -96,12 +96,7 @@ impl Mirror {
     }
 
     /// Looks again and again until `draining` says that it is enough.
-    pub async fn follow(
-        self,
-        every: Duration,
-        log: Arc<Log>,
-        mut draining: watch::Receiver<bool>,
-    ) {
+    pub async fn follow(self, every: Duration, log: Arc<Log>, mut draining: watch::Receiver<bool>) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::file::{self, Readers};
 use crate::pki::{Authority, DeviceCertificate, Issued, KeyKind};
+use crate::secrets::Sealer;
 use crate::store::{DeviceRow, Standing};
 
 /// `enroll`: a certificate for a device, and its place in the store.
@@ -69,7 +70,8 @@ impl Enroll {
     /// A new certificate. Its files come first: a device enrolled without its key would have to
     /// be enrolled again.
     fn issue(&self, config: &Config) -> Result<DeviceCertificate, ServerError> {
-        let authority = Authority::load(&config.enroll.ca, &config.enroll.ca_key)?;
+        let sealer = Sealer::configured(config)?;
+        let authority = Authority::load(&config.enroll, sealer.as_ref())?;
         let issued = authority.issue(&self.device, self.key, config.enroll.validity_days)?;
         if let Some(dir) = &self.dir {
             write_out(dir, &authority, &issued)?;
@@ -142,10 +144,21 @@ pub(super) fn revoke(device: DeviceId, common: &Common) -> Result<(), ServerErro
     Ok(())
 }
 
+/// `device decommission`.
+pub(super) fn decommission(device: DeviceId, common: &Common) -> Result<(), ServerError> {
+    let config = Config::load(&common.config)?;
+    let row = expect_device(&Ask::Decommission { device }, &config)?;
+    print(common.json, &row, || {
+        format!("decommissioned {}", row.device)
+    });
+    Ok(())
+}
+
 pub(super) fn expect_device(question: &Ask, config: &Config) -> Result<DeviceRow, ServerError> {
     let name = match question {
         Ask::Enroll { device, .. }
         | Ask::Revoke { device }
+        | Ask::Decommission { device }
         | Ask::Receipt { device, .. }
         | Ask::Show { device } => device.to_string(),
         Ask::List

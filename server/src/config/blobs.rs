@@ -47,7 +47,8 @@ impl Blobs {
         let tls = tls.flatten().map(std::sync::Arc::new);
         match endpoint.split_once("://") {
             Some(("https", _)) if tls.is_none() => {
-                let what = "is reached over TLS, so ca must name the authorities of its certificate";
+                let what =
+                    "is reached over TLS, so ca must name the authorities of its certificate";
                 from.fault("endpoint", what);
             }
             Some(("https", _)) => {}
@@ -81,7 +82,9 @@ impl Blobs {
 
 fn host(rest: &str) -> &str {
     let authority = rest.split('/').next().unwrap_or_default();
-    let without_port = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let without_port = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
     without_port.trim_matches(['[', ']'])
 }
 

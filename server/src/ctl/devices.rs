@@ -49,6 +49,18 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take a device out of use for ever: revoked, its name never enrolled again, its record kept;
+    /// asks for a fresh code.
+    Decommission {
+        /// Which one.
+        device: String,
+        /// The digest of its certificate, as "show" prints it.
+        #[arg(long)]
+        certificate: String,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// End a device's right to be served, at once; asks for a fresh code.
     Revoke {
         /// Which one.
@@ -95,15 +107,36 @@ impl Command {
                 device,
                 certificate,
                 json,
+            } => end(
+                &client,
+                (&device, certificate),
+                ("/revoke", "revoked"),
+                json,
+            ),
+            Self::Decommission {
+                device,
+                certificate,
+                json,
             } => {
-                let code = secret("code")?.to_string();
-                let words = Revocation { certificate, code };
-                let now: Device = client.post(&path(&device, "/revoke"), &words)?;
-                print(json, &now, || format!("revoked {}", plain(&now.device)));
-                Ok(())
+                let how = ("/decommission", "decommissioned");
+                end(&client, (&device, certificate), how, json)
             }
         }
     }
+}
+
+/// Ends a device's right to be served, by this route and in this word.
+fn end(
+    client: &Client,
+    (device, certificate): (&str, String),
+    (route, done): (&str, &str),
+    json: bool,
+) -> Result<(), CtlError> {
+    let code = secret("code")?.to_string();
+    let words = Revocation { certificate, code };
+    let now: Device = client.post(&path(device, route), &words)?;
+    print(json, &now, || format!("{done} {}", plain(&now.device)));
+    Ok(())
 }
 
 /// Names are letters, digits and a few signs; what is not would be another path.

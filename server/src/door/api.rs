@@ -60,6 +60,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(devices::why))
         .routes(routes!(devices::tag))
         .routes(routes!(devices::revoke))
+        .routes(routes!(devices::decommission))
         .routes(routes!(rollouts::list, rollouts::create))
         .routes(routes!(rollouts::dry_run))
         .routes(routes!(rollouts::show))

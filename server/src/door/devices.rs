@@ -235,9 +235,36 @@ pub(super) async fn revoke(
     Words(revocation): Words<Revocation>,
 ) -> Answer {
     let device = id(&device)?;
-    let row = visible(&door, &who, &device)?;
-    is_seen(&revocation.certificate, &row.certificate)?;
-    let record = Record::new(Act::Revoke, &*who.name).about("device", &device);
-    confirm(&door, &who, &revocation.code, record).await?;
+    is_confirmed(&door, &who, &device, &revocation, Act::Revoke).await?;
     changed(&door, &Ask::Revoke { device }, &who).await
+}
+
+/// Take a device out of use for ever: revoked, its name never enrolled again, its record kept.
+#[utoipa::path(post, path = "/api/v1/devices/{device}/decommission",
+    params(("device" = String, Path)), request_body = Revocation, tag = "devices",
+    responses((status = 200, body = Device), (status = "default", body = words::Problem,
+        content_type = "application/problem+json")))]
+pub(super) async fn decommission(
+    State(door): State<Arc<Door>>,
+    who: Who,
+    Path(device): Path<String>,
+    Words(revocation): Words<Revocation>,
+) -> Answer {
+    let device = id(&device)?;
+    is_confirmed(&door, &who, &device, &revocation, Act::Decommission).await?;
+    changed(&door, &Ask::Decommission { device }, &who).await
+}
+
+/// The certificate is the one that was read, and the code is fresh and used up by this act.
+async fn is_confirmed(
+    door: &Door,
+    who: &Who,
+    device: &DeviceId,
+    revocation: &Revocation,
+    act: Act,
+) -> Result<(), Problem> {
+    let row = visible(door, who, device)?;
+    is_seen(&revocation.certificate, &row.certificate)?;
+    let record = Record::new(act, &*who.name).about("device", device);
+    confirm(door, who, &revocation.code, record).await
 }

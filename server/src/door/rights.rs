@@ -47,6 +47,11 @@ pub const NEEDS: &[(&str, &str, Need)] = &[
         "/api/v1/devices/{device}/revoke",
         Need::Right(Right::RevokeDevice),
     ),
+    (
+        "POST",
+        "/api/v1/devices/{device}/decommission",
+        Need::Right(Right::RevokeDevice),
+    ),
     ("GET", "/api/v1/rollouts", Need::Right(Right::ReadRollouts)),
     (
         "POST",

@@ -67,11 +67,13 @@ pub(super) async fn first(
         (Caller::Device(_), _) => return next(shared, est, caller, csr).await,
         (_, Some(basic)) => {
             let _turn = est.turn.lock().await;
+            is_not_ended(shared, csr)?;
             by_token(shared, basic, csr).await?;
             enrol(shared, est, csr).await
         }
         (Caller::Birth(birth), None) => {
             let _turn = est.turn.lock().await;
+            is_not_ended(shared, csr)?;
             by_birth(shared, est, birth, csr).await?;
             enrol(shared, est, csr).await
         }
@@ -79,6 +81,17 @@ pub(super) async fn first(
             StatusCode::UNAUTHORIZED,
             "enrolment-unproven",
             "a first certificate takes a one-time token or a birth certificate",
+        )),
+    }
+}
+
+/// What was decommissioned does not come back under its name, with whatever it has.
+fn is_not_ended(shared: &Shared, csr: &Csr) -> Result<(), Problem> {
+    match ledger::ended_at(&*shared.store, &csr.device)? {
+        None => Ok(()),
+        Some(_) => Err(forbidden(
+            "device-decommissioned",
+            "this device was decommissioned",
         )),
     }
 }

@@ -6,6 +6,7 @@
 //! | `enrol-request` | device | [`Asked`]: who waits for a person's word, and what it was |
 //! | `enrol-renewal` | device | [`Renewal`]: a certificate that was issued and not yet used |
 //! | `enrol-issued` | device/serial | [`IssuedRecord`]: every certificate of ours that may be in use |
+//! | `enrol-ended` | device | [`Ended`]: a device that was decommissioned, for ever |
 //! | `enrol-revoked` | serial | [`RevokedRecord`]: what the revocation list names |
 //!
 //! Records are written before an answer is given. Nothing here is secret: tokens are hashed, and
@@ -101,6 +102,13 @@ pub struct RevokedRecord {
     pub superseded: bool,
 }
 
+/// A device that was decommissioned: its name is never enrolled again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Unix time of it.
+    pub at: i64,
+}
+
 /// The kinds of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
@@ -114,6 +122,8 @@ pub enum Page {
     Issued,
     /// [`RevokedRecord`].
     Revoked,
+    /// [`Ended`].
+    Ended,
 }
 
 impl Page {
@@ -124,6 +134,7 @@ impl Page {
             Self::Renewals => "enrol-renewal",
             Self::Issued => "enrol-issued",
             Self::Revoked => "enrol-revoked",
+            Self::Ended => "enrol-ended",
         };
         Kind::parse(name).expect("these names fit")
     }
@@ -195,6 +206,15 @@ fn parse<T: DeserializeOwned>(page: Page, record: &Record) -> Result<Seen<T>, St
         value,
         version: record.version,
     })
+}
+
+/// When a device was decommissioned, if it was.
+///
+/// # Errors
+/// As [`read`].
+pub fn ended_at(store: &dyn Store, device: &DeviceId) -> Result<Option<i64>, StoreError> {
+    let seen = read::<Ended>(store, Page::Ended, &of_device(device))?;
+    Ok(seen.map(|seen| seen.value.at))
 }
 
 /// A change of one record.

@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::pki::CrlEntry;
 use crate::rollouts::Heard;
 use crate::serve::Shared;
-use crate::store::records::{Expected, Key, TOGETHER_MAX};
+use crate::store::records::{Expected, Key, RecordWrite, TOGETHER_MAX};
 use crate::store::{Standing, Write, Written};
 
 /// Entries of a revocation list; 4 MB.
@@ -137,19 +137,33 @@ pub(super) async fn retire(
     }
 }
 
-/// The revocation list, PEM.
-pub(super) fn list(shared: &Shared, est: &Est) -> Result<Bytes, Problem> {
+/// The revocation list, PEM. Entries of certificates that ended by themselves go for ever.
+pub(super) async fn list(shared: &Shared, est: &Est) -> Result<Bytes, Problem> {
+    let (pem, lapsed) = made(shared, est)?;
+    if !lapsed.is_empty() {
+        // They are left out of the list already; what stays now goes with the next list.
+        let _ = ledger::write(shared, lapsed).await;
+    }
+    Ok(pem)
+}
+
+/// The list, and the end of some entries that need not be in it any more.
+fn made(shared: &Shared, est: &Est) -> Result<(Bytes, Vec<RecordWrite>), Problem> {
     let age_max = Duration::from_secs(CRL_AGE_MAX_SECS);
     if let Some((made, pem)) = &*est.list_made()
         && made.elapsed() < age_max
     {
-        return Ok(pem.clone());
+        return Ok((pem.clone(), Vec::new()));
     }
     let now = shared.now().unix();
-    let (mut entries, mut after) = (Vec::new(), None);
+    let (mut entries, mut lapsed, mut after) = (Vec::new(), Vec::new(), None);
     loop {
         let page = ledger::list::<RevokedRecord>(&*shared.store, Page::Revoked, after.as_ref())?;
         after = page.last().map(|(key, _)| key.clone());
+        let ended = page.iter().filter(|(_, seen)| seen.value.not_after < now);
+        let room = TOGETHER_MAX.saturating_sub(lapsed.len());
+        let ended = ended.map(|(key, _)| ledger::remove(Page::Revoked, key.clone()));
+        lapsed.extend(ended.take(room));
         entries.extend(
             page.into_iter()
                 .filter(|(_, seen)| seen.value.not_after >= now)
@@ -174,7 +188,7 @@ pub(super) fn list(shared: &Shared, est: &Est) -> Result<Bytes, Problem> {
         })?;
     let pem = Bytes::from(pem);
     *est.list_made() = Some((Instant::now(), pem.clone()));
-    Ok(pem)
+    Ok((pem, lapsed))
 }
 
 impl Est {

@@ -117,7 +117,9 @@ struct Piped {
 
 impl std::fmt::Debug for Piped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Piped").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Piped")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,9 +61,11 @@ pub(super) async fn serve<B>(
         caching: files::IMMUTABLE,
         kind: files::kind_of(key.as_str()),
     };
-    let body = |from, to| chunks.map_or_else(Body::empty, |chunks: Chunks| {
-        Body::stream(chunks, to - from, peer.transfer(device))
-    });
+    let body = |from, to| {
+        chunks.map_or_else(Body::empty, |chunks: Chunks| {
+            Body::stream(chunks, to - from, peer.transfer(device))
+        })
+    };
     Ok(files::respond(&head, len, request, body))
 }
 

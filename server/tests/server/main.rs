@@ -10,9 +10,11 @@
 mod common;
 
 mod bad_usage;
+mod ca_key_is_kept;
 mod certificates_change;
 mod connections_sleep;
 mod ctl_says;
+mod device_is_decommissioned;
 mod device_is_revoked;
 mod devices_enrol;
 mod fleet_moves;

@@ -23,7 +23,14 @@ fn world() -> (World, Bucket) {
 fn push(world: &World) -> std::process::Output {
     let config = world.config();
     let folder = world.path("made");
-    run(&["tree", "push", text(&folder), "--config", text(&config), "--json"])
+    run(&[
+        "tree",
+        "push",
+        text(&folder),
+        "--config",
+        text(&config),
+        "--json",
+    ])
 }
 
 fn pushed(world: &World) -> serde_json::Value {
@@ -39,11 +46,17 @@ fn a_tree_in_a_bucket_reaches_devices() {
     let first = pushed(&world);
     assert_eq!(first["there"], 0, "{first}");
     let again = pushed(&world);
-    assert_eq!((again["written"].as_u64(), &again["there"]), (Some(1), &4.into()));
+    assert_eq!(
+        (again["written"].as_u64(), &again["there"]),
+        (Some(1), &4.into())
+    );
 
     let device = world.enroll("pump-1");
     let server = world.start();
-    assert!(!world.path("published/targets").exists(), "targets stay in the bucket");
+    assert!(
+        !world.path("published/targets").exists(),
+        "targets stay in the bucket"
+    );
     let client = device.client(&server);
     assert_eq!(client.get("/tuf/image/metadata/1.root.json").status, 200);
     let image = format!("/tuf/image/{}", world.tree.image_path);
@@ -56,16 +69,28 @@ fn a_tree_in_a_bucket_reaches_devices() {
     let part = ask(&[("range", "bytes=1000000-1999999"), ("if-range", &etag)]);
     assert_eq!(part.status, 206);
     assert_eq!(part.body, whole.body[1_000_000..2_000_000]);
-    assert_eq!(ask(&[("range", "bytes=-5")]).body, whole.body[IMAGE_LEN - 5..]);
-    assert_eq!(ask(&[("range", "bytes=99999999-")]).problem(), "range-not-satisfiable");
+    assert_eq!(
+        ask(&[("range", "bytes=-5")]).body,
+        whole.body[IMAGE_LEN - 5..]
+    );
+    assert_eq!(
+        ask(&[("range", "bytes=99999999-")]).problem(),
+        "range-not-satisfiable"
+    );
     assert_eq!(ask(&[("if-none-match", &etag)]).status, 304);
     let head = client.ask("HEAD", &image, &[], b"");
     assert_eq!(head.header("content-length"), IMAGE_LEN.to_string());
     // A device that asks for links where none are given away is served as any other.
-    assert_eq!(ask(&[("ampoule-links", "1"), ("range", "bytes=0-9")]).status, 206);
+    assert_eq!(
+        ask(&[("ampoule-links", "1"), ("range", "bytes=0-9")]).status,
+        206
+    );
     let missing = image.replace(".rootfs", ".other");
     assert_eq!(client.get(&missing).problem(), "not-found");
-    assert_eq!(client.get("/tuf/image/targets/rootfs.img").problem(), "not-found");
+    assert_eq!(
+        client.get("/tuf/image/targets/rootfs.img").problem(),
+        "not-found"
+    );
 
     world.tree.publish_next();
     pushed(&world);
@@ -75,10 +100,16 @@ fn a_tree_in_a_bucket_reaches_devices() {
         timestamp["signed"]["meta"]["snapshot.json"]["version"].as_u64()
     };
     while snapshot(&client) != Some(2) {
-        assert!(Instant::now() < deadline, "what was published does not come");
+        assert!(
+            Instant::now() < deadline,
+            "what was published does not come"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(client.get("/tuf/image/metadata/2.snapshot.json").status, 200);
+    assert_eq!(
+        client.get("/tuf/image/metadata/2.snapshot.json").status,
+        200
+    );
     server.stop();
 }
 
@@ -95,7 +126,10 @@ fn a_link_reads_one_target_for_a_while_and_nothing_else() {
     assert_eq!(plain.status, 206, "who does not ask for links gets none");
 
     let reply = client.ask("GET", &image, &[("ampoule-links", "1")], b"");
-    assert_eq!((reply.status, reply.header("cache-control")), (307, "no-store"));
+    assert_eq!(
+        (reply.status, reply.header("cache-control")),
+        (307, "no-store")
+    );
     let link = reply.header("location");
     let host = format!("https://localhost:{}", bucket.address.port());
     let path = link.strip_prefix(&host).expect("it leads to the bucket");
@@ -104,7 +138,9 @@ fn a_link_reads_one_target_for_a_while_and_nothing_else() {
         let headers = [("range", "bytes=1000-1999")];
         let mut connection = store.connect().unwrap();
         let host = format!("localhost:{}", bucket.address.port());
-        connection.ask_host("GET", path, &host, &headers, b"").unwrap()
+        connection
+            .ask_host("GET", path, &host, &headers, b"")
+            .unwrap()
     };
     let part = read(path);
     assert_eq!(part.status, 206, "{part:?}");

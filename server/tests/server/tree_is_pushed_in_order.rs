@@ -31,7 +31,9 @@ impl Failing {
 
     fn may(&self) -> Result<(), BlobError> {
         let one_less = |left: usize| left.checked_sub(1);
-        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        let left = self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
         left.map(drop)
             .map_err(|_| BlobError::Configuration("the power failed".into()))
     }
@@ -131,7 +133,11 @@ fn a_push_that_is_cut_anywhere_leaves_a_whole_tree() {
             break;
         }
         block_on(push(&Folder::new(second.clone()), &open(99), |_, _| {})).unwrap();
-        assert_eq!(is_whole(&there, true), Some(2), "done again after cut {cut}");
+        assert_eq!(
+            is_whole(&there, true),
+            Some(2),
+            "done again after cut {cut}"
+        );
     }
     assert_eq!(ends.last(), Some(&2), "{ends:?}");
     assert!(ends.len() >= 5, "some cuts were visited: {ends:?}");
@@ -169,7 +175,10 @@ fn a_bucket_is_never_set_back_and_a_file_is_what_its_name_says() {
     let publish = |from: &Path| block_on(push(&Folder::new(from.to_owned()), &there, |_, _| {}));
     publish(&second).unwrap();
     let refused = publish(&first).unwrap_err().to_string();
-    assert!(refused.contains("timestamp version 1 is older than 2"), "{refused}");
+    assert!(
+        refused.contains("timestamp version 1 is older than 2"),
+        "{refused}"
+    );
     let here = folder.path().join("here");
     let look = |from: &Path| {
         let from = Arc::new(Folder::new(from.to_owned()));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::key::PublicKey;
-use ampoule_protocol::sign::{Sign, SignError};
+use ampoule_protocol::sign::{Sign, SignError, ecdsa_der};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -206,50 +206,9 @@ fn public_of(ec_point: &[u8]) -> Option<PublicKey> {
     }
 }
 
-/// `r || s` as the DER sequence of two integers (RFC 3279 section 2.2.3).
-fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
-    let raw: &[u8; 64] = raw.try_into().ok()?;
-    let (r, s) = raw.split_at(32);
-    let content = [der_integer(r), der_integer(s)].concat();
-    // At most 2 * (2 + 33) bytes: the short form of a length always does.
-    let mut der = vec![0x30, u8::try_from(content.len()).ok()?];
-    der.extend_from_slice(&content);
-    Some(der)
-}
-
-fn der_integer(number: &[u8]) -> Vec<u8> {
-    let first = number
-        .iter()
-        .position(|&b| b != 0)
-        .unwrap_or(number.len() - 1);
-    let digits = &number[first..];
-    // A leading one bit would make it negative.
-    let pad = digits[0] & 0x80 != 0;
-    let mut der = vec![
-        0x02,
-        u8::try_from(digits.len()).unwrap_or(u8::MAX) + u8::from(pad),
-    ];
-    if pad {
-        der.push(0);
-    }
-    der.extend_from_slice(digits);
-    der
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn raw_ecdsa_becomes_minimal_der() {
-        let mut raw = [0u8; 64];
-        raw[31] = 0x7f;
-        raw[32] = 0x80;
-        let der = ecdsa_der(&raw).unwrap();
-        assert_eq!(&der[..6], &[0x30, 38, 0x02, 1, 0x7f, 0x02]);
-        assert_eq!(&der[6..9], &[33, 0x00, 0x80]);
-        assert_eq!(ecdsa_der(&raw[..63]), None);
-    }
 
     #[test]
     fn a_point_that_is_no_point_is_no_key() {

@@ -165,7 +165,9 @@ impl tower_service::Service<Uri> for Connecting {
 async fn connect(tls: Option<Arc<ClientConfig>>, to: &Uri) -> io::Result<Link> {
     let host = to.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = to.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let port = to
+        .port_u16()
+        .unwrap_or(if tls.is_some() { 443 } else { 80 });
     let tcp = TcpStream::connect((host, port)).await?;
     tcp.set_nodelay(true)?;
     Ok(Link(match tls {

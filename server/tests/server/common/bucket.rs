@@ -66,8 +66,7 @@ impl Bucket {
 
     /// `[blobs]` for it, with the credentials in a file.
     pub fn section(&self, world: &World, secret: &str, more: &str) -> String {
-        let credentials =
-            format!("access_key = \"{ACCESS_KEY}\"\nsecret_key = \"{secret}\"\n");
+        let credentials = format!("access_key = \"{ACCESS_KEY}\"\nsecret_key = \"{secret}\"\n");
         std::fs::write(world.path("s3.toml"), credentials).unwrap();
         format!(
             "[blobs]\nendpoint = \"https://localhost:{}\"\nbucket = \"fleet\"\nprefix = \"pumps\"\n\

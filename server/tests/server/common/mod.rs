@@ -150,9 +150,15 @@ impl Server {
     }
 
     pub fn try_start(config: &Path) -> Result<Self, String> {
+        Self::try_start_with(config, &[])
+    }
+
+    /// With these variables in its environment.
+    pub fn try_start_with(config: &Path, variables: &[(&str, &str)]) -> Result<Self, String> {
         let log = config.with_extension("log");
         let mut child = Command::new(BINARY)
             .args(["run", "--config", text(config)])
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
