@@ -1,10 +1,12 @@
 //! A decommissioned device: refused at once, its certificate on the list, its record kept, and its
 //! name never enrolled again, by any way.
 //!
-//! Catches (planted in `admin/ending.rs` and `est/decide.rs`, and seen red): an enrolment that does
-//! not ask whether the device was decommissioned, by hand and by token.
+//! Meant to catch: an enrolment that does not ask whether the device was decommissioned, by hand, for
+//! a token, or by a birth certificate.
 
-use crate::common::enrol::{ENROLL, anonymous, crl, keep, newborn, post, request, token};
+use crate::common::enrol::{
+    ENROLL, Factory, anonymous, crl, keep, newborn, own, post, request, token,
+};
 use crate::common::{World, run, said, text};
 
 const SELF: &str = "/device/v1/self";
@@ -12,7 +14,11 @@ const SELF: &str = "/device/v1/self";
 #[test]
 fn it_is_refused_kept_and_never_comes_back() {
     let mut world = World::new();
-    world.director = "[est]\nlisten = \"127.0.0.1:0\"\n".into();
+    let factory = Factory::new(&world);
+    std::fs::write(world.path("authorised"), "pump-2\n").unwrap();
+    world.director = "[est]\nlisten = \"127.0.0.1:0\"\nbirth_ca = \"birth.pem\"\n\
+                      authorised = \"authorised\"\n"
+        .into();
     let server = world.start();
     let device = newborn(&world, "pump-1");
     let first = token(&world, "pump-1", &[]);
@@ -57,6 +63,17 @@ fn it_is_refused_kept_and_never_comes_back() {
             said(&again)
         );
     }
+    let born = factory.born(&world, "pump-2", "born");
+    let by_birth = |folder: &str| {
+        let device = factory.born(&world, "pump-2", folder);
+        let der = request(&device, "pump-2");
+        post(&own(&device, &server), ENROLL, None, &der)
+    };
+    let der = request(&born, "pump-2");
+    assert_eq!(post(&own(&born, &server), ENROLL, None, &der).status, 200);
+    let done = ask(&["device", "decommission", "pump-2"]);
+    assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(by_birth("again-born").problem(), "device-decommissioned");
     let unknown = ask(&["device", "decommission", "pump-9"]);
     assert_eq!(unknown.status.code(), Some(1), "{}", said(&unknown));
     let late = world.enroll("pump-9");

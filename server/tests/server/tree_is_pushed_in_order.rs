@@ -1,7 +1,7 @@
 //! A push, and a mirror, that are cut after any write: what the timestamp leads to is there.
 //!
-//! Catches, both planted and seen red: a push that writes metadata before targets, and a mirror that
-//! writes the timestamp first.
+//! Meant to catch: a push that writes metadata before targets, and a mirror that writes the timestamp
+//! first.
 
 use std::path::Path;
 use std::sync::Arc;

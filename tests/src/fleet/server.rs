@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ampoule_protocol::device::{Acknowledged, CheckedIn, Inventory, Receipt};
 use ampoule_protocol::digest::Digest;
@@ -24,7 +24,7 @@ use ampoule_server::rollout::{Phase, Plan, ReleaseFacts, Rollout, Stage, Tally};
 use ampoule_server::rollouts::{Heard, Rollouts};
 use ampoule_server::store::open::Opened;
 use ampoule_server::store::writer::{Writer, Writing};
-use ampoule_server::store::{Store, Write, Written};
+use ampoule_server::store::{Store, StoreError, Write, Written};
 use tokio::runtime::Runtime;
 
 use super::Mistake;
@@ -127,7 +127,7 @@ impl Server {
             events_max: 8,
             cache_mib: 64,
         };
-        let store = Arc::new(Opened::open(&config, None).expect("a whole store"));
+        let store = Arc::new(open(&config));
         assert!(
             store.damaged.is_none() && store.lost.is_none(),
             "nothing was lost"
@@ -405,6 +405,18 @@ impl Server {
         let row = alive.fleet.find(device).expect("it is enrolled").row();
         let receipts = alive.store.receipts(&row).expect("it can be read");
         receipts.into_iter().map(|receipt| receipt.digest).collect()
+    }
+}
+
+/// Opens the store. The one before lets go of its folder when its own threads have ended, which they
+/// do a moment after everybody else has.
+fn open(config: &config::Store) -> Opened {
+    let patience = Instant::now() + Duration::from_mins(2);
+    loop {
+        match Opened::open(config, None) {
+            Err(StoreError::Busy(_)) if Instant::now() < patience => std::thread::yield_now(),
+            opened => return opened.expect("a whole store"),
+        }
     }
 }
 
