@@ -487,11 +487,11 @@ async fn unrecorded(shared: &Shared, ask: &Ask) -> Told {
         );
         return Told::Failed { what };
     }
-    done.unwrap_or_else(failed)
+    done.unwrap_or_else(|error| failed(&error))
 }
 
-fn failed(error: StoreError) -> Told {
+fn failed(error: &StoreError) -> Told {
     Told::Failed {
-        what: chain(&error, None).replace('\n', "; "),
+        what: chain(error, None).replace('\n', "; "),
     }
 }

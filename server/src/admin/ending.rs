@@ -43,7 +43,7 @@ pub(super) async fn before(shared: &Shared, ask: &Ask) -> Option<Told> {
     match refused(&*shared.store, ask) {
         Ok(None) => {}
         Ok(told) => return told,
-        Err(error) => return Some(failed(error)),
+        Err(error) => return Some(failed(&error)),
     }
     let Ask::Decommission { device } = ask else {
         return None;
@@ -51,7 +51,8 @@ pub(super) async fn before(shared: &Shared, ask: &Ask) -> Option<Told> {
     // The store should not name devices that never were.
     shared.fleet.find(device)?;
     let record = record_of(ask, shared.now().unix())?;
-    ledger::write(shared, vec![record]).await.err().map(failed)
+    let written = ledger::write(shared, vec![record]).await;
+    written.err().map(|error| failed(&error))
 }
 
 /// The roster should not name devices that never were.

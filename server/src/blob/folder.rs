@@ -47,18 +47,18 @@ impl Folder {
 
     fn list_all(&self, folder: &str) -> Result<Vec<(Key, u64)>, BlobError> {
         let mut found = Vec::new();
-        self.list_below(folder.to_owned(), 0, &mut found)?;
+        self.list_below(folder, 0, &mut found)?;
         found.sort();
         Ok(found)
     }
 
     fn list_below(
         &self,
-        folder: String,
+        folder: &str,
         depth: usize,
         found: &mut Vec<(Key, u64)>,
     ) -> Result<(), BlobError> {
-        let path = self.0.join(&folder);
+        let path = self.0.join(folder);
         let fail = || BlobError::file("list", &path);
         let entries = match fs::read_dir(&path) {
             Err(error) if is_absent(&error) => return Ok(()),
@@ -75,7 +75,7 @@ impl Folder {
                 continue;
             };
             if metadata.is_dir() && depth < DEPTH_MAX {
-                self.list_below(name, depth + 1, found)?;
+                self.list_below(&name, depth + 1, found)?;
             } else if let Some(key) = Key::parse(&name).filter(|_| metadata.is_file()) {
                 found.push((key, metadata.len()));
             }

@@ -94,14 +94,12 @@ fn credentials(from: &mut Section<'_, '_>) -> (String, Zeroizing<String>) {
         let text = Zeroizing::new(file::read_text(path, CREDENTIALS_LEN_MAX).ok()?);
         toml::from_str::<Credentials>(&text).ok()
     };
-    match read(&path) {
-        Some(found) => (found.access_key, Zeroizing::new(found.secret_key)),
-        None => {
-            if path.is_file() {
-                let what = "is not two lines: access_key = \"…\" and secret_key = \"…\"";
-                from.fault("credentials", what);
-            }
-            (String::new(), Zeroizing::default())
-        }
+    if let Some(found) = read(&path) {
+        return (found.access_key, Zeroizing::new(found.secret_key));
     }
+    if path.is_file() {
+        let what = "is not two lines: access_key = \"…\" and secret_key = \"…\"";
+        from.fault("credentials", what);
+    }
+    (String::new(), Zeroizing::default())
 }

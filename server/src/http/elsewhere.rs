@@ -40,10 +40,12 @@ pub(super) async fn serve<B>(
     let targets = shared.published.targets();
     let asked = request.headers();
     let is_get = request.method() == Method::GET;
-    if is_get && asked.contains_key(LINKS_HEADER) && !range::is_known(asked, etag.as_bytes()) {
-        if let Some(link) = targets.link(&key).await.map_err(failed)? {
-            return redirect(&link);
-        }
+    let wants_link = is_get && asked.contains_key(LINKS_HEADER);
+    if wants_link
+        && !range::is_known(asked, etag.as_bytes())
+        && let Some(link) = targets.link(&key).await.map_err(failed)?
+    {
+        return redirect(&link);
     }
     let part = match range::wanted(asked, len, etag.as_bytes()) {
         Wanted::Whole => Some((0, len)),

@@ -94,7 +94,7 @@ fn a_tree_in_a_bucket_reaches_devices() {
 
     world.tree.publish_next();
     pushed(&world);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let snapshot = |client: &Client| {
         let timestamp = client.get("/tuf/image/metadata/timestamp.json").json();
         timestamp["signed"]["meta"]["snapshot.json"]["version"].as_u64()

@@ -101,7 +101,7 @@ fn two_publications(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     let (first, second) = (folder.join("first"), folder.join("second"));
     let mut tree = Tree::publish(&first);
     copy(&first, &second);
-    tree.folder = second.clone();
+    tree.folder.clone_from(&second);
     tree.publish_small("rootfs-1.1.0.img", b"small");
     (first, second)
 }

@@ -25,7 +25,7 @@ use ampoule_protocol::time::UtcTime;
 
 use super::disk::{Common, Disk};
 use super::network::{Line, Net};
-use super::world::Sky;
+use super::world::{Sky, name_of};
 use super::{Mistake, Release};
 use crate::power::life::{DATA_DIR, place};
 use crate::power::repo::{HARDWARE, PRODUCT};
@@ -112,7 +112,7 @@ impl Device {
             now
         };
         Self {
-            id: sky.name_of(number),
+            id: name_of(number),
             number,
             disk,
             place,
@@ -197,20 +197,17 @@ impl Device {
                 return Ok(None);
             }
         }
-        let (mut driver, mut rest) = match self.driver.take() {
-            Some(mut driver) => {
-                if driver.state().phase.is_waiting() && self.waited >= self.patience {
-                    self.waited = 0;
-                    driver.check()?;
-                }
-                let rest = driver.tick()?;
-                (driver, rest)
+        let (mut driver, mut rest) = if let Some(mut driver) = self.driver.take() {
+            if driver.state().phase.is_waiting() && self.waited >= self.patience {
+                self.waited = 0;
+                driver.check()?;
             }
-            None => {
-                let mut driver = self.open(sky)?;
-                let rest = driver.start()?;
-                (driver, rest)
-            }
+            let rest = driver.tick()?;
+            (driver, rest)
+        } else {
+            let mut driver = self.open(sky)?;
+            let rest = driver.start()?;
+            (driver, rest)
         };
         if rest == Rest::Idle {
             rest = driver.check()?;
@@ -244,12 +241,11 @@ impl Device {
             .map(|loaded| loaded.path.clone())
             .unwrap_or_default();
         let content = self.disk.content(&slot).unwrap_or_default();
-        match sky.version_of(&content) {
-            Some(version) => self.running = version,
-            None => {
-                let what = format!("{} boots an image that nobody signed", self.id);
-                sky.observer.borrow_mut().sin(what);
-            }
+        if let Some(version) = sky.version_of(&content) {
+            self.running = version;
+        } else {
+            let what = format!("{} boots an image that nobody signed", self.id);
+            sky.observer.borrow_mut().sin(what);
         }
         self.is_dead = self.running == Release::Deadly.version() && self.falls(sky);
         Ok(())
@@ -258,7 +254,7 @@ impl Device {
     /// Whether a bad release is bad for this device.
     fn falls(&self, sky: &Sky) -> bool {
         let of = format!("{} {} {}", sky.seed, self.number, self.running);
-        Digest::of(of.as_bytes()).as_bytes()[0] % 2 == 0
+        Digest::of(of.as_bytes()).as_bytes()[0].is_multiple_of(2)
     }
 
     fn open(&mut self, sky: &Rc<Sky>) -> Result<Driver, DriverError> {

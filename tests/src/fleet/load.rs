@@ -20,13 +20,14 @@ use std::fmt;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use ampoule_agent::net::{HttpNetwork, HttpSettings, Identity, Pace};
 use ampoule_agent::ports::{Fetch as _, Network as _};
 use ampoule_protocol::device::Inventory;
 use ampoule_protocol::error::Coded as _;
-use ampoule_protocol::name::{DeviceId, HardwareId, ProductName};
+use ampoule_protocol::name::{HardwareId, ProductName};
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
 use ampoule_server::config::{self, Enroll};
@@ -35,6 +36,7 @@ use ampoule_server::store::open::Opened;
 use ampoule_server::store::{Store as _, Write};
 
 use super::server::{director_key, director_root};
+use super::world::name_of;
 use crate::power::repo::{Catalogue, HARDWARE, PRODUCT};
 use crate::random::Random;
 
@@ -121,10 +123,6 @@ struct Ground {
     folder: PathBuf,
     config: PathBuf,
     store: config::Store,
-}
-
-fn name_of(number: u32) -> DeviceId {
-    DeviceId::parse(&format!("pump-{number:06}")).expect("a name")
 }
 
 impl Ground {
@@ -215,7 +213,7 @@ fn poll_all(load: &Load, ground: &Ground, address: &str, start: Instant) -> Vec<
         let workers: Vec<_> = (0..load.threads)
             .map(|thread| scope.spawn(worker(thread)))
             .collect();
-        let done = workers.into_iter().map(|worker| worker.join());
+        let done = workers.into_iter().map(ScopedJoinHandle::join);
         done.map(|done| done.expect("a worker does not panic"))
             .collect()
     })

@@ -13,7 +13,7 @@ use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::paths::TIMESTAMP_FILE;
 
 use super::server::Refusal;
-use super::world::Sky;
+use super::world::{Sky, name_of};
 use crate::random::Random;
 
 /// Bytes of a download that come at once.
@@ -156,7 +156,7 @@ impl Network for Net {
             let server = self.sky.server.borrow();
             match sin {
                 Some(Sin::WrongRecipient) => {
-                    let other = self.sky.name_of((self.number + 1) % self.sky.devices);
+                    let other = name_of((self.number + 1) % self.sky.devices);
                     server.director(&other, name, now)
                 }
                 Some(Sin::Forges) if !name.ends_with("root.json") => {

@@ -11,7 +11,7 @@ use ampoule_protocol::digest::Digest;
 use ampoule_protocol::version::RollbackIndex;
 
 use super::device::Device;
-use super::server::{Server, WARD_LEN};
+use super::server::{Known, Server, WARD_LEN};
 
 /// Sentences that are kept.
 const SINS_MAX: usize = 20;
@@ -86,13 +86,12 @@ impl Observer {
         }
         if let Some(plan) = state.phase.plan() {
             match server.offer(device.number, &plan.release.sha256) {
-                // The server is away, and cannot be asked.
-                None => {}
-                Some(None) => self.sin(format!(
+                Known::Away => {}
+                Known::NoOffer => self.sin(format!(
                     "{} works on {}, which it was not offered",
                     device.id, plan.version
                 )),
-                Some(Some(lease_until)) => self.seen[number].lease_until = lease_until,
+                Known::Offer { lease_until } => self.seen[number].lease_until = lease_until,
             }
         }
         if is_away && !self.seen[number].is_away {

@@ -73,6 +73,16 @@ pub(super) enum Refusal {
     Bad,
 }
 
+/// What a server knows of a device's offer.
+pub(super) enum Known {
+    /// It cannot be asked.
+    Away,
+    /// There was none.
+    NoOffer,
+    /// There was one; from this time on nobody counts with it any more.
+    Offer { lease_until: i64 },
+}
+
 impl Server {
     pub(super) fn new(mistake: Option<Mistake>) -> Self {
         // Where there is memory for it: what is proven here is not the disk.
@@ -259,30 +269,10 @@ impl Server {
         if found.tells {
             alive.rollouts.hear_taken(row.number, &assigned);
             if self.mistake == Some(Mistake::SilenceIsConsent) && assigned.offer.is_some() {
-                self.take_for_granted(alive, row.number, now);
+                take_for_granted(alive, row.number, now);
             }
         }
         Ok(found.document.plain.bytes.to_vec())
-    }
-
-    /// A mistake: who was handed an offer has carried it out.
-    fn take_for_granted(&self, alive: &Alive, number: u32, now: UtcTime) {
-        let state = alive.rollouts.state();
-        let Some((rollout, _)) = state.book().offer(number) else {
-            return;
-        };
-        let receipt = serde_json::json!({
-            "_type": ampoule_protocol::device::RECEIPT_TYPE, "format": 1,
-            "device": state.world().0[number as usize].device, "seq": 1,
-            "product": rollout.release.product, "hardware": HARDWARE, "outcome": "committed",
-            "release": rollout.release.version, "before": [], "after": [], "floor": 0,
-            "bytes_fetched": 0, "attempts": 1, "started": now, "finished": now,
-        });
-        drop(state);
-        let receipt: Receipt = serde_json::from_value(receipt).expect("a receipt");
-        alive
-            .rollouts
-            .hear(Heard::Receipt(number, Box::new(receipt), None));
     }
 
     /// Takes an inventory, as the device listener does.
@@ -379,16 +369,19 @@ impl Server {
         Some((rollout.status.stage.clone(), rollout.tally()))
     }
 
-    /// Whether the book knows of an offer of this release to this device, and from when on nobody
-    /// counts with that any more; nothing while the server is away.
-    pub(super) fn offer(&self, number: u32, release: &Digest) -> Option<Option<i64>> {
-        let state = self.alive.as_ref()?.rollouts.state();
+    /// What the book knows of an offer of this release to this device.
+    pub(super) fn offer(&self, number: u32, release: &Digest) -> Known {
+        let Some(alive) = &self.alive else {
+            return Known::Away;
+        };
+        let state = alive.rollouts.state();
         let of = |rollout: &Rollout| {
             let is_it = rollout.release.target.sha256 == *release;
             let row = rollout.deployment(number).filter(|_| is_it)?;
             Some(row.lease_until)
         };
-        Some(state.book().rollouts().filter_map(of).max())
+        let lease_until = state.book().rollouts().filter_map(of).max();
+        lease_until.map_or(Known::NoOffer, |lease_until| Known::Offer { lease_until })
     }
 
     /// Deployments that are open.
@@ -406,6 +399,26 @@ impl Server {
         let receipts = alive.store.receipts(&row).expect("it can be read");
         receipts.into_iter().map(|receipt| receipt.digest).collect()
     }
+}
+
+/// A mistake: who was handed an offer has carried it out.
+fn take_for_granted(alive: &Alive, number: u32, now: UtcTime) {
+    let state = alive.rollouts.state();
+    let Some((rollout, _)) = state.book().offer(number) else {
+        return;
+    };
+    let receipt = serde_json::json!({
+        "_type": ampoule_protocol::device::RECEIPT_TYPE, "format": 1,
+        "device": state.world().0[number as usize].device, "seq": 1,
+        "product": rollout.release.product, "hardware": HARDWARE, "outcome": "committed",
+        "release": rollout.release.version, "before": [], "after": [], "floor": 0,
+        "bytes_fetched": 0, "attempts": 1, "started": now, "finished": now,
+    });
+    drop(state);
+    let receipt: Receipt = serde_json::from_value(receipt).expect("a receipt");
+    alive
+        .rollouts
+        .hear(Heard::Receipt(number, Box::new(receipt), None));
 }
 
 /// Opens the store. The one before lets go of its folder when its own threads have ended, which they

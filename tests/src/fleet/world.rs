@@ -44,11 +44,12 @@ pub(super) struct Sky {
     images: HashMap<Digest, u8>,
 }
 
-impl Sky {
-    pub(super) fn name_of(&self, number: u32) -> DeviceId {
-        DeviceId::parse(&format!("pump-{number:06}")).expect("a name")
-    }
+/// What a device is called.
+pub(super) fn name_of(number: u32) -> DeviceId {
+    DeviceId::parse(&format!("pump-{number:06}")).expect("a name")
+}
 
+impl Sky {
     /// Which signed image these bytes are.
     pub(super) fn version_of(&self, content: &[u8]) -> Option<u8> {
         self.images.get(&Digest::of(content)).copied()
