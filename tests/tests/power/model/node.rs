@@ -397,7 +397,6 @@ fn name_of(event: &Event) -> &'static str {
         Event::GatesOpen => "gates open",
         Event::GatesClosed(_) => "gates closed",
         Event::Withdrawn(_) => "withdrawn",
-        Event::Lost(..) => "lost",
         Event::Armed => "armed",
         Event::Activated { .. } => "activated",
         Event::Tracked(..) => "tracked",
