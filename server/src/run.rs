@@ -118,17 +118,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         stop_what_may_be_halted(&store, lost, &rollouts, &writer, clock.now(), &log).await?;
     }
     let director = config.director.as_ref().map(Director::load).transpose()?;
-    let online = match &config.timestamp {
-        Some(timestamp) => {
-            let home = if store.is_shared() {
-                Home::Shared(store.clone())
-            } else {
-                Home::File(config.store.path.join(TIMESTAMP_FILE))
-            };
-            Some(OnlineTimestamp::load(timestamp, &config.tree, home)?)
-        }
-        None => None,
-    };
+    let online = open_online(&config, &store)?;
     let (drain, draining) = watch::channel(false);
     let (published, mirroring) = open_tree(&config, &log, &draining).await?;
     let shared = Arc::new(Shared {
@@ -193,6 +183,22 @@ async fn life(config: Config) -> Result<(), ServerError> {
     store.close();
     log.note(format_args!("ended"));
     Ok(())
+}
+
+/// The online key, and what it signed last.
+fn open_online(
+    config: &Config,
+    store: &Arc<Opened>,
+) -> Result<Option<OnlineTimestamp>, ServerError> {
+    let Some(timestamp) = &config.timestamp else {
+        return Ok(None);
+    };
+    let home = if store.is_shared() {
+        Home::Shared(store.clone())
+    } else {
+        Home::File(config.store.path.join(TIMESTAMP_FILE))
+    };
+    OnlineTimestamp::load(timestamp, &config.tree, home).map(Some)
 }
 
 /// The published tree; where it comes from a bucket it is brought here once before devices are met,
