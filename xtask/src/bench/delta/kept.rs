@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::Pair;
-use super::measured::{Cost, Ended, Figures, Row};
+use super::measured::{self, Cost, Ended, Figures, Row};
 use super::peers::Peer;
 use crate::shell::{Fault, Outcome};
 
@@ -37,7 +37,8 @@ impl Kept {
         let mut kept = Self { earlier, file };
         // Rows of pairs that this run does not touch stay in the file too.
         for line in kept.earlier.clone() {
-            if line.contains(",ours-") || line == HEAD || line.contains(",,,") {
+            if line.contains(",ours-") || line == HEAD || line.contains(",,,") && !is_stopped(&line)
+            {
                 continue;
             }
             kept.append(&line)?;
@@ -49,6 +50,10 @@ impl Kept {
     pub(super) fn row(&self, pair: &Pair, peer: &'static Peer) -> Option<Row> {
         let begin = start(pair, peer);
         let line = self.earlier.iter().find(|line| line.starts_with(&begin))?;
+        if is_stopped(line) {
+            let why = line.rsplit(',').next()?.to_owned();
+            return Some(Row::new(pair, peer, Ended::LeftOut(why)));
+        }
         let mut cells = line[begin.len()..].split(',');
         let patch = cells.next()?.parse().ok()?;
         let mut cost = || {
@@ -87,6 +92,11 @@ impl Kept {
     fn append(&mut self, line: &str) -> Outcome {
         writeln!(self.file, "{line}").map_err(|e| Fault::new("cannot write a row").because(e))
     }
+}
+
+/// Whether a row says that the tool was stopped, which it would be again.
+fn is_stopped(line: &str) -> bool {
+    line.contains(measured::STOPPED_AFTER)
 }
 
 fn start(pair: &Pair, peer: &Peer) -> String {

@@ -59,12 +59,14 @@ impl Row {
     }
 }
 
-/// Makes the patch, applies it, compares.
+/// Makes the patch, applies it, compares; a step that takes longer than `stop_after` seconds is
+/// stopped, and that is what is told of the tool.
 pub(super) fn pair(
     tools: &Tools,
     peer: &'static Peer,
     pair: &Pair,
     folder: &Path,
+    stop_after: u64,
 ) -> Outcome<Ended> {
     if let Some(why) = Tools::missing(peer) {
         return Ok(Ended::LeftOut(why));
@@ -73,13 +75,24 @@ pub(super) fn pair(
     for path in [&patch, &made] {
         let _ = std::fs::remove_file(path);
     }
-    let make = match cost(&mut tools.make(peer, pair, &patch), folder)? {
-        Ok(cost) => cost,
-        Err(why) => return Ok(Ended::Failed(format!("making: {why}"))),
-    };
-    let apply = match cost(&mut tools.apply(peer, pair, &patch, &made), folder)? {
-        Ok(cost) => cost,
-        Err(why) => return Ok(Ended::Failed(format!("applying: {why}"))),
+    let mut steps = [
+        ("making", tools.make(peer, pair, &patch)),
+        ("applying", tools.apply(peer, pair, &patch, &made)),
+    ];
+    let mut costs = Vec::new();
+    for (verb, command) in &mut steps {
+        match cost(&mut stopped(command, stop_after), folder)? {
+            Ok(cost) => costs.push(cost),
+            Err(why) if why == STOPPED => {
+                return Ok(Ended::LeftOut(format!(
+                    "{verb} {STOPPED_AFTER} {stop_after} s"
+                )));
+            }
+            Err(why) => return Ok(Ended::Failed(format!("{verb}: {why}"))),
+        }
+    }
+    let [make, apply] = costs[..] else {
+        unreachable!("each step left a cost or ended the row");
     };
     if !same(&pair.new, &made)? {
         return Ok(Ended::Failed("what it made differs".into()));
@@ -95,6 +108,21 @@ pub(super) fn pair(
     }))
 }
 
+/// What [`cost`] says of a command that [`stopped`] stopped.
+const STOPPED: &str = "it was stopped";
+/// What the table says of it.
+pub(super) const STOPPED_AFTER: &str = "was stopped after";
+/// What `timeout` of coreutils exits with then.
+const STOPPED_CODE: i32 = 124;
+
+/// The command with a limit of so many seconds.
+fn stopped(command: &Command, seconds: u64) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.arg(seconds.to_string());
+    limited.arg(command.get_program()).args(command.get_args());
+    limited
+}
+
 /// Runs a command under `time`; what it took, or the last line of its complaint.
 pub(super) fn cost(command: &mut Command, folder: &Path) -> Outcome<Result<Cost, String>> {
     let figures = folder.join("time");
@@ -105,6 +133,9 @@ pub(super) fn cost(command: &mut Command, folder: &Path) -> Outcome<Result<Cost,
     let start = Instant::now();
     let finished = shell::finish(&mut timed)?;
     let wall = start.elapsed().as_secs_f64();
+    if finished.code == Some(STOPPED_CODE) {
+        return Ok(Err(STOPPED.to_owned()));
+    }
     if finished.code != Some(0) {
         let last = finished.err.lines().rfind(|line| !line.trim().is_empty());
         return Ok(Err(last.unwrap_or("no word").to_owned()));
@@ -159,5 +190,22 @@ pub(super) fn same(left: &Path, right: &Path) -> Outcome<bool> {
         if in_a == 0 {
             return Ok(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a limit that is not passed on, and one that counts as a failure.
+    #[test]
+    fn what_takes_too_long_is_stopped_and_said_to_be() {
+        let folder = std::env::temp_dir().join(format!("ampoule-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut command = Command::new("sleep");
+        command.arg("3600");
+        let told = cost(&mut stopped(&command, 1), &folder);
+        std::fs::remove_dir_all(&folder).expect("it was made above");
+        assert_eq!(told.expect("it can be run"), Err(STOPPED.to_owned()));
     }
 }

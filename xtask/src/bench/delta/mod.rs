@@ -36,6 +36,7 @@ and to apply. A pair is two files, NAME.old and NAME.new, in one folder.
   --fast             leave out the slow: slow peers altogether, and pairs above 32 MiB
   --slow-max MIB     leave a slow peer (bsdiff, detools, hdiffpatch, bsdiff-crate) out for images
                      above this (default 100)
+  --stop-after SECS  stop a tool that makes or applies for longer (default 600); the table says so
   --keep             take peers' rows for pairs of the same lengths from the last result.csv;
                      ours are always measured
   --big              a sparse image of over 4 GiB instead of the pairs: made, applied, compared
@@ -52,6 +53,7 @@ struct Options {
     peers: Option<Vec<String>>,
     fast: bool,
     slow_max_mib: u64,
+    stop_after: u64,
     keep: bool,
     big: bool,
 }
@@ -99,7 +101,7 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
             rows.push(row);
         }
     }
-    let text = report::text(&pairs, &rows);
+    let text = format!("{}\n{}", report::machine()?, report::text(&pairs, &rows));
     println!("{text}");
     kept::write(&folder.join("result.md"), &text)
 }
@@ -117,7 +119,7 @@ fn measure(
     }
     let ended = match options.why_not(pair, peer) {
         Some(why) => Ended::LeftOut(why),
-        None => measured::pair(tools, peer, pair, folder)?,
+        None => measured::pair(tools, peer, pair, folder, options.stop_after)?,
     };
     let row = Row::new(pair, peer, ended);
     kept.add(pair, &row)?;
@@ -132,6 +134,7 @@ impl Options {
             peers: None,
             fast: false,
             slow_max_mib: 100,
+            stop_after: 600,
             keep: false,
             big: false,
         };
@@ -149,6 +152,11 @@ impl Options {
                     let mib = value()?;
                     let wrong = |_| Fault::usage(format!("\"{mib}\" is not a number of MiB"));
                     options.slow_max_mib = mib.parse().map_err(wrong)?;
+                }
+                "--stop-after" => {
+                    let seconds = value()?;
+                    let wrong = |_| Fault::usage(format!("\"{seconds}\" is not a number of s"));
+                    options.stop_after = seconds.parse().map_err(wrong)?;
                 }
                 "--fast" => options.fast = true,
                 "--keep" => options.keep = true,

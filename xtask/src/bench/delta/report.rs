@@ -1,11 +1,13 @@
 //! What a run says: a line per row while it runs, tables and sums at its end.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 use super::Pair;
 use super::budget;
 use super::measured::{Cost, Ended, Figures, Row};
 use super::peers::PEERS;
+use crate::shell::{self, Outcome};
 use crate::table::Table;
 
 /// A row as it comes.
@@ -32,6 +34,21 @@ fn cost(cost: &Cost) -> String {
         cost.wall,
         cost.peak_kib >> 10
     )
+}
+
+/// When and where a run was made, since seconds mean nothing without it.
+pub(super) fn machine() -> Outcome<String> {
+    let date = shell::read(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = told
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("an unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(format!(
+        "Measured on {} on {cores} cores of {model}.",
+        date.trim()
+    ))
 }
 
 /// The tables, the sums and the budgets, as Markdown.
