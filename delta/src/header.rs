@@ -11,7 +11,7 @@ use crate::error::{Damage, PatchError};
 
 const MAGIC: &[u8; 4] = b"AMPD";
 /// The format version this build writes and reads.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 /// No header is longer; enough first bytes to hand to [`header`].
 pub const HEADER_LEN_MAX: usize = 192;
 
@@ -193,7 +193,7 @@ impl Limits {
         + crate::patch::LINES_MEMORY
         + 2 * crate::code::Guess::memory(crate::plan::PIECE as u64);
     /// Bytes held for one cover.
-    pub(crate) const COVER: u64 = 24;
+    pub(crate) const COVER: u64 = size_of::<crate::plan::Cover>() as u64;
 
     /// Memory the patcher holds at most.
     pub fn memory(&self, profile: Profile) -> u64 {

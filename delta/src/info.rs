@@ -132,7 +132,7 @@ impl Info {
         for cover in &map.covers {
             let len = u64::from(cover.len);
             copied += len;
-            if cover.exact {
+            if cover.is_exact() {
                 self.copied_exactly += len;
             } else {
                 self.copied_with_differences += len;

@@ -58,7 +58,7 @@ impl Mapping {
     /// Covers by where they begin in the old image.
     fn order(covers: &[Cover]) -> Vec<u32> {
         let mut order: Vec<u32> = (0..covers.len() as u32).collect();
-        order.sort_unstable_by_key(|index| (covers[*index as usize].old, *index));
+        order.sort_unstable_by_key(|index| (covers[*index as usize].old(), *index));
         order
     }
 
@@ -166,7 +166,7 @@ fn sweep(covers: &[Cover], order: &[u32], mut tell: impl FnMut(u64, i64)) -> usi
     let mut at = 0u64;
     loop {
         // Those that begin here join, those that ended leave.
-        while let Some(index) = waiting.next_if(|index| covers[*index as usize].old <= at) {
+        while let Some(index) = waiting.next_if(|index| covers[*index as usize].old() <= at) {
             open.push((covers[index as usize].len, index));
         }
         open_max = open_max.max(open.len());
@@ -176,10 +176,10 @@ fn sweep(covers: &[Cover], order: &[u32], mut tell: impl FnMut(u64, i64)) -> usi
         {
             open.pop();
         }
-        let next_start = waiting.peek().map(|index| covers[*index as usize].old);
+        let next_start = waiting.peek().map(|index| covers[*index as usize].old());
         let longest = open.peek().map(|(_, index)| covers[*index as usize]);
         if let Some(cover) = longest {
-            let shift = i64::from(cover.new).wrapping_sub(cover.old as i64);
+            let shift = i64::from(cover.new).wrapping_sub(cover.old() as i64);
             if last != Some(shift) {
                 tell(at, shift);
                 last = Some(shift);
@@ -200,12 +200,7 @@ mod tests {
 
     #[test]
     fn the_longest_cover_says_where_a_place_went() {
-        let cover = |old, new, len| Cover {
-            old,
-            new,
-            len,
-            exact: false,
-        };
+        let cover = |old, new, len| Cover::new(old, new, len, false);
         let mapping = |covers: &[Cover]| Mapping::new(covers, 1 << 20).expect("there is room");
         let first = mapping(&[cover(100, 0, 50), cover(10, 50, 200), cover(300, 400, 10)]);
         assert_eq!(first.place(5), None);
@@ -225,11 +220,9 @@ mod tests {
     fn every_place_is_found_as_by_looking_at_all() {
         let far = 5u64 << 32;
         let covers: Vec<Cover> = (0..300u32)
-            .map(|n| Cover {
-                old: far + u64::from(n * n % 977) * 13 + u64::from(n % 3) * (1 << 30),
-                new: n * 40,
-                len: 1 + n * 7 % 40,
-                exact: false,
+            .map(|n| {
+                let old = far + u64::from(n * n % 977) * 13 + u64::from(n % 3) * (1 << 30);
+                Cover::new(old, n * 40, 1 + n * 7 % 40, false)
             })
             .collect();
         let mapping = Mapping::new(&covers, 1 << 20).expect("there is room");

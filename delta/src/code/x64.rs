@@ -2,36 +2,57 @@
 
 use super::{Form, Guesses, View};
 
+/// Places that are looked at together.
+const BLOCK: usize = 64;
+/// What stands where an instruction begins is known by its first four bytes.
+const AHEAD: usize = 3;
+
 /// Finds instructions by their shape alone: no decoder runs along, a wrong find costs little.
 pub(super) fn code(view: &View, guesses: &mut impl Guesses) {
-    let mut at = 0;
-    while at + 5 <= view.old.len() {
-        if !OPENS[usize::from(view.old[at])] {
-            at += 1;
-            continue;
+    let (mut from, mut free) = (0, 0);
+    while from + 5 <= view.old.len() {
+        let opens = match view.old[from..].first_chunk() {
+            Some(bytes) => opens(bytes),
+            None => {
+                let mut bytes = [0; BLOCK + AHEAD];
+                let rest = &view.old[from..];
+                bytes[..rest.len()].copy_from_slice(rest);
+                opens(&bytes)
+            }
+        };
+        let (eights, _) = opens.as_chunks::<8>();
+        for (index, eight) in eights.iter().enumerate() {
+            let mut left = u64::from_le_bytes(*eight);
+            while left != 0 {
+                let at = from + 8 * index + (left.trailing_zeros() / 8) as usize;
+                left &= left - 1;
+                if at >= free
+                    && let Some((skip, tail)) = shape(&view.old[at..])
+                    && reference(view, at + skip, tail, guesses)
+                {
+                    free = at + skip + 4;
+                }
+            }
         }
-        match operand(view, at) {
-            Some((skip, tail)) if reference(view, at + skip, tail, guesses) => at += skip + 4,
-            _ => at += 1,
-        }
+        from += BLOCK;
     }
 }
 
-/// Bytes that a known instruction begins with: most places are passed over by this alone.
-const OPENS: [bool; 256] = {
-    let mut opens = [false; 256];
-    let known = [
-        0x03, 0x0b, 0x0f, 0x23, 0x2b, 0x33, 0x38, 0x39, 0x3a, 0x3b, 0x63, 0x69, 0x80, 0x81, 0x83,
-        0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xc0, 0xc1, 0xc5, 0xc6, 0xc7, 0xe8,
-        0xe9, 0xf6, 0xf7, 0xff,
-    ];
-    let mut at = 0;
-    while at < known.len() {
-        opens[known[at]] = true;
-        at += 1;
+/// Marks with a one where an instruction that [`shape`] knows may begin: most places are passed over
+/// by this alone, many at once.
+#[inline]
+fn opens(bytes: &[u8; BLOCK + AHEAD]) -> [u8; BLOCK] {
+    let mut opens = [0; BLOCK];
+    for (at, open) in opens.iter_mut().enumerate() {
+        let [first, second, third, fourth] = [0, 1, 2, 3].map(|ahead| bytes[at + ahead]);
+        let through_ip = |modrm: u8| modrm & 0xc7 == 5;
+        let calls = first & 0xfe == 0xe8;
+        let jumps = (first == 0x0f) & (second & 0xf0 == 0x80);
+        let long = (first == 0x0f) & through_ip(third) | (first == 0xc5) & through_ip(fourth);
+        *open = u8::from(calls | jumps | long | through_ip(second));
     }
     opens
-};
+}
 
 /// Re-encodes the distance at `at`, counted from `tail` bytes after it.
 fn reference(view: &View, at: usize, tail: u64, guesses: &mut impl Guesses) -> bool {
@@ -85,20 +106,23 @@ pub(crate) fn shape(code: &[u8]) -> Option<(usize, u64)> {
     }
 }
 
-fn operand(view: &View, at: usize) -> Option<(usize, u64)> {
-    shape(&view.old[at..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Catches a first byte that [`shape`] knows and the table does not.
+    /// Catches a shape that is passed over since its bytes do not open.
     #[test]
     fn every_shape_opens() {
         for first in 0..=u8::MAX {
-            let known = (0..=u8::MAX).any(|second| shape(&[first, second, 5, 5, 5]).is_some());
-            assert_eq!(OPENS[usize::from(first)], known, "{first:x}");
+            for second in 0..=u8::MAX {
+                for (third, fourth) in [(0, 0), (5, 0), (0, 5), (0xf8, 0x3d), (0x3d, 0xf8)] {
+                    let mut bytes = [0; BLOCK + AHEAD];
+                    bytes[7..11].copy_from_slice(&[first, second, third, fourth]);
+                    if shape(&bytes[7..]).is_some() {
+                        assert_eq!(opens(&bytes)[7], 1, "{:x?}", &bytes[7..11]);
+                    }
+                }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! domain, weighed, summed and squashed. Weights learn by how wrong the sum was. Integers only:
 //! signer and device must agree to the bit.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -33,14 +34,14 @@ fn squash(x: i32) -> u32 {
 
 /// The inverse of [`squash`], of probabilities in 4096ths.
 #[derive(Debug)]
-pub(crate) struct Stretch(Vec<i16>);
+pub(crate) struct Stretch(Box<[i16; 4096]>);
 
 impl Stretch {
     /// Bytes of memory it takes.
     pub(crate) const MEMORY: u64 = 4096 * 2;
 
     pub(crate) fn new() -> Self {
-        let mut table = vec![STRETCH_MAX as i16; 4096];
+        let mut table = Box::new([STRETCH_MAX as i16; 4096]);
         let mut next = 0;
         for x in -STRETCH_MAX..=STRETCH_MAX {
             let upto = (squash(x) >> 4) as usize;
@@ -56,41 +57,59 @@ impl Stretch {
 /// Contexts that one predictor looks at together.
 pub(crate) const CONTEXTS: usize = 8;
 /// Counters in a line: the bits of half a byte need sixteen.
-const LINE: u32 = 16;
+const LINE: usize = 16;
 
 /// The lowest bits of a counter count how often it was seen, the rest is the chance of a one.
 const SEEN_BITS: u32 = 3;
 const SEEN_MAX: usize = (1 << SEEN_BITS) - 1;
-const CHANCE_MAX: u32 = (1 << (16 - SEEN_BITS)) - 1;
+const CHANCE_MAX: u16 = (1 << (16 - SEEN_BITS)) - 1;
 
 /// How far a counter moves towards what it saw, in 65536ths, by how often it was seen.
-const fn rates(slowest: u32) -> [u32; SEEN_MAX + 1] {
+const fn rates(slowest: u16) -> [u16; SEEN_MAX + 1] {
     [43_690, 26_214, 18_724, 14_563, 11_915, 9362, 6553, slowest]
 }
 
-/// Where the counters of a symbol's contexts are.
-pub(crate) type Places = [u32; CONTEXTS];
+/// A line of counters; two fill a line of the processor's cache.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
+struct Line([u16; LINE]);
 
 /// A predictor over some contexts at once.
 #[derive(Debug)]
 pub(crate) struct Mixer {
     /// Lines of all contexts together.
-    counters: Vec<u16>,
+    lines: Vec<Line>,
     bits: u32,
-    rates: [u32; SEEN_MAX + 1],
+    learning: Learning,
+}
+
+/// How much each context is worth, and how fast counters move.
+#[derive(Debug)]
+struct Learning {
+    rates: [u16; SEEN_MAX + 1],
     /// 8192 is one.
     weights: Vec<[i16; CONTEXTS]>,
+}
+
+/// The counters of half a byte, taken out of their lines: looked for at once, so that the waits for
+/// memory are one.
+#[derive(Debug)]
+pub(crate) struct Half {
+    places: [usize; CONTEXTS],
+    lines: [Line; CONTEXTS],
 }
 
 impl Mixer {
     /// A mixer with 2^`bits` counters and `sets` sets of weights; counters move by one in `steady`
     /// at their slowest.
-    pub(crate) fn new(bits: u32, sets: usize, steady: u32) -> Self {
+    pub(crate) fn new(bits: u32, sets: usize, steady: u16) -> Self {
         Self {
-            counters: vec![1 << 15; 1 << bits],
+            lines: vec![Line([1 << 15; LINE]); (1 << bits) / LINE],
             bits,
-            rates: rates(65536 / steady),
-            weights: vec![[8192 / 4; CONTEXTS]; sets],
+            learning: Learning {
+                rates: rates(u16::MAX / steady),
+                weights: vec![[8192 / 4; CONTEXTS]; sets],
+            },
         }
     }
 
@@ -99,59 +118,110 @@ impl Mixer {
         (2 << bits) as u64 + (sets * CONTEXTS * 2) as u64
     }
 
-    /// Finds the lines that these hashes name.
+    /// Where the counters that these hashes name are.
     #[inline]
-    pub(crate) fn places(&self, contexts: &[u32; CONTEXTS]) -> Places {
+    fn places(&self, contexts: &[u32; CONTEXTS]) -> [u32; CONTEXTS] {
         contexts.map(|context| {
             let mixed = (context ^ context >> 15).wrapping_mul(0x85eb_ca6b);
             mixed >> (32 - self.bits)
         })
     }
 
-    /// Codes one bit: `node` (0..16) says which bit of the half byte this is, `set` chooses the
-    /// weights.
+    /// Codes one bit that is a symbol of its own; `set` chooses the weights.
     #[inline]
     pub(crate) fn code(
         &mut self,
         coder: &mut impl Bits,
         stretch: &Stretch,
-        places: &Places,
-        node: u32,
+        contexts: &[u32; CONTEXTS],
         set: usize,
         bit: u32,
     ) -> u32 {
-        debug_assert!(node < LINE, "a node stays within its line");
-        let mut opinions = [0i16; CONTEXTS];
-        let mut counters = [0u16; CONTEXTS];
-        for index in 0..CONTEXTS {
-            counters[index] = self.counters[(places[index] ^ node) as usize];
-            opinions[index] = stretch.0[usize::from(counters[index] >> 4)];
+        let places = self.places(contexts).map(|place| place as usize);
+        let mut counters = places.map(|place| self.lines[place / LINE].0[place % LINE]);
+        let bit = self.learning.code(coder, stretch, &mut counters, set, bit);
+        for (place, counter) in places.iter().zip(counters) {
+            self.lines[place / LINE].0[place % LINE] = counter;
         }
+        bit
+    }
+
+    /// Takes out the counters of half a byte.
+    #[inline]
+    pub(crate) fn open(&self, contexts: &[u32; CONTEXTS]) -> Half {
+        let places = self.places(contexts).map(|place| place as usize);
+        Half {
+            places,
+            lines: places.map(|place| self.lines[place / LINE]),
+        }
+    }
+
+    /// Codes a bit of half a byte: `node` (1..16) says which.
+    #[inline]
+    pub(crate) fn code_in(
+        &mut self,
+        half: &mut Half,
+        coder: &mut impl Bits,
+        stretch: &Stretch,
+        (node, set): (usize, usize),
+        bit: u32,
+    ) -> u32 {
+        // Contexts that share a line begin in different places of it.
+        let places = half.places.map(|place| (place ^ node) % LINE);
+        let mut counters = [0; CONTEXTS];
+        for ((counter, line), place) in counters.iter_mut().zip(&half.lines).zip(places) {
+            *counter = line.0[place];
+        }
+        let bit = self.learning.code(coder, stretch, &mut counters, set, bit);
+        for ((counter, line), place) in counters.iter().zip(&mut half.lines).zip(places) {
+            line.0[place] = *counter;
+        }
+        bit
+    }
+
+    /// Puts the counters of half a byte back. Of two contexts with the same line the later counts.
+    #[inline]
+    pub(crate) fn close(&mut self, half: &Half) {
+        for (place, line) in half.places.iter().zip(&half.lines) {
+            self.lines[*place / LINE] = *line;
+        }
+    }
+}
+
+impl Learning {
+    /// Codes a bit that these counters tell of, and learns from it.
+    #[inline]
+    fn code(
+        &mut self,
+        coder: &mut impl Bits,
+        stretch: &Stretch,
+        counters: &mut [u16; CONTEXTS],
+        set: usize,
+        bit: u32,
+    ) -> u32 {
+        let opinions = counters.map(|counter| stretch.0[usize::from(counter >> 4)]);
         let weights = &mut self.weights[set];
-        let sum: i32 = (0..CONTEXTS)
-            .map(|index| i32::from(opinions[index]) * i32::from(weights[index]))
-            .sum();
+        let mut sum = 0;
+        for (opinion, weight) in opinions.iter().zip(weights.iter()) {
+            sum += i32::from(*opinion) * i32::from(*weight);
+        }
         let one_chance = squash(sum >> 13).clamp(24, 65536 - 24);
         let bit = coder.code(65536 - one_chance, bit);
 
         let error = (bit << 12) as i32 - (one_chance >> 4) as i32;
-        for index in 0..CONTEXTS {
-            let step = (i32::from(opinions[index]) * error + (1 << 12)) >> 13;
-            weights[index] = weights[index].saturating_add(step as i16);
+        for (weight, opinion) in weights.iter_mut().zip(&opinions) {
+            let step = (i32::from(*opinion) * error + (1 << 12)) >> 13;
+            *weight = weight.saturating_add(step as i16);
         }
-        for index in 0..CONTEXTS {
-            let counter = counters[index];
-            let seen = usize::from(counter) & SEEN_MAX;
-            let chance = u32::from(counter >> SEEN_BITS);
-            let rate = self.rates[seen];
-            let moved = if bit == 1 {
-                chance + (((CHANCE_MAX - chance) * rate) >> 16)
-            } else {
-                chance - ((chance * rate) >> 16)
-            };
-            let seen = (seen + 1).min(SEEN_MAX);
-            self.counters[(places[index] ^ node) as usize] =
-                (moved << SEEN_BITS) as u16 | seen as u16;
+        // The chance of what was seen grows: that of a zero is the rest.
+        let flip = (bit as u16).wrapping_neg() & CHANCE_MAX;
+        let rates = counters.map(|counter| self.rates[usize::from(counter) & SEEN_MAX]);
+        for (counter, rate) in counters.iter_mut().zip(&rates) {
+            let other = *counter >> SEEN_BITS ^ flip;
+            let gone = ((u32::from(other) * u32::from(*rate)) >> 16) as u16;
+            let seen = (*counter & SEEN_MAX as u16) + 1;
+            let seen = seen.min(SEEN_MAX as u16);
+            *counter = ((other - gone) ^ flip) << SEEN_BITS | seen;
         }
         bit
     }

@@ -243,10 +243,9 @@ impl Model {
         ];
         let set = (set_of(field) << 4 | self.agreed & 15) as usize;
         let differs = u32::from(u32::from(known) != guess);
-        let places = self.agree.places(&contexts);
         let differs = self
             .agree
-            .code(bits, &self.stretch, &places, 0, set, differs);
+            .code(bits, &self.stretch, &contexts, set, differs);
         self.agreed = self.agreed << 1 | (1 - differs);
         if differs == 0 {
             self.since += 1;
@@ -286,13 +285,15 @@ impl Model {
         let mut node = 1u32;
         for half in 0..2 {
             let salt = (node * half).wrapping_mul(NODE);
-            let places = self.by.places(&contexts.map(|context| context ^ salt));
+            let mut lines = self.by.open(&contexts.map(|context| context ^ salt));
             let mut within = 1;
             for shift in (0..4).rev() {
                 let bit = by >> (4 * (1 - half) + shift) & 1;
-                let bit = self.by.code(bits, &self.stretch, &places, within, set, bit);
+                let place = (within as usize, set);
+                let bit = self.by.code_in(&mut lines, bits, &self.stretch, place, bit);
                 within = within << 1 | bit;
             }
+            self.by.close(&lines);
             node = node << 4 | within & 15;
         }
         let by = node & 0xff;
@@ -341,19 +342,21 @@ impl Model {
         let mut node = 1u32;
         for half in 0..2 {
             let salt = (node * half).wrapping_mul(NODE);
-            let places = self.new.places(&contexts.map(|context| context ^ salt));
+            let mut lines = self.new.open(&contexts.map(|context| context ^ salt));
             let mut within = 1;
             for shift in (0..4).rev().map(|shift| 4 * (1 - half) + shift) {
                 // Whether the earlier place still agrees with what is known of this byte.
                 let agrees = likely(byte, node, shift);
                 let set = (agrees * 256 + node) as usize;
                 let bit = u32::from(known) >> shift & 1;
+                let place = (within as usize, set);
                 let bit = self
                     .new
-                    .code(bits, &self.stretch, &places, within, set, bit);
+                    .code_in(&mut lines, bits, &self.stretch, place, bit);
                 within = within << 1 | bit;
                 node = node << 1 | bit;
             }
+            self.new.close(&lines);
         }
         node as u8
     }
@@ -378,10 +381,9 @@ impl Model {
             hash(6 << 28, recent & 0xff),
             hash(7 << 28 | byte, recent),
         ];
-        let places = self.sure.places(&contexts);
         let other = u32::from(u32::from(known) != byte);
         let set = len as usize;
-        self.sure.code(bits, &self.stretch, &places, 0, set, other) == 0
+        self.sure.code(bits, &self.stretch, &contexts, set, other) == 0
     }
 }
 

@@ -124,14 +124,11 @@ impl<'a> Decoder<'a> {
     #[inline]
     pub(crate) fn bit(&mut self, zero_chance: u32) -> u32 {
         let bound = (self.range >> PROB_BITS) * zero_chance;
-        let bit = if self.code < bound {
-            self.range = bound;
-            0
-        } else {
-            self.code -= bound;
-            self.range -= bound;
-            1
-        };
+        // Without a branch: bits that are worth coding are those that cannot be foreseen.
+        let bit = u32::from(self.code >= bound);
+        let one = bit.wrapping_neg();
+        self.code -= bound & one;
+        self.range = (self.range - bound) & one | bound & !one;
         while self.range < TOP {
             self.range <<= 8;
             self.code = self.code << 8 | self.next();
@@ -207,7 +204,7 @@ impl Prob {
     pub(crate) fn code(&mut self, bits: &mut impl Bits, bit: u32) -> u32 {
         let zero_chance = u32::from(self.zero).clamp(32, 65535 - 32);
         let bit = bits.code(zero_chance, bit);
-        let target = if bit == 0 { 65535 } else { 0 };
+        let target = 65535 & (bit as i32 - 1);
         let step = ((target - i32::from(self.zero)) * RATES[usize::from(self.seen)]) >> 15;
         self.zero = (i32::from(self.zero) + step) as u16;
         self.seen = (self.seen + 1).min(Self::SEEN_MAX);

@@ -194,17 +194,17 @@ fn regions(images: &Images, covers: &[Found]) -> Vec<Map> {
 
 /// Adds a part of the cover that begins at `old` and `new`; exact ones that go on are one.
 fn add_part(covers: &mut Vec<Cover>, old: u64, new: u32, part: &Part) {
-    let cover = Cover {
-        old: old + u64::from(part.from),
-        new: new + part.from,
-        len: part.len,
-        exact: part.exact,
-    };
+    let cover = Cover::new(
+        old + u64::from(part.from),
+        new + part.from,
+        part.len,
+        part.exact,
+    );
     match covers.last_mut() {
         Some(last)
-            if last.exact
-                && cover.exact
-                && last.old_end() == cover.old
+            if last.is_exact()
+                && cover.is_exact()
+                && last.old_end() == cover.old()
                 && last.new_end() == cover.new =>
         {
             last.len += cover.len;
@@ -378,7 +378,7 @@ fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
     let (mut at, mut busy) = (from, 0u32);
     for segment in map.segments(from, limit) {
         let (len, cost) = match segment {
-            Segment::Copy { cover, len, .. } if cover.exact => (len, 0),
+            Segment::Copy { cover, len, .. } if cover.is_exact() => (len, 0),
             // Most differences are zeros; they cost next to nothing but may not be unlimited.
             Segment::Copy { len, .. } => (len, len / 32),
             Segment::Literal { len, .. } => (len, len),
@@ -411,7 +411,7 @@ impl Window<'_> {
                 let size = piece.len as usize;
                 let place = u64::from(at);
                 at += piece.len;
-                if matches!(segment, Segment::Copy { cover, .. } if cover.exact) {
+                if matches!(segment, Segment::Copy { cover, .. } if cover.is_exact()) {
                     continue;
                 }
                 let bytes = new.get(self.start + place, size);
@@ -438,7 +438,7 @@ impl Window<'_> {
         let segments = self.map.segments(self.range.start, self.range.end);
         segments
             .map(|segment| match segment {
-                Segment::Copy { cover, .. } if cover.exact => 0,
+                Segment::Copy { cover, .. } if cover.is_exact() => 0,
                 Segment::Copy { len, .. } => u64::from(len) / 16,
                 Segment::Literal { len, .. } => u64::from(len) / 2,
             })

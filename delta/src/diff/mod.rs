@@ -268,7 +268,7 @@ fn diff_watched(
     if options.caps.contains(Caps::CODE) {
         images.found = [elf::find(&images.old), elf::find(&images.new)];
     }
-    let covers = covers(&images, old_encoded, options.threads, &mut tell)?;
+    let covers = covers(&images, old_encoded, options, &mut tell)?;
     let covers = with_equal(&images, &equal, &covers);
     let total = images.new.text().len();
     encode::patch((old, new), &images, &covers, options, &mut |done| {
@@ -331,7 +331,7 @@ fn placed<'a>(whole: &'a [Image<'a>; 2], unpacked: Unpacked<'a>) -> Option<Image
 fn covers(
     images: &Images,
     old_encoded: Vec<Range<usize>>,
-    threads: usize,
+    options: &DiffOptions,
     tell: &mut dyn FnMut(Stage, u64, usize),
 ) -> Result<Vec<Alike>, DiffError> {
     let old = &blank::blanked(&images.old, &images.found[0])[..];
@@ -348,7 +348,7 @@ fn covers(
         &index,
         (old, new),
         &anchors,
-        threads,
+        (options.profile, options.threads),
         &mut |done| tell(Stage::Matching, done, new.len()),
     ))
 }

@@ -63,8 +63,8 @@ fn paired(old: &[Executable], new: &[Executable], start: u64, map: &Map) -> Vec<
             let Segment::Copy { cover, skip, len } = segment else {
                 continue;
             };
-            changed |= !cover.exact;
-            let from = cover.old + u64::from(skip);
+            changed |= !cover.is_exact();
+            let from = cover.old() + u64::from(skip);
             let first = old.partition_point(|e| e.end() <= from);
             if old
                 .get(first)
@@ -108,7 +108,7 @@ fn gains(sides: Sides, map: &Map, mapping: &Mapping, modules: &[Module]) -> Vec<
         .collect();
     let mut at = 0;
     for segment in map.segments(0, map.len) {
-        if matches!(segment, Segment::Copy { cover, .. } if !cover.exact) {
+        if matches!(segment, Segment::Copy { cover, .. } if !cover.is_exact()) {
             let mut at = at;
             for piece in segment.pieces() {
                 let size = piece.len as usize;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::anchors::Anchor;
 use super::suffix::{Index, Match, common_prefix};
 use super::unpack::on_threads;
+use crate::header::Profile;
 
 /// A stretch of the new text that resembles one of the old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(super) fn covers(
     index: &Index,
     (old, new): (&[u8], &[u8]),
     anchors: &[Anchor],
-    threads: usize,
+    (profile, threads): (Profile, usize),
     progress: &mut dyn FnMut(u64),
 ) -> Vec<Alike> {
     progress(0);
@@ -49,29 +50,44 @@ pub(super) fn covers(
             _ => found.push(cover),
         }
     }
-    drop_dear(old, new, &mut found);
+    drop_dear(old, new, AgreeingMin::of(profile), &mut found);
     found
 }
 
-/// A cover has to agree in this many bytes, or telling of it costs more than its bytes do.
-const AGREEING_MIN: usize = 15;
-/// One that goes on where the last left off, with a short gap, is told of for less.
-const AGREEING_MIN_ON: usize = 6;
-/// How short that gap is.
+/// How many bytes a cover has to agree in, or telling of it costs more than its bytes do.
+#[derive(Debug, Clone, Copy)]
+struct AgreeingMin {
+    /// Anywhere.
+    apart: usize,
+    /// Where it goes on where the last left off, with a short gap: that is told for less.
+    on: usize,
+}
+
+impl AgreeingMin {
+    fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Small => Self { apart: 15, on: 6 },
+            // zstd finds short stretches again by itself, and each cover takes time on the device.
+            Profile::Fast => Self { apart: 24, on: 12 },
+        }
+    }
+}
+
+/// How short a gap is.
 const GAP: usize = 32;
 
 /// Drops covers that cost more than they save.
-fn drop_dear(old: &[u8], new: &[u8], found: &mut Vec<Alike>) {
+fn drop_dear(old: &[u8], new: &[u8], min: AgreeingMin, found: &mut Vec<Alike>) {
     let mut last = (0, 0);
     found.retain(|cover| {
         let pairs = old[cover.old..]
             .iter()
             .zip(&new[cover.new..])
             .take(cover.len);
-        let agreeing = pairs.filter(|(a, b)| a == b).take(AGREEING_MIN).count();
+        let agreeing = pairs.filter(|(a, b)| a == b).take(min.apart).count();
         let diagonal = cover.old.wrapping_sub(cover.new);
         let goes_on = diagonal == last.0 && cover.new - last.1 < GAP;
-        let keep = agreeing >= AGREEING_MIN || goes_on && agreeing >= AGREEING_MIN_ON;
+        let keep = agreeing >= min.apart || goes_on && agreeing >= min.on;
         if keep {
             last = (diagonal, cover.new + cover.len);
         }

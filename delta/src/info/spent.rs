@@ -190,7 +190,7 @@ fn window(
         for piece in segment.pieces() {
             let (place, plain) = real.place(map, at, piece.len);
             let weights = match segment {
-                Segment::Copy { cover, .. } if cover.exact => (0.0, 0.0),
+                Segment::Copy { cover, .. } if cover.is_exact() => (0.0, 0.0),
                 Segment::Copy { .. } if plain => {
                     let known = new.get(place.start as usize..place.end as usize);
                     let before =

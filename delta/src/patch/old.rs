@@ -54,9 +54,9 @@ struct Lines {
 }
 
 /// Bytes of a line.
-const LINE: usize = 4096;
+const LINE: usize = 16 << 10;
 /// How many there are.
-const LINES: usize = 64;
+const LINES: usize = 16;
 /// Memory of the lines.
 pub(crate) const LINES_MEMORY: u64 = (LINES * (LINE + size_of::<u64>())) as u64;
 

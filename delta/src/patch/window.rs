@@ -48,7 +48,7 @@ pub(super) fn apply(
             let size = piece.len as usize;
             let bytes = &mut bytes[..size];
             match segment {
-                Segment::Copy { cover, .. } if cover.exact => old.read_at(piece.old, bytes)?,
+                Segment::Copy { cover, .. } if cover.is_exact() => old.read_at(piece.old, bytes)?,
                 Segment::Copy { .. } => {
                     old.read_at(piece.old, guess.begin(size))?;
                     let places = (piece.old, u64::from(at));

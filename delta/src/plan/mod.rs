@@ -28,23 +28,43 @@ const COVERS_MORE: usize = 1024;
 /// A stretch of the new image that is, but for some bytes, a stretch of the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cover {
-    /// Where it begins in the old image.
-    pub(crate) old: u64,
+    /// Where it begins in the old image, and in the highest bit whether the bytes are the same: a
+    /// device holds many covers.
+    place: u64,
     /// Where it begins, counted from the region's start.
     pub(crate) new: u32,
     /// Its length, never 0.
     pub(crate) len: u32,
-    /// Whether the bytes are the same, so that no difference is coded.
-    pub(crate) exact: bool,
 }
 
+/// The bit of [`Cover::place`] that says that the bytes are the same; places are below it.
+const EXACT: u64 = 1 << 63;
+
 impl Cover {
+    /// A cover of a place below 2^63.
+    pub(crate) const fn new(old: u64, new: u32, len: u32, exact: bool) -> Self {
+        let place = if exact { old | EXACT } else { old & !EXACT };
+        Self { place, new, len }
+    }
+
+    /// Where it begins in the old image.
+    #[inline]
+    pub(crate) fn old(&self) -> u64 {
+        self.place & !EXACT
+    }
+
+    /// Whether the bytes are the same, so that no difference is coded.
+    #[inline]
+    pub(crate) fn is_exact(&self) -> bool {
+        self.place & EXACT != 0
+    }
+
     pub(crate) fn new_end(&self) -> u32 {
         self.new + self.len
     }
 
     pub(crate) fn old_end(&self) -> u64 {
-        self.old + u64::from(self.len)
+        self.old() + u64::from(self.len)
     }
 }
 
@@ -94,7 +114,7 @@ impl Segment {
     /// The pieces of this segment, in order. Signer and device cut alike.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
         let (old, skip, total) = match *self {
-            Self::Copy { cover, skip, len } => (cover.old + u64::from(skip), skip, len),
+            Self::Copy { cover, skip, len } => (cover.old() + u64::from(skip), skip, len),
             Self::Literal { len, hint } => (hint, 0, len),
         };
         let mut done = 0;
@@ -184,7 +204,7 @@ impl Map {
         for _ in 0..count {
             let cover = models.cover(bits, &previous, None)?;
             let fits = u64::from(cover.new) + u64::from(cover.len) <= u64::from(len)
-                && cover.old.checked_add(u64::from(cover.len))? <= logical_len
+                && cover.old().checked_add(u64::from(cover.len))? <= logical_len
                 && !bits.ran_dry();
             if !fits {
                 return None;

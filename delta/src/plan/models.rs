@@ -5,12 +5,7 @@ use crate::codec::range::{Bits, Prob};
 use crate::plan::Cover;
 
 /// The cover before the first.
-pub(super) const START: Cover = Cover {
-    old: 0,
-    new: 0,
-    len: 0,
-    exact: false,
-};
+pub(super) const START: Cover = Cover::new(0, 0, 0, false);
 
 /// The adaptive models of a map.
 pub(super) struct Models {
@@ -73,7 +68,7 @@ impl Models {
 
         let adjacent = i64::try_from(previous.old_end()).ok()?;
         let diagonal = adjacent.checked_add(i64::try_from(gap).ok()?)?;
-        let known_old = i64::try_from(known.old).ok()?;
+        let known_old = i64::try_from(known.old()).ok()?;
         let on_diagonal =
             self.same_diagonal[kind].code(bits, u32::from(known_old != diagonal)) == 0;
         let (old, kind) = if on_diagonal {
@@ -102,13 +97,9 @@ impl Models {
             self.home = (old.checked_add(i64::from(len))?, new + len);
         }
         self.previous_class = (32 - len.leading_zeros()) as usize;
-        let exact = self.exact[usize::from(self.previous_class > 6)].code(bits, known.exact.into());
-        Some(Cover {
-            old: u64::try_from(old).ok()?,
-            new,
-            len,
-            exact: exact == 1,
-        })
+        let exact =
+            self.exact[usize::from(self.previous_class > 6)].code(bits, known.is_exact().into());
+        Some(Cover::new(u64::try_from(old).ok()?, new, len, exact == 1))
     }
 
     /// Codes whether the cover at `new` is on an earlier diagonal, and which.
