@@ -178,7 +178,7 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         let mut wanted = vec![7; 1000];
         wanted.resize(300_000, 0);
-        wanted.extend_from_slice(&[9; 100_000]);
+        wanted.resize(400_000, 9);
         wanted.resize(800_000, 0);
         let mut new = NewFile::new(&mut file, 64 << 10);
         for piece in wanted.chunks(30_000) {

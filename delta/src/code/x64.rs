@@ -11,14 +11,13 @@ const AHEAD: usize = 3;
 pub(super) fn code(view: &View, guesses: &mut impl Guesses) {
     let (mut from, mut free) = (0, 0);
     while from + 5 <= view.old.len() {
-        let opens = match view.old[from..].first_chunk() {
-            Some(bytes) => opens(bytes),
-            None => {
-                let mut bytes = [0; BLOCK + AHEAD];
-                let rest = &view.old[from..];
-                bytes[..rest.len()].copy_from_slice(rest);
-                opens(&bytes)
-            }
+        let opens = if let Some(bytes) = view.old[from..].first_chunk() {
+            opens(bytes)
+        } else {
+            let mut bytes = [0; BLOCK + AHEAD];
+            let rest = &view.old[from..];
+            bytes[..rest.len()].copy_from_slice(rest);
+            opens(&bytes)
         };
         let (eights, _) = opens.as_chunks::<8>();
         for (index, eight) in eights.iter().enumerate() {
@@ -40,6 +39,10 @@ pub(super) fn code(view: &View, guesses: &mut impl Guesses) {
 
 /// Marks with a one where an instruction that [`shape`] knows may begin: most places are passed over
 /// by this alone, many at once.
+#[allow(
+    clippy::needless_bitwise_bool,
+    reason = "without branches the compiler looks at sixteen places in one step"
+)]
 #[inline]
 fn opens(bytes: &[u8; BLOCK + AHEAD]) -> [u8; BLOCK] {
     let mut opens = [0; BLOCK];
