@@ -113,7 +113,7 @@ pub(crate) fn shape(code: &[u8]) -> Option<(usize, u64)> {
 mod tests {
     use super::*;
 
-    /// Catches a shape that is passed over since its bytes do not open.
+    /// Meant to catch: a shape that is passed over since its bytes do not open.
     #[test]
     fn every_shape_opens() {
         for first in 0..=u8::MAX {

@@ -82,7 +82,7 @@ mod tests {
     use super::super::range::{Decoder, Encoder};
     use super::*;
 
-    /// Catches a count of bits that is told in too few steps, where short and long numbers part.
+    /// Meant to catch: a count of bits that is told in too few steps, where short and long numbers part.
     #[test]
     fn numbers_of_every_length_come_back() {
         let numbers: Vec<u64> = (0..64)

@@ -197,7 +197,7 @@ pub(super) fn same(left: &Path, right: &Path) -> Outcome<bool> {
 mod tests {
     use super::*;
 
-    /// Catches a limit that is not passed on, and one that counts as a failure.
+    /// Meant to catch: a limit that is not passed on, and one that counts as a failure.
     #[test]
     fn what_takes_too_long_is_stopped_and_said_to_be() {
         let folder = std::env::temp_dir().join(format!("ampoule-bench-{}", std::process::id()));
