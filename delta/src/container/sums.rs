@@ -15,6 +15,7 @@ const CRC32: [u32; 256] = {
     table
 };
 
+#[cfg(feature = "xz")]
 const CRC64: [u64; 256] = {
     let mut table = [0; 256];
     let mut at = 0;
@@ -35,6 +36,7 @@ const CRC64: [u64; 256] = {
     table
 };
 
+#[cfg(feature = "xz")]
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
     let mut sum = Crc32::default();
     sum.update(bytes);
@@ -63,14 +65,17 @@ impl Crc32 {
 }
 
 /// A CRC-64 over bytes as they come.
+#[cfg(feature = "xz")]
 pub(super) struct Crc64(u64);
 
+#[cfg(feature = "xz")]
 impl Default for Crc64 {
     fn default() -> Self {
         Self(u64::MAX)
     }
 }
 
+#[cfg(feature = "xz")]
 impl Crc64 {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.0 = bytes.iter().fold(self.0, |sum, byte| {

@@ -66,6 +66,7 @@ pub(crate) struct Deflate {
 const ZLIB_METHOD: u8 = 0x78;
 
 impl Deflate {
+    #[cfg(any(feature = "diff", test))]
     pub(super) fn to_number(self) -> u64 {
         let (wrapper, flags) = match self.wrapper {
             Wrapper::None => (0, 0),

@@ -18,6 +18,7 @@ use crate::codec::varint;
 
 pub(crate) const MAGIC: &[u8; 6] = b"\xfd7zXZ\0";
 const FOOTER_MAGIC: &[u8; 2] = b"YZ";
+#[cfg(any(feature = "diff", test))]
 const FOOTER_LEN: usize = 12;
 const LZMA2: u8 = 0x21;
 /// The first and the last of the filters for executables.
@@ -49,6 +50,7 @@ pub(crate) struct Xz {
 
 impl Xz {
     #[cfg(feature = "diff")]
+    #[cfg(any(feature = "diff", test))]
     pub(super) fn to_number(self) -> u64 {
         u64::from(self.preset)
             | u64::from(self.extreme) << 4

@@ -42,6 +42,7 @@ pub(crate) struct Zstd {
 
 impl Zstd {
     #[cfg(feature = "diff")]
+    #[cfg(any(feature = "diff", test))]
     pub(super) fn to_number(self) -> u64 {
         let drive = match self.drive {
             Drive::OneShot => 0,
