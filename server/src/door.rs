@@ -23,6 +23,7 @@ mod audit;
 mod devices;
 mod extract;
 mod listen;
+mod page;
 pub mod rights;
 pub mod roles;
 mod rollouts;

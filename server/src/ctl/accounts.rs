@@ -3,8 +3,7 @@
 use clap::Subcommand;
 
 use super::CtlError;
-use super::client::Client;
-use super::devices::segment;
+use super::client::{Client, segment};
 use super::output::{plain, print, table};
 use super::profile::Server;
 use super::session::secret;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use ureq::Agent;
 use ureq::tls::{
     Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem,
@@ -29,6 +29,13 @@ pub(super) struct Client {
     agent: Agent,
     server: String,
     session: Option<String>,
+}
+
+/// A page of any list.
+#[derive(Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
 }
 
 /// A file that was there, or not.
@@ -100,6 +107,21 @@ impl Client {
             request = request.header("authorization", format!("Bearer {session}"));
         }
         self.words(request.call())
+    }
+
+    /// Asks for a whole list, page after page; a server that does not go forward is asked no more.
+    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CtlError> {
+        let mut all = Vec::new();
+        let mut after = String::new();
+        loop {
+            let name = segment(&after);
+            let page: Page<T> = self.get(&format!("{path}?limit=1000&after={name}"))?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) if next > after => after = next,
+                _ => return Ok(all),
+            }
+        }
     }
 
     /// Asks for a file.
@@ -174,6 +196,19 @@ impl Client {
         let bytes = body.read_to_vec().map_err(failed)?;
         Ok((response.status().as_u16(), bytes))
     }
+}
+
+/// Names are letters, digits and a few signs; what is not would be another path.
+pub(super) fn segment(name: &str) -> String {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let spell = |byte: u8| {
+        if fits(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    name.bytes().map(spell).collect()
 }
 
 fn refusal(status: u16, bytes: &[u8]) -> CtlError {

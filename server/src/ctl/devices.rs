@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::client::Client;
+use super::client::{Client, segment};
 use super::output::{plain, print, table};
 use super::profile::Server;
 use super::session::secret;
 use super::{CtlError, files};
-use crate::door::words::{Device, DeviceDetails, Devices, Enrolment, Revocation, Tags};
+use crate::door::words::{Device, DeviceDetails, Enrolment, Revocation, Tags};
 
 /// Bytes of a certificate.
 const PEM_LEN_MAX: u64 = 64 << 10;
@@ -139,19 +139,6 @@ fn end(
     Ok(())
 }
 
-/// Names are letters, digits and a few signs; what is not would be another path.
-pub(super) fn segment(name: &str) -> String {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let spell = |byte: u8| {
-        if fits(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    name.bytes().map(spell).collect()
-}
-
 fn path(device: &str, more: &str) -> String {
     format!("/api/v1/devices/{}{more}", segment(device))
 }
@@ -171,19 +158,7 @@ fn spelled(tags: &BTreeMap<String, String>) -> String {
 }
 
 fn list(client: &Client, json: bool) -> Result<(), CtlError> {
-    let mut all = Vec::new();
-    let mut after = String::new();
-    loop {
-        let page: Devices = client.get(&format!(
-            "/api/v1/devices?limit=1000&after={}",
-            segment(&after)
-        ))?;
-        all.extend(page.items);
-        match page.next {
-            Some(next) if next > after => after = next,
-            _ => break,
-        }
-    }
+    let all: Vec<Device> = client.list("/api/v1/devices")?;
     print(json, &all, || {
         let rows = all.iter().map(|device| {
             vec![

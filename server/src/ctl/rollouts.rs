@@ -6,13 +6,12 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::client::Client;
-use super::devices::segment;
+use super::client::{Client, segment};
 use super::output::{bar, plain, print, table};
 use super::profile::Server;
 use super::session::secret;
 use super::{CtlError, files};
-use crate::door::words::{Confirmed, PlanText, Rollouts};
+use crate::door::words::{Confirmed, PlanText};
 
 /// Bytes of a plan.
 const PLAN_LEN_MAX: u64 = 256 << 10;
@@ -168,19 +167,7 @@ fn word(value: &Value) -> String {
 }
 
 fn list(client: &Client, json: bool) -> Result<(), CtlError> {
-    let mut all = Vec::new();
-    let mut after = String::new();
-    loop {
-        let page: Rollouts = client.get(&format!(
-            "/api/v1/rollouts?limit=1000&after={}",
-            segment(&after)
-        ))?;
-        all.extend(page.items);
-        match page.next {
-            Some(next) if next > after => after = next,
-            _ => break,
-        }
-    }
+    let all: Vec<Value> = client.list("/api/v1/rollouts")?;
     print(json, &all, || {
         let rows = all.iter().map(|row| {
             let (status, tally) = (&row["status"], &row["tally"]);

@@ -12,10 +12,11 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::asks::{about, ask, confirm, is_seen};
 use super::extract::{Asked, Words, bad, json};
+use super::page::{cut, limit};
 use super::roles::Right;
 use super::who::Who;
 use super::words::{Device, DeviceDetails, Devices, Enrolment, OfRollout, Page, Revocation, Tags};
-use super::{Door, PAGE_LEN_MAX, words};
+use super::{Door, words};
 use crate::admin::{Ask, RolloutAsk, Told};
 use crate::audit::{Act, Record};
 use crate::http::problem::Problem;
@@ -24,17 +25,6 @@ use crate::rollout::RolloutId;
 use crate::store::{DeviceRow, Standing};
 
 type Answer = Result<Response, Problem>;
-
-/// Things of one page where nobody says how many.
-const PAGE_LEN: usize = 100;
-
-/// How many of a page.
-pub(super) fn limit(page: &Page) -> Result<usize, Problem> {
-    match page.limit.unwrap_or(PAGE_LEN) {
-        limit @ 1..=PAGE_LEN_MAX => Ok(limit),
-        _ => Err(bad("limit is 1 to 1000")),
-    }
-}
 
 fn id(text: &str) -> Result<DeviceId, Problem> {
     DeviceId::parse(text).map_err(|_| Problem::not_found())
@@ -107,16 +97,8 @@ pub(super) async fn list(
     }
     let tags = tags_of(&door, &rows);
     let seen = rows.iter().zip(&tags).filter(|(_, tags)| is_of(site, tags));
-    let mut items: Vec<Device> = seen
-        .take(limit + 1)
-        .map(|(row, tags)| shown(row, tags))
-        .collect();
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items
-        .last()
-        .filter(|_| more)
-        .map(|last| last.device.clone());
+    let items = seen.map(|(row, tags)| shown(row, tags));
+    let (items, next) = cut(items, limit, |device| device.device.clone());
     Ok(json(&Devices { items, next }))
 }
 

@@ -8,8 +8,8 @@ use axum::response::Response;
 use hyper::StatusCode;
 
 use super::asks::{about, confirm, is_seen};
-use super::devices::limit;
 use super::extract::{Asked, Words, bad, json};
+use super::page::{cut, limit};
 use super::who::Who;
 use super::words::{Confirmed, Page, PlanText, Rollouts};
 use super::{Door, words};
@@ -68,14 +68,8 @@ pub(super) async fn list(
     let all = all.as_array().cloned().unwrap_or_default();
     let name = |row: &serde_json::Value| row["name"].as_str().unwrap_or_default().to_owned();
     let after = page.after.unwrap_or_default();
-    let mut items: Vec<_> = all
-        .into_iter()
-        .filter(|row| name(row) > after)
-        .take(limit + 1)
-        .collect();
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(name);
+    let items = all.into_iter().filter(|row| name(row) > after);
+    let (items, next) = cut(items, limit, name);
     Ok(json(&Rollouts { items, next }))
 }
 

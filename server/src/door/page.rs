@@ -1,0 +1,30 @@
+//! Lists come in pages, by name.
+
+use super::PAGE_LEN_MAX;
+use super::extract::bad;
+use super::words::Page;
+use crate::http::problem::Problem;
+
+/// Things of one page where nobody says how many.
+const PAGE_LEN: usize = 100;
+
+/// How many of a page.
+pub(super) fn limit(page: &Page) -> Result<usize, Problem> {
+    match page.limit.unwrap_or(PAGE_LEN) {
+        limit @ 1..=PAGE_LEN_MAX => Ok(limit),
+        _ => Err(bad("limit is 1 to 1000")),
+    }
+}
+
+/// The first so many, and the name to go on behind where there are more.
+pub(super) fn cut<T>(
+    all: impl Iterator<Item = T>,
+    limit: usize,
+    name: impl Fn(&T) -> String,
+) -> (Vec<T>, Option<String>) {
+    let mut items: Vec<T> = all.take(limit + 1).collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(name);
+    (items, next)
+}
