@@ -369,8 +369,8 @@ impl Limits {
             body_timeout: from.secs("body_timeout_secs", 20, 1, 3600),
             write_stall: from.secs("write_stall_secs", 20, 1, 3600),
             write_rate_min: from.number("write_rate_min", 1024, 0, 1 << 30),
-            requests_per_minute: from.number("requests_per_minute", 600, 1, 1_000_000),
-            requests_burst: from.number("requests_burst", 300, 1, 1_000_000),
+            requests_per_minute: from.number("requests_per_minute", 600, 1, 10_000_000),
+            requests_burst: from.number("requests_burst", 300, 1, 10_000_000),
             drain: from.secs("drain_secs", 30, 0, 3600),
         }
     }

@@ -198,8 +198,8 @@ fn make_tree(room: &Room) -> Outcome<Paths> {
     signer::release(room, &plan)?;
     server::make_ca(room)?;
     // One device stands for many here: its own bounds are lifted.
-    let more = "threads = 1\n\n[limits]\nrequests_per_minute = 1000000\n\
-                requests_burst = 1000000\nconnections_per_device_max = 20000\n\
+    let more = "threads = 1\n\n[limits]\nrequests_per_minute = 10000000\n\
+                requests_burst = 10000000\nconnections_per_device_max = 20000\n\
                 connections_max = 20000\nheader_timeout_secs = 600\n";
     let settings = Settings {
         tree: signer::TREE,
