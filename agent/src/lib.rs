@@ -31,6 +31,7 @@ pub mod driver;
 pub mod enrol;
 pub mod gate;
 pub mod history;
+pub mod in_place;
 pub mod install;
 pub mod journal;
 pub mod local;

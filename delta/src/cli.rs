@@ -1,4 +1,4 @@
-//! The command line: `ampoule-delta diff | apply | info`.
+//! The command line: `ampoule-delta diff | apply | pairs | info`.
 //!
 //! Rules of the terminal:
 //! - Exit 0 done; 1 refused or failed, with one `error:` line, its causes, and no output file;
@@ -9,6 +9,7 @@
 mod args;
 mod files;
 mod in_place;
+mod pairs;
 mod show;
 
 use std::error::Error;
@@ -117,6 +118,13 @@ impl Command {
                 patch,
                 journal,
             } => in_place::apply(memory_max, &image, &patch, &journal),
+            Self::Pairs {
+                options,
+                scratch_kib,
+                payload,
+                new,
+                olds,
+            } => pairs::make(&options, scratch_kib, &payload, &new, &olds),
             Self::Info {
                 json,
                 images,

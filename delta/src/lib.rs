@@ -72,6 +72,6 @@ pub use info::{Spent, spent};
 pub use patch::in_place::diff_in_place;
 pub use patch::in_place::{
     IN_PLACE_HEADER_LEN_MAX, InPlaceHeader, InPlaceProgress, JOURNAL_LEN, Medium, Store,
-    apply_in_place, in_place_header,
+    apply_in_place, check_in_place, in_place_header, in_place_patch_header,
 };
 pub use patch::{Checkpoint, Patcher, Progress, apply};

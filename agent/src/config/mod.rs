@@ -2,6 +2,7 @@
 
 mod boot;
 mod gates;
+mod in_place;
 mod local;
 mod read;
 mod table;
@@ -20,6 +21,7 @@ use crate::state::StateConfig;
 use crate::system::CommandLine;
 
 pub use gates::GatesConfig;
+pub use in_place::in_place;
 pub use read::load;
 
 /// What a device is told about itself; nothing received can change it.

@@ -31,6 +31,15 @@ const MODULE_SECS: u64 = 4 * 3600;
 /// # Errors
 /// All that is wrong with it at once.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    read_file(path, |document, faults| read(document, folder, faults))
+}
+
+/// Reads a file of tables. All its faults are told at once; a file without faults has a value.
+pub(super) fn read_file<T>(
+    path: &Path,
+    read: impl FnOnce(&DeTable<'_>, &mut Faults<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
     let fail = |faults| ConfigError {
         path: path.to_owned(),
         faults,
@@ -45,10 +54,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     if !faults.found.is_empty() {
         return Err(fail(faults.into_lines()));
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let config = read(document.get_ref(), folder, &mut faults);
-    match config {
-        Some(config) if faults.found.is_empty() => Ok(config),
+    match read(document.get_ref(), &mut faults) {
+        Some(value) if faults.found.is_empty() => Ok(value),
         _ => Err(fail(faults.into_lines())),
     }
 }

@@ -12,6 +12,9 @@ usage: ampoule-delta diff [options] OLD NEW PATCH   make the patch that turns OL
        ampoule-delta apply [options] OLD PATCH NEW  make NEW out of OLD and PATCH
        ampoule-delta apply --in-place IMAGE PATCH --journal FILE
                                                     rewrite IMAGE; call it again after a cut
+       ampoule-delta pairs [options] PAYLOAD.tar NEW OLD...
+                                                    the payload of ampoule-in-place: patches in
+                                                    place from each OLD to NEW, and back
        ampoule-delta info [options] PATCH           tell what PATCH needs and where its bytes go
 
 options of diff:
@@ -22,6 +25,9 @@ options of diff:
   --verify              apply the patch again and compare, before it is kept
   --in-place            a patch that rewrites the image in its place, for devices with one slot
   --scratch-kib N       room beside the image that the devices give to that (default 1024)
+
+options of pairs: --profile, --caps, --memory-max (default 16 MiB), --threads, --scratch-kib; each
+way is applied and compared before PAYLOAD.tar is kept
 
 options of apply:
   --memory-max BYTES    memory that may be used (default 512 MiB)
@@ -42,6 +48,9 @@ exit: 0 done; 1 refused or failed, and then there is no output file; 2 wrong usa
 const DIFF_MEMORY_MAX: u64 = 512 << 20;
 /// Scratch of devices with one slot, when nothing else is said.
 const SCRATCH_KIB: u64 = 1024;
+/// Memory of devices with one slot, when nothing else is said.
+const PAIRS_MEMORY_MAX: u64 = 16 << 20;
+
 /// One thing to do.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -64,6 +73,13 @@ pub(super) enum Command {
         image: PathBuf,
         patch: PathBuf,
         journal: PathBuf,
+    },
+    Pairs {
+        options: DiffOptions,
+        scratch_kib: u64,
+        payload: PathBuf,
+        new: PathBuf,
+        olds: Vec<PathBuf>,
     },
     Apply {
         memory_max: u64,
@@ -197,7 +213,10 @@ impl Given {
         let verb = self
             .verb
             .take()
-            .ok_or("a command is missing: diff, apply or info")?;
+            .ok_or("a command is missing: diff, apply, pairs or info")?;
+        if verb == "pairs" {
+            return self.pairs();
+        }
         let in_place = self.has("in-place");
         let (allowed, names): (&[&str], _) = match (verb.as_str(), in_place) {
             ("diff", false) => (
@@ -221,7 +240,7 @@ impl Given {
             ("info", true) => return Err("info has no option --in-place".into()),
             _ => {
                 return Err(format!(
-                    "unknown command \"{verb}\"; expected diff, apply or info"
+                    "unknown command \"{verb}\"; expected diff, apply, pairs or info"
                 ));
             }
         };
@@ -287,6 +306,31 @@ impl Given {
                 }
             }
             _ => return Err(usage()),
+        })
+    }
+}
+
+impl Given {
+    fn pairs(mut self) -> Result<Command, String> {
+        let allowed = ["profile", "caps", "threads", "memory-max", "scratch-kib"];
+        if let Some(wrong) = self.used.iter().find(|name| !allowed.contains(name)) {
+            return Err(format!("pairs has no option --{wrong}"));
+        }
+        if self.paths.len() < 3 {
+            let count = self.paths.len();
+            return Err(format!(
+                "pairs takes PAYLOAD.tar NEW OLD..., {count} paths were given"
+            ));
+        }
+        self.options.memory_max = self.memory_max.unwrap_or(PAIRS_MEMORY_MAX);
+        let olds = self.paths.split_off(2);
+        let new = self.paths.remove(1);
+        Ok(Command::Pairs {
+            options: self.options,
+            scratch_kib: self.scratch_kib,
+            payload: self.paths.remove(0),
+            new,
+            olds,
         })
     }
 }

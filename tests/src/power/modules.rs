@@ -1,15 +1,17 @@
-//! An update module as a program over the simulated disk: it installs one file, keeps what was there
-//! before, and puts that back.
+//! Update modules as programs over the simulated disk.
 //!
-//! As naive as modules are: a second `ArtifactInstall` would take the new file for the old one. That it
-//! is never called twice is the agent's to see to.
+//! One is as naive as modules are: it installs a file, keeps what was there before, and puts that back;
+//! a second `ArtifactInstall` would take the new file for the old one. That it is never called twice is
+//! the agent's to see to. The other is ours, `ampoule-in-place`: the power fails inside of it, too.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ampoule_agent::in_place::{InPlace, InPlaceConfig, InPlaceError};
 use ampoule_agent::install::Place;
 use ampoule_agent::module::{ModuleError, Modules, Order};
-use ampoule_agent::ports::{Storage, replace};
+use ampoule_agent::ports::{Access, Storage, replace};
+use ampoule_protocol::release::Install;
 
 use super::disk::SimDisk;
 use super::life::DATA_DIR;
@@ -39,6 +41,27 @@ impl SimModules {
         copied.map_err(|source| failed(to, source))
     }
 
+    /// The files of an archive, durable.
+    fn unpack(&self, artifact: &Path, folder: &Path) -> Result<(), ModuleError> {
+        let unpacked = self.disk.read(artifact, FILE_LEN_MAX).and_then(|bytes| {
+            self.disk.create_dir(folder)?;
+            let mut archive = tar::Archive::new(io::Cursor::new(bytes.unwrap_or_default()));
+            for entry in archive.entries()? {
+                let mut entry = entry?;
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content)?;
+                let mut file = self
+                    .disk
+                    .open(&folder.join(entry.path()?), Access::Create)?;
+                file.write_at(&content, 0)?;
+                file.sync()?;
+            }
+            self.disk.sync_dir(folder)?;
+            self.disk.sync_dir(folder.parent().unwrap_or(folder))
+        });
+        unpacked.map_err(|source| failed(folder, source))
+    }
+
     /// Made anew, and durable.
     fn make(&self, folder: &Path) -> io::Result<()> {
         self.disk.remove(folder)?;
@@ -48,6 +71,32 @@ impl SimModules {
             .into_iter()
             .try_for_each(|folder| self.disk.sync_dir(folder))
     }
+}
+
+/// Whether the image of this component is rewritten where it stands.
+pub(super) fn is_in_place(place: &Place) -> bool {
+    matches!(&place.install, Install::Module(name) if name.as_str() == "in-place")
+}
+
+/// One call of `ampoule-in-place`.
+pub(super) fn call_in_place(
+    disk: &SimDisk,
+    place: &Place,
+    state: &'static str,
+) -> Result<(), InPlaceError> {
+    let config = InPlaceConfig {
+        image: place.visible.clone(),
+        state: Path::new(DATA_DIR).join("in-place"),
+        memory_max: 16 << 20,
+        scratch_max: 1 << 20,
+        restart: false,
+    };
+    let module = InPlace {
+        storage: disk,
+        config: &config,
+        work: &SimModules::folder(place),
+    };
+    module.call(state).map(|_| ())
 }
 
 fn failed(path: &Path, source: io::Error) -> ModuleError {
@@ -64,6 +113,9 @@ impl Modules for SimModules {
         self.make(&folder)
             .map_err(|source| failed(&folder, source))?;
         let artifact = order.place.slot_path(order.part.slot);
+        if is_in_place(order.place) {
+            return self.unpack(artifact, &folder.join("files"));
+        }
         self.copy(artifact, &folder.join("payload"))
     }
 
@@ -78,6 +130,15 @@ impl Modules for SimModules {
 
     fn call(&mut self, place: &Place, state: &'static str) -> Result<(), ModuleError> {
         let folder = Self::folder(place);
+        if is_in_place(place) {
+            let called = call_in_place(&self.disk, place, state);
+            return called.map_err(|error| ModuleError::Failed {
+                module: "in-place".to_owned(),
+                state,
+                how: error.to_string(),
+                output: String::new(),
+            });
+        }
         match state {
             "ArtifactInstall" => {
                 self.copy(&place.visible, &folder.join("before"))?;

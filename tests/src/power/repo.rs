@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ampoule_delta::{DiffOptions, diff};
+use ampoule_delta::{DiffOptions, diff, diff_in_place};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::downgrade::{self, Downgrade};
 use ampoule_protocol::metadata::{Bundle, Common, MetaFile, Payload};
@@ -27,6 +27,9 @@ pub const DEVICE: &str = "pump-1";
 /// Versions of an image that tests know; 0 is what leaves the factory.
 pub const VERSIONS: std::ops::Range<u8> = 0..5;
 
+/// Scratch of patches in place: two windows of a page, so that an image takes several steps.
+const SCRATCH_LEN: u64 = 8192;
+
 /// What stands in the shop: files by path, and whether they came in a bundle.
 #[derive(Clone)]
 pub struct Shelf {
@@ -39,7 +42,11 @@ pub struct Shelf {
 /// What programs see of a component in this version: some blocks, a little different each time.
 pub fn content(component: &str, version: u8) -> Vec<u8> {
     let salt = Digest::of(component.as_bytes()).as_bytes()[0];
-    let len = if component == "rootfs" { 18_000 } else { 6_000 };
+    let len = match component {
+        "rootfs" => 18_000,
+        "controller" => 24_000,
+        _ => 6_000,
+    };
     let noise = |index: u32| Digest::of(&index.to_be_bytes()).as_bytes()[0] ^ salt;
     let mut image: Vec<u8> = (0..len).map(noise).collect();
     for at in (0..image.len()).step_by(5_000) {
@@ -50,16 +57,36 @@ pub fn content(component: &str, version: u8) -> Vec<u8> {
 
 /// What is signed for it.
 pub fn artifact(install: &Install, component: &str, version: u8) -> Vec<u8> {
-    let content = content(component, version);
-    if *install != Install::Tree {
-        return content;
+    match install {
+        Install::Tree => archive([("app".to_owned(), content(component, version))]),
+        Install::Module(name) if name.as_str() == "in-place" => pairs(component, version),
+        Install::Slot | Install::File | Install::Module(_) => content(component, version),
     }
+}
+
+/// Patches in place from every older version, and back.
+fn pairs(component: &str, version: u8) -> Vec<u8> {
+    let new = content(component, version);
+    let options = DiffOptions::default();
+    let patch = |from: &[u8], to: &[u8]| {
+        diff_in_place(from, to, &options, SCRATCH_LEN, &mut |_| {}).expect("a patch")
+    };
+    archive((0..version).flat_map(|base| {
+        let old = content(component, base);
+        let forward = (format!("{base}.forward"), patch(&old, &new));
+        [forward, (format!("{base}.back"), patch(&new, &old))]
+    }))
+}
+
+fn archive(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o644);
-    let added = builder.append_data(&mut header, "app", content.as_slice());
-    added.expect("in memory");
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        let added = builder.append_data(&mut header, name, content.as_slice());
+        added.expect("in memory");
+    }
     builder.into_inner().expect("in memory")
 }
 
@@ -191,7 +218,11 @@ impl Catalogue {
             hardware: vec![HardwareId::parse(HARDWARE).expect("a name")],
             install: install.clone(),
             requires: BTreeMap::default(),
-            artifact: add_file(repo, &format!("{name}-{version}.img"), &image),
+            artifact: add_file(
+                repo,
+                &format!("{name}-{version}.{}", ending(install)),
+                &image,
+            ),
             blocks: Blocks {
                 block_len: BLOCK_LEN,
                 root: tree.root(),
@@ -205,6 +236,14 @@ impl Catalogue {
             activation: self.activation,
             meta_data: None,
         }
+    }
+}
+
+/// Archives that a module is given file by file say so by their name.
+fn ending(install: &Install) -> &'static str {
+    match install {
+        Install::Module(name) if name.as_str() == "in-place" => "tar",
+        _ => "img",
     }
 }
 

@@ -285,6 +285,33 @@ pub fn module_bad() -> Story {
     story.with(|world| world.modules_restart = true).goes_back()
 }
 
+fn in_place() -> Catalogue {
+    let install = Install::parse("module:in-place").expect("a word");
+    Catalogue {
+        components: vec![("controller", install)],
+        ..first()
+    }
+}
+
+/// One image without a second slot is rewritten where it stands.
+pub fn update_in_place() -> Story {
+    story(
+        "update, delta in place",
+        Some(&in_place()),
+        &in_place().then(),
+    )
+}
+
+/// The same, and the new image is ill: it is rewritten back.
+pub fn in_place_bad() -> Story {
+    let story = story(
+        "update, delta in place, trial bad",
+        Some(&in_place()),
+        &in_place().then(),
+    );
+    story.with(|world| world.trial = Trial::Bad).goes_back()
+}
+
 /// What the state of a device holds.
 const STATE: &[u8] = b"rate = 3, as a nurse set it";
 

@@ -14,6 +14,7 @@ use ampoule_protocol::release::Install;
 use super::disk::SimDisk;
 use super::life::{DATA_DIR, World, live, state};
 use super::medium::Blob;
+use super::modules::{call_in_place, is_in_place};
 use super::repo::{VERSIONS, artifact, content};
 
 /// Days after which an update that fell back too often is tried again.
@@ -294,7 +295,7 @@ impl Story {
         let tree = &self.world.shelf.tree;
         let first = self.world.places.first();
         let is_there = |version: &u8| {
-            let name = first.map(|place| format!("{}-{version}.img", place.component));
+            let name = first.map(|place| format!("{}-{version}.leaves", place.component));
             let name = name.unwrap_or_default();
             tree.keys().any(|path| path.ends_with(&name))
         };
@@ -308,10 +309,22 @@ fn seen(disk: &SimDisk, place: &Place) -> Result<u8, String> {
         Install::Tree => place.visible.join("app"),
         Install::Slot | Install::File | Install::Module(_) => place.visible.clone(),
     };
-    let bytes = disk.content(&path);
-    let bytes = bytes.ok_or_else(|| format!("\"{}\" is missing", path.display()))?;
-    which(place.component.as_str(), &place.install, &bytes)
-        .ok_or_else(|| format!("\"{}\" is seen and is not whole", path.display()))
+    let whole = |disk: &SimDisk| {
+        let bytes = disk.content(&path);
+        let bytes = bytes.ok_or_else(|| format!("\"{}\" is missing", path.display()))?;
+        which(place.component.as_str(), &place.install, &bytes)
+            .ok_or_else(|| format!("\"{}\" is seen and is not whole", path.display()))
+    };
+    if !is_in_place(place) {
+        return whole(disk);
+    }
+    // Half of it is allowed to be there for as long as the old one can be had back without a network.
+    whole(disk).or_else(|_| {
+        let disk = disk.fork();
+        let back = call_in_place(&disk, place, "ArtifactRollback");
+        back.map_err(|error| format!("there is no way back: {error}"))?;
+        whole(&disk)
+    })
 }
 
 fn view(disk: &SimDisk, place: &Place) -> BootView {

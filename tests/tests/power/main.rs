@@ -102,5 +102,7 @@ stories! {
     config_release_bad
     module
     module_bad
+    update_in_place
+    in_place_bad
     state_bad
 }

@@ -100,6 +100,31 @@ pub fn in_place_header(first_bytes: &[u8]) -> Result<Option<InPlaceHeader>, Patc
 /// Enough first bytes for [`in_place_header`].
 pub const IN_PLACE_HEADER_LEN_MAX: usize = HEAD_LEN_MAX;
 
+/// The header of the patch that a patch in place is made of: which images it leads between.
+/// `first_bytes` are [`IN_PLACE_HEADER_LEN_MAX`] and [`HEADER_LEN_MAX`] bytes, or all there are.
+///
+/// # Errors
+/// [`PatchError::Damaged`] when they are no patch in place.
+pub fn in_place_patch_header(first_bytes: &[u8]) -> Result<Header, PatchError> {
+    let (_, head_len) = plan::parse_head(first_bytes)?;
+    let damaged = |what| PatchError::damaged(head_len as u64, what);
+    let header = Header::parse(&first_bytes[head_len..]).map_err(damaged)?;
+    header
+        .map(|(header, _)| header)
+        .ok_or_else(|| damaged(Damage::Truncated))
+}
+
+/// Reads the whole of a patch in place, and touches no image: all that [`apply_in_place`] would
+/// refuse before its first write, but for the base and the room on the medium.
+///
+/// # Errors
+/// As [`apply_in_place`] for the patch itself.
+pub fn check_in_place(patch: &mut dyn OldImage, accept: &Accept) -> Result<Header, PatchError> {
+    let mut update = Update::open(patch, accept)?;
+    update.check_windows()?;
+    Ok(update.header)
+}
+
 /// Rewrites the image of `medium` by a patch in place, or goes on with what was cut.
 ///
 /// `patch` is read at random: a file, or ranges of a download. Calling it again with the same
