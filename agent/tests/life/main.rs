@@ -8,6 +8,7 @@ mod delta;
 mod downgrade;
 mod full;
 mod hardware;
+mod in_place;
 mod metered;
 mod modules;
 mod receipts;

@@ -95,6 +95,20 @@ fn mistakes_with_modules_state_and_downgrade() {
     all_caught(&stories::downgrade(), &[Mistake::CommitLater]);
 }
 
+/// An image that is rewritten in its place has nothing but its journals to go by.
+#[test]
+fn a_missing_sync_in_place() {
+    let files = [
+        Mistake::NoFileSync("/srv/controller"),
+        Mistake::NoFileSync("/data/in-place/forward.scratch"),
+        Mistake::NoFileSync("/data/in-place/forward.journal"),
+        Mistake::NoFileSync("/data/in-place/back.journal"),
+        Mistake::NoFileSync("/data/in-place/pair"),
+        Mistake::NoFolderSync("/data/in-place"),
+    ];
+    all_caught(&stories::in_place_bad(), &files);
+}
+
 #[test]
 fn what_is_not_counted_not_read_back_or_forgotten() {
     all_caught(&stories::trial_hangs(), &[Mistake::LoaderCountsNothing]);
