@@ -120,7 +120,8 @@ fn spoilers() -> [(&'static str, Spoil); 4] {
         ("no way back", |payload| archive(&files(&payload)[..1])),
         ("does not lead back", |payload| {
             let mut files = files(&payload);
-            files[1].1 = files[0].1.clone();
+            let (first, rest) = files.split_at_mut(1);
+            rest[0].1.clone_from(&first[0].1);
             archive(&files)
         }),
         ("none of the 1 images", |_| payload(&[3], 1)),
