@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ampoule_agent::boot::{BootError, FileBoot, Loaded, load_all};
-use ampoule_agent::driver::{Device, Driver, DriverError, Rest, Waits};
+use ampoule_agent::boot::{BootError, FileBoot, Loaded, RecoveryBoot, load_all};
+use ampoule_agent::driver::{Device, Driver, DriverError, Repair, Rest, Waits};
 use ampoule_agent::gate::{Consent, ConsentConfig, Consents, Gate, Postponement};
 use ampoule_agent::install::{Options, Place};
 use ampoule_agent::journal::Journal;
@@ -26,6 +26,7 @@ use super::mistake::Mistake;
 use super::modules::SimModules;
 use super::ports::{Boot, ClosesOnce, Fixed, NoRestart, Server, Silent, SimClock};
 use super::repo::{DEVICE, HARDWARE, PRODUCT, Shelf};
+use super::story::which;
 use crate::sim::DAWN;
 
 /// The agent's folder.
@@ -162,6 +163,40 @@ pub fn live(disk: &SimDisk, world: &World) -> Result<(), DriverError> {
     Ok(())
 }
 
+/// Lives as [`live`] does, on a device with a recovery image: what the loader chooses and cannot start
+/// leads there.
+///
+/// # Errors
+/// As [`live`].
+pub fn live_with_recovery(disk: &SimDisk, world: &World) -> Result<(), DriverError> {
+    for _ in 0..BOOTS_MAX {
+        let loaded = match boot(disk, world) {
+            Ok(loaded) => loaded,
+            Err(_) if disk.is_off() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let starts = |(place, choice): (&Place, &Loaded)| {
+            let bytes = disk.content(&choice.path).unwrap_or_default();
+            which(place.component.as_str(), &place.install, &bytes).is_some()
+        };
+        if world.booted().zip(&loaded).all(starts) {
+            return live(disk, world);
+        }
+        let mut driver = driver_in(disk, world, true)?;
+        let (_, mut repair) = driver.recover()?;
+        while let Repair::Refilled(Rest::Wait(_)) = repair
+            && !disk.is_off()
+        {
+            repair = Repair::Refilled(driver.tick()?);
+        }
+        if disk.is_off() {
+            return Ok(());
+        }
+    }
+    disk.sin("the recovery image does not bring it back".to_owned());
+    Ok(())
+}
+
 /// One boot: processes of the agent, until it rests or a restart is due.
 fn run_agent(disk: &SimDisk, world: &World, has_checked: &mut bool) -> Result<Rest, DriverError> {
     for _ in 0..PROCESSES_MAX {
@@ -229,6 +264,11 @@ pub fn state(disk: &SimDisk) -> State {
 /// # Errors
 /// See [`DriverError`].
 pub fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
+    driver_in(disk, world, false)
+}
+
+/// The same; in the recovery image, where that is what runs.
+fn driver_in(disk: &SimDisk, world: &World, is_recovery: bool) -> Result<Driver, DriverError> {
     if disk.mistake() == Some(Mistake::ForgetsAll) {
         for file in disk.files() {
             if file.starts_with(DATA_DIR) {
@@ -238,16 +278,21 @@ pub fn driver(disk: &SimDisk, world: &World) -> Result<Driver, DriverError> {
     }
     let storage: Rc<dyn Storage> = Rc::new(disk.clone());
     let open = Rc::new(Cell::new(true));
+    let boot = Boot {
+        files: FileBoot::new(storage.clone(), world.places.iter()),
+        disk: disk.clone(),
+    };
     let ports = Ports {
-        storage: storage.clone(),
+        storage,
         network: Box::new(Server {
             shelf: world.shelf.clone(),
             is_deaf: world.is_deaf,
         }),
-        boot: Box::new(Boot {
-            files: FileBoot::new(storage, world.places.iter()),
-            disk: disk.clone(),
-        }),
+        boot: if is_recovery {
+            Box::new(RecoveryBoot(boot))
+        } else {
+            Box::new(boot)
+        },
         clock: Box::new(SimClock::new(now(world), world.stops_after)),
         health: Box::new(Fixed(world.trial == Trial::Good)),
         gates: gates(disk, world, &open),

@@ -8,7 +8,7 @@ use ampoule_protocol::release::{Activation, Install};
 use ampoule_protocol::version::RollbackIndex;
 
 use super::disk::SimDisk;
-use super::life::{DATA_DIR, Gates, STATE_DIR, Trial, World, live, place};
+use super::life::{DATA_DIR, Gates, STATE_DIR, Trial, World, live, live_with_recovery, place};
 use super::repo::{Catalogue, artifact, content};
 use super::story::Story;
 
@@ -71,6 +71,7 @@ fn story(name: &'static str, before: Option<&Catalogue>, catalogue: &Catalogue) 
         new: catalogue.newest,
         holds: |_| Vec::new(),
         ends: |_| Vec::new(),
+        has_recovery: false,
         act: live,
     }
 }
@@ -334,6 +335,18 @@ pub fn state_bad() -> Story {
     story.ends = story.holds;
     let story = story.with(|world| world.has_state = true);
     story.with(|world| world.trial = Trial::Bad).goes_back()
+}
+
+/// Neither slot boots; the recovery image fills one anew, and the device runs what it ran.
+pub fn recovery() -> Story {
+    let mut story = story("recovery, both slots damaged", Some(&first()), &first());
+    let place = place("rootfs", Install::Slot);
+    for slot in &place.slots {
+        story.start.rot(slot);
+    }
+    story.has_recovery = true;
+    story.act = live_with_recovery;
+    story
 }
 
 /// A device that lost journal and floor is given its floor by a person, and goes on.

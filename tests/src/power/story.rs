@@ -44,6 +44,8 @@ pub struct Story {
     pub holds: fn(&SimDisk) -> Vec<String>,
     /// What else must be so in the end.
     pub ends: fn(&SimDisk) -> Vec<String>,
+    /// Whether a recovery image starts where nothing else does.
+    pub has_recovery: bool,
     /// What happens; most of the time [`live`].
     pub act: fn(&SimDisk, &World) -> Result<(), DriverError>,
 }
@@ -145,6 +147,7 @@ impl Story {
         wrong.extend((self.holds)(disk));
         let booted = match self.booted(&disk.fork()) {
             Ok(booted) => booted,
+            Err(_) if self.has_recovery => return wrong,
             Err(why) => {
                 wrong.push(why);
                 return wrong;
@@ -179,7 +182,9 @@ impl Story {
             .is_some_and(|plan| plan.downgrade.is_some());
         for (place, view) in self.world.booted().zip(&views).filter(|_| !falls) {
             let default = Self::in_slot(disk, place, view.default);
-            if default.is_none_or(|version| floor > version.into()) {
+            // The default that was damaged is so until another is committed.
+            let is_below = |version: u8| floor > version.into();
+            if default.map_or(!self.has_recovery, is_below) {
                 wrong.push(format!(
                     "the floor {floor} is above the default {default:?}"
                 ));

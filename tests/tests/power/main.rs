@@ -97,6 +97,7 @@ stories! {
     receipts
     root_rotation
     set_floor
+    recovery
     downgrade
     config_release
     config_release_bad

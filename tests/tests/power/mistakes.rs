@@ -95,6 +95,18 @@ fn mistakes_with_modules_state_and_downgrade() {
     all_caught(&stories::downgrade(), &[Mistake::CommitLater]);
 }
 
+/// A recovery image writes the slots by the same rules.
+#[test]
+fn mistakes_of_a_recovery() {
+    let mistakes = [
+        Mistake::NoFileSync("/dev/rootfs-"),
+        Mistake::NoFileSync("/boot/"),
+        Mistake::BlindReadBack("/dev/rootfs-"),
+        Mistake::ArmNothing,
+    ];
+    all_caught(&stories::recovery(), &mistakes);
+}
+
 /// An image that is rewritten in its place has nothing but its journals to go by.
 #[test]
 fn a_missing_sync_in_place() {
