@@ -84,7 +84,7 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     top.need("component", faults);
     let components = top.tables("component", faults);
     let components = places(components, folder, &data_dir, faults);
-    let (places, worlds) = split(components);
+    let (mut places, worlds) = split(components);
     let health = health(top.table("health", faults), faults);
     let gates = gates(top.table("gates", faults), folder, faults);
     let local = local(top.table("local", faults), folder, &data_dir, faults);
@@ -94,6 +94,12 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     let mut recovery = top.table("recovery", faults);
     let is_recovery = recovery.flag("image", false, faults);
     recovery.finish(faults);
+    if is_recovery {
+        // Nothing that it fills runs in the recovery image: all of it is tried after a restart.
+        places
+            .iter_mut()
+            .for_each(|place| place.options.live = false);
+    }
     let worlds = if is_recovery {
         let worlds = worlds.into_iter();
         worlds

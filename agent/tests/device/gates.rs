@@ -119,7 +119,7 @@ const CLOSED: [&str; 6] = [
     "[[gates.interlock]]\nsocket = \"none.sock\"\n",
 ];
 
-fn load(folder: &Path, gates: &str) -> config::Config {
+pub(crate) fn load(folder: &Path, gates: &str) -> config::Config {
     let text = format!(
         "data_dir = \"data\"\nproduct = \"p\"\nhardware = \"h\"\nroot = \"r\"\n[server]\n\
          url = \"https://x\"\nca = \"c\"\ncertificate = \"d\"\nkey = \"k\"\n[[component]]\n\

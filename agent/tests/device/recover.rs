@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::gates::Ward;
+use crate::gates::{Ward, load};
 use crate::kill::noise;
 
 const IMAGE: &str = "[recovery]\nimage = true\n";
@@ -57,4 +57,17 @@ fn a_device_with_no_whole_slot_is_filled_and_runs_again() {
     ward.device.settle();
     let status = ward.device.json(&["status"]);
     assert_eq!(status["components"][0]["version"], "1.0.2", "{status}");
+}
+
+/// Meant to catch a drug library that is tried, and refused, while the recovery image runs.
+#[test]
+fn nothing_is_live_in_a_recovery_image() {
+    let library = "[[component]]\nname = \"library\"\ninstall = \"file\"\npath = \"library.db\"\nlive = true\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let is_live = |more: &str| {
+        let config = load(folder.path(), &format!("{library}{more}"));
+        config.places[1].options.live
+    };
+    assert!(is_live(""));
+    assert!(!is_live(IMAGE));
 }
