@@ -19,7 +19,8 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     }
     let _lock = open::lock(&config.data_dir)?;
     let bundle = args.bundle.as_deref();
-    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Later)?;
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Now)?;
+    super::run::seal(config);
     let (findings, repair) = driver.recover()?;
     let (result, is_good) = match repair {
         Repair::NotNeeded => ("not-needed", true),

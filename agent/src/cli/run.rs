@@ -128,7 +128,8 @@ fn set_floor(config: &Config, floor: RollbackIndex) -> Result<(), CliError> {
 fn check(args: &Args, config: &Config) -> Result<(), CliError> {
     let _lock = open::lock(&config.data_dir)?;
     let bundle = args.bundle.as_deref();
-    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Later)?;
+    let mut driver = open::driver(config, bundle, Box::new(Screen::new()), Half::Now)?;
+    seal(config);
     let found = driver.look()?;
     if args.json {
         let passed = found.passed.iter().map(|passed| {
@@ -293,7 +294,7 @@ fn said(result: &str, json: bool) -> Result<ExitCode, CliError> {
 }
 
 /// Stands the writer's walls; what is missing is told, and keeps no device from its updates.
-fn seal(config: &Config) {
+pub(super) fn seal(config: &Config) {
     for gap in crate::seal::seal(config) {
         eprintln!("  writer: {gap}");
     }

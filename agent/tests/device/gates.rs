@@ -73,7 +73,12 @@ impl Ward {
     }
 
     pub(crate) fn daemon(&self) -> Daemon {
-        let mut command = self.device.agent(&["daemon"]);
+        self.start("daemon")
+    }
+
+    /// A command that does not end by itself.
+    pub(crate) fn start(&self, verb: &str) -> Daemon {
+        let mut command = self.device.agent(&[verb]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Daemon(child.expect("runs"))
     }

@@ -5,10 +5,10 @@ use serde_json::Value;
 use crate::gates::{Ward, load};
 use crate::kill::noise;
 
-const IMAGE: &str = "[recovery]\nimage = true\n";
+pub(crate) const IMAGE: &str = "[recovery]\nimage = true\n";
 
 /// A device that came to 1.0.1 in b, and knows no image in a.
-fn settled(more: &str) -> Ward {
+pub(crate) fn settled(more: &str) -> Ward {
     let ward = Ward::new("");
     ward.device.settle();
     let path = ward.folder().join("agent.toml");

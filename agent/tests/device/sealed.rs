@@ -9,9 +9,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::gates::Ward;
+use crate::kill::noise;
+use crate::recover::{IMAGE, settled};
 
 /// Nothing in it names a program.
-const CONSENT: &str = "[gates]\ninterval_secs = 1\n[gates.consent]\n[poll]\ninterval_secs = 600\n";
+const CONSENT: &str = "[gates]\ninterval_secs = 1\n[gates.consent]\n";
+const POLL: &str = "[poll]\ninterval_secs = 600\n";
 
 /// A field of `/proc/PID/status`.
 fn field(pid: u32, name: &str) -> Option<String> {
@@ -50,17 +53,21 @@ fn sockets_of(pid: u32) -> usize {
     inodes.iter().filter(is_tcp).count()
 }
 
+fn assert_walled(pid: u32) {
+    assert_eq!(field(pid, "Seccomp").as_deref(), Some("2"), "{pid}");
+    assert_eq!(field(pid, "NoNewPrivs").as_deref(), Some("1"), "{pid}");
+    assert_eq!(field(pid, "Threads").as_deref(), Some("1"), "{pid}");
+}
+
 #[test]
 fn an_update_goes_through_two_walled_processes() {
-    let ward = Ward::new(CONSENT);
+    let ward = Ward::new(&format!("{CONSENT}{POLL}"));
     let daemon = ward.daemon();
     let writer = daemon.0.id();
     ward.until("waits", |ward| ward.status()["phase"] == "waiting");
     let half = half_of(writer).expect("a process that speaks to the server");
     for pid in [writer, half] {
-        assert_eq!(field(pid, "Seccomp").as_deref(), Some("2"), "{pid}");
-        assert_eq!(field(pid, "NoNewPrivs").as_deref(), Some("1"), "{pid}");
-        assert_eq!(field(pid, "Threads").as_deref(), Some("1"), "{pid}");
+        assert_walled(pid);
     }
     if field(writer, "Uid").is_some_and(|uids| uids.starts_with("0\t")) {
         let uids = field(half, "Uid").expect("alive");
@@ -76,4 +83,21 @@ fn an_update_goes_through_two_walled_processes() {
     assert_eq!(slot.len(), 9_000, "the image came through both");
     let update: Value = ward.status()["update"].clone();
     assert_eq!(update["version"], "1.0.1", "{update}");
+}
+
+/// Meant to catch: a recovery image, which may write every slot, without the daemon's walls.
+#[test]
+fn a_repair_goes_through_them_too() {
+    let mut ward = settled(&format!("{IMAGE}{CONSENT}"));
+    ward.publish("1.0.2", 2, &noise(2, 9_000));
+    let path = ward.folder().join("b.img");
+    let mut damaged = std::fs::read(&path).expect("a slot");
+    damaged[100] ^= 1;
+    std::fs::write(&path, damaged).expect("writes");
+    let recovery = ward.start("recover");
+    ward.until("waits", |ward| ward.status()["phase"] == "waiting");
+    let writer = recovery.0.id();
+    assert_walled(writer);
+    assert_walled(half_of(writer).expect("a process that speaks to the server"));
+    assert_eq!(sockets_of(writer), 0);
 }
