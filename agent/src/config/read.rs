@@ -96,9 +96,9 @@ fn read(document: &DeTable<'_>, folder: &Path, faults: &mut Faults<'_>) -> Optio
     recovery.finish(faults);
     if is_recovery {
         // Nothing that it fills runs in the recovery image: all of it is tried after a restart.
-        places
-            .iter_mut()
-            .for_each(|place| place.options.live = false);
+        for place in &mut places {
+            place.options.live = false;
+        }
     }
     let worlds = if is_recovery {
         let worlds = worlds.into_iter();
