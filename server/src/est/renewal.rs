@@ -19,6 +19,9 @@ use crate::store::{Standing, Write, Written};
 
 /// Entries of a revocation list; 4 MB.
 const CRL_ENTRIES_MAX: usize = 100_000;
+/// An entry stays for so long after its certificate ended, in seconds: it must be in a list that was
+/// issued after that (RFC 5280, section 3.3), and other people's clocks may be behind.
+const OVER_AFTER_SECS: i64 = 2 * 24 * 3600;
 
 /// Whether a certificate that is not the enrolled one is its successor; then it takes its place.
 ///
@@ -137,7 +140,8 @@ pub(super) async fn retire(
     }
 }
 
-/// The revocation list, PEM. Entries of certificates that ended by themselves go for ever.
+/// The revocation list, PEM. Entries of certificates that ended by themselves a while ago go for
+/// ever.
 pub(super) async fn list(shared: &Shared, est: &Est) -> Result<Bytes, Problem> {
     let (pem, lapsed) = made(shared, est)?;
     if !lapsed.is_empty() {
@@ -160,20 +164,31 @@ fn made(shared: &Shared, est: &Est) -> Result<(Bytes, Vec<RecordWrite>), Problem
     loop {
         let page = ledger::list::<RevokedRecord>(&*shared.store, Page::Revoked, after.as_ref())?;
         after = page.last().map(|(key, _)| key.clone());
-        let ended = page.iter().filter(|(_, seen)| seen.value.not_after < now);
+        let ended = page.iter().filter(|(_, seen)| is_over(&seen.value, now));
         let room = TOGETHER_MAX.saturating_sub(lapsed.len());
         let ended = ended.map(|(key, _)| ledger::remove(Page::Revoked, key.clone()));
         lapsed.extend(ended.take(room));
         entries.extend(
             page.into_iter()
-                .filter(|(_, seen)| seen.value.not_after >= now)
+                .filter(|(_, seen)| !is_over(&seen.value, now))
                 .map(|(key, seen)| CrlEntry {
                     serial: hex::decode(key.as_str()).unwrap_or_default(),
                     at: seen.value.at,
                     superseded: seen.value.superseded,
                 }),
         );
-        if after.is_none() || entries.len() >= CRL_ENTRIES_MAX {
+        if after.is_none() {
+            break;
+        }
+        if entries.len() >= CRL_ENTRIES_MAX {
+            shared.log.trouble(
+                "crl-long",
+                format_args!(
+                    "the revocation list names {} certificates and leaves others out; this server \
+                     refuses them all the same",
+                    entries.len()
+                ),
+            );
             break;
         }
     }
@@ -189,6 +204,11 @@ fn made(shared: &Shared, est: &Est) -> Result<(Bytes, Vec<RecordWrite>), Problem
     let pem = Bytes::from(pem);
     *est.list_made() = Some((Instant::now(), pem.clone()));
     Ok((pem, lapsed))
+}
+
+/// Whether an entry need not be in lists any more.
+fn is_over(entry: &RevokedRecord, now: i64) -> bool {
+    entry.not_after.saturating_add(OVER_AFTER_SECS) < now
 }
 
 impl Est {

@@ -8,6 +8,10 @@ use crate::common::enrol::{
     ENROLL, Factory, anonymous, crl, keep, newborn, own, post, request, token,
 };
 use crate::common::{World, run, said, text};
+use ampoule_server::config::Config;
+use ampoule_server::store::open::Opened;
+use ampoule_server::store::records::{Expected, Kind, RecordWrite};
+use ampoule_server::store::{Store as _, Write};
 
 const SELF: &str = "/device/v1/self";
 
@@ -105,4 +109,68 @@ fn it_is_refused_kept_and_never_comes_back() {
         said(&again)
     );
     server.stop();
+}
+
+/// Goal: the revocation list does not grow for ever, and names no certificate too short: an entry goes
+/// two days after its certificate ended by itself, and from the store too.
+/// Catches: an entry that goes while its certificate is good, or as soon as it ended; one that stays
+/// for ever; a record that goes without having been left out of the list.
+#[test]
+fn entries_leave_the_list_after_their_certificates_ended() {
+    let mut world = World::new();
+    world.director = "[est]\nlisten = \"127.0.0.1:0\"\n".into();
+    let server = world.start();
+    let client = anonymous(&world, &server);
+    let config = world.config();
+    let names = ["good", "ended", "over"];
+    for name in names {
+        let device = newborn(&world, name);
+        let secret = token(&world, name, &[]);
+        let der = request(&device, name);
+        keep(&device, &post(&client, ENROLL, Some((name, &secret)), &der));
+        let done = ["device", "decommission", name, "--config", text(&config)];
+        assert!(run(&done).status.success());
+    }
+    assert_eq!(crl(&world, &server).matches("Serial Number:").count(), 3);
+    server.stop();
+
+    // Time passes.
+    let store = Config::load(&config).unwrap().store;
+    let open = || Opened::open(&store, None).unwrap();
+    let kind = Kind::parse("enrol-revoked").unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let opened = open();
+    let mut serials = std::collections::BTreeMap::new();
+    for record in opened.records(&kind, None, 10).unwrap() {
+        let mut entry: serde_json::Value = serde_json::from_slice(&record.bytes).unwrap();
+        let name = entry["device"].as_str().unwrap().to_owned();
+        let day = 24 * 3600;
+        entry["not_after"] = match &*name {
+            "good" => now + day,
+            "ended" => now - 2 * day + 3600,
+            _ => now - 2 * day - 3600,
+        }
+        .into();
+        let serial = record.key.as_str().trim_start_matches("00");
+        serials.insert(name, serial.to_uppercase());
+        let write = RecordWrite {
+            kind: kind.clone(),
+            key: record.key,
+            expected: Expected::Version(record.version),
+            bytes: Some(serde_json::to_vec(&entry).unwrap()),
+        };
+        opened.commit(&[Write::Records(vec![write])]).unwrap();
+    }
+    opened.close();
+    drop(opened);
+
+    let server = world.start();
+    let list = crl(&world, &server).replace(':', "").to_uppercase();
+    let named = names.map(|name| list.contains(&serials[name]));
+    assert_eq!(named, [true, true, false], "{list}");
+    server.stop();
+    let opened = open();
+    let left = opened.records(&kind, None, 10).unwrap();
+    assert_eq!(left.len(), 2);
+    opened.close();
 }
