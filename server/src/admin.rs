@@ -169,7 +169,7 @@ pub enum Door {
     /// A server runs.
     Running(UnixStream),
     /// None does, and the store is ours.
-    Own(Box<Opened>),
+    Own(Arc<Opened>),
 }
 
 impl Door {
@@ -184,7 +184,7 @@ impl Door {
         }
         let probe = std::env::current_exe().ok();
         match Opened::open(&config.store, probe.as_deref()) {
-            Ok(store) => Ok(Self::Own(Box::new(store))),
+            Ok(store) => Ok(Self::Own(Arc::new(store))),
             Err(StoreError::Busy(path)) => Err(ServerError::StoreBusy {
                 path,
                 socket: socket.clone(),
@@ -208,7 +208,8 @@ impl Door {
                     eprintln!("warning: {error}; it was moved to \"{}\"", aside.display());
                 }
                 let now = Clock::start().now();
-                let told = start::by_hand(&config.audit, record_of(ask, LOCAL), now, || {
+                let all: Arc<dyn Store> = store.clone();
+                let told = start::by_hand(config, &all, record_of(ask, LOCAL), now, || {
                     Ok(by_hand(&store, ask)?)
                 })?;
                 store.close();

@@ -20,18 +20,22 @@
 //! - Reading, verifying and witnessing need no server and no clock.
 
 pub mod checkpoint;
+pub mod cosigned;
 pub mod entry;
 pub mod log;
 pub mod medium;
 pub mod merkle;
 pub mod note;
 pub mod queue;
+mod shared;
+mod shared_key;
 pub mod start;
 pub mod tiles;
 pub mod verify;
 pub mod witness;
 
 pub use checkpoint::Checkpoint;
+pub use cosigned::Cosigned;
 pub use entry::{Act, Entry, Outcome, Record};
 pub use log::Log;
 pub use note::{Signer, Verifier};
@@ -75,6 +79,28 @@ pub enum AuditError {
     /// Nobody who is known signed.
     #[error("the checkpoint is not signed by {0:?}")]
     Unsigned(String),
+    /// Fewer witnesses have seen it than were asked for.
+    #[error(
+        "{found} of the {demanded} witnesses that are asked for have cosigned; missing: {missing}"
+    )]
+    Witnesses {
+        /// Who have.
+        found: usize,
+        /// Who must.
+        demanded: usize,
+        /// The names of the others.
+        missing: String,
+    },
+    /// The witnesses are far behind.
+    #[error("the witnesses have seen {seen} of {size} entries; at most {unseen_max} may be unseen")]
+    Unseen {
+        /// What as many as are asked for have seen.
+        seen: u64,
+        /// What there is.
+        size: u64,
+        /// What was asked for.
+        unseen_max: u64,
+    },
     /// Somebody signed in another's name.
     #[error("a signature in the name of {0:?} is not by its key")]
     Signature(String),
@@ -104,6 +130,9 @@ pub enum AuditError {
     /// An operation failed before.
     #[error("the audit log failed and takes nothing until the server restarts")]
     Broken,
+    /// The place that servers share does not answer.
+    #[error("the audit log cannot be reached now")]
+    Away,
     /// More entries wait than may.
     #[error("more audit entries wait than can be written now")]
     Busy,

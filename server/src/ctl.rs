@@ -20,6 +20,7 @@ mod output;
 mod profile;
 mod rollouts;
 mod session;
+mod witness;
 
 use std::process::ExitCode;
 

@@ -23,6 +23,8 @@ use crate::tls::{Look, Reloaded};
 pub const TICK: Duration = Duration::from_secs(1);
 /// How long it waits after a failed attempt to sign, so that a lasting fault costs little.
 const RETRY_SECS: i64 = 10;
+/// How often the fleet's ticket keys are read; well within the time after which a new one counts.
+const TICKETS_SECS: i64 = 10;
 
 /// What the keeper has seen.
 pub struct Keeper {
@@ -31,6 +33,8 @@ pub struct Keeper {
     timestamp_file: PathBuf,
     seen: Stamp,
     failed: Option<(UtcTime, Stamp)>,
+    /// When the fleet's ticket keys were read last, Unix time.
+    tickets_at: i64,
     /// The snapshot version that the audit log has heard of since the server began.
     publication: Option<u64>,
     /// Signed, and not to be served yet.
@@ -78,9 +82,11 @@ impl Keeper {
             timestamp_file,
             seen: None,
             failed: None,
+            tickets_at: i64::MIN,
             publication: None,
             waiting,
         };
+        keeper.look_at_tickets();
         match keeper.tend() {
             Err(error) if !had_one => Err(error),
             Err(error) => {
@@ -94,9 +100,12 @@ impl Keeper {
     /// Looks again.
     pub fn tick(&mut self) {
         self.look_at_certificates(Look::IfChanged);
-        let waits = |(until, stamp)| self.shared.now() < until && stamp == self.stamp();
         // What it would wait for is away.
         let deaf = self.shared.rollouts.behind().is_some();
+        if !deaf {
+            self.look_at_tickets();
+        }
+        let waits = |(until, stamp)| self.shared.now() < until && stamp == self.stamp();
         if deaf || self.failed.is_some_and(waits) {
             return;
         }
@@ -106,6 +115,26 @@ impl Keeper {
                 self.shared.log.over("timestamp");
             }
             Err(error) => self.trouble(&error),
+        }
+    }
+
+    /// Reads the fleet's ticket keys; where they cannot be read, those that are known stay.
+    fn look_at_tickets(&mut self) {
+        let shared = &self.shared;
+        let (Some(tickets), Some(sealer)) = (&shared.tickets, &shared.sealer) else {
+            return;
+        };
+        let now = shared.now().unix();
+        if now < self.tickets_at.saturating_add(TICKETS_SECS) {
+            return;
+        }
+        self.tickets_at = now;
+        match tickets.refresh(&*shared.store, sealer, now) {
+            Ok(()) => shared.log.over("tickets"),
+            Err(error) => shared.log.trouble(
+                "tickets",
+                format_args!("devices make full handshakes, the ticket keys stay: {error}"),
+            ),
         }
     }
 

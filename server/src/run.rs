@@ -22,7 +22,7 @@ use crate::admin;
 use crate::audit;
 use crate::blob::S3;
 use crate::blob::mirror::Mirror;
-use crate::config::Config;
+use crate::config::{Config, Engine};
 use crate::descriptors;
 use crate::director::Director;
 use crate::door::{self, Door};
@@ -41,7 +41,7 @@ use crate::store::open::{Lost, Opened};
 use crate::store::writer::{Writer, Writing};
 use crate::store::{Store, StoreError};
 use crate::strangers::Listening;
-use crate::tls::{self, Look, TlsState};
+use crate::tls::{self, Look, TicketKeys, TlsState};
 
 /// What the drain may take beyond the connections' own patience.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// The first file that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
-    TlsState::load(&config.devices, config.est.as_ref())?;
+    TlsState::load(&config.devices, config.est.as_ref(), None)?;
     Est::load(config)?;
     if let Some(operators) = &config.operators {
         door::certificates(operators)?;
@@ -85,8 +85,17 @@ fn sealer(config: &Config) -> Result<Option<Arc<Sealer>>, ServerError> {
     Ok(Sealer::configured(config)?.map(Arc::new))
 }
 
+/// Keys that all servers of the fleet share. Without a key to seal them with, each server has ticket
+/// keys of its own.
+fn tickets(config: &Config, sealer: Option<&Sealer>) -> Option<Arc<TicketKeys>> {
+    let is_shared = matches!(config.store.engine, Engine::Postgres(_));
+    (is_shared && sealer.is_some()).then(Arc::<TicketKeys>::default)
+}
+
 async fn life(config: Config) -> Result<(), ServerError> {
-    let tls = tls::start(&config)?;
+    let sealer = sealer(&config)?;
+    let tickets = tickets(&config, sealer.as_deref());
+    let tls = tls::start(&config, tickets.clone())?;
     let operators_tls = config
         .operators
         .as_ref()
@@ -101,7 +110,9 @@ async fn life(config: Config) -> Result<(), ServerError> {
     }
     descriptors::make_room(config.limits.connections_max, &log);
     let (store, fleet, writer, writing) = open_store(&config, &log)?;
-    let (audit, auditing) = audit::start::start(&config.audit, log.clone())?;
+    let shared_store: Arc<dyn Store> = store.clone();
+    let (audit, auditing) =
+        audit::start::start(&config.audit, &shared_store, sealer.as_deref(), log.clone())?;
     audit
         .record(audit::start::started(), Clock::start().now())
         .await?;
@@ -109,7 +120,6 @@ async fn life(config: Config) -> Result<(), ServerError> {
         .director
         .as_ref()
         .map(|director| director.caps.clone());
-    let shared_store: Arc<dyn Store> = store.clone();
     let rollouts = Rollouts::among_others(&shared_store, &fleet, caps.unwrap_or_default())?;
     let rollouts = Arc::new(rollouts);
     rollouts.record_in(audit.clone());
@@ -124,6 +134,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
     let shared = Arc::new(Shared {
         published,
         tls,
+        tickets,
         operators_tls,
         fleet,
         store: store.clone(),
@@ -131,7 +142,7 @@ async fn life(config: Config) -> Result<(), ServerError> {
         audit,
         rollouts,
         director,
-        sealer: sealer(&config)?,
+        sealer,
         est,
         log: log.clone(),
         changing_from: AtomicI64::new(i64::MAX),

@@ -40,7 +40,7 @@ use crate::rollouts::Rollouts;
 use crate::secrets::Sealer;
 use crate::store::Store;
 use crate::store::writer::Writer;
-use crate::tls::{Reloading, TlsState};
+use crate::tls::{Reloading, TicketKeys, TlsState};
 pub(crate) use held::HELD_LEN_MAX;
 pub use listen::{Listening, start};
 use pace::{Pace, Sending};
@@ -51,6 +51,8 @@ pub struct Shared {
     pub config: Config,
     /// Certificates in use.
     pub tls: Reloading<TlsState>,
+    /// Keys of session tickets, where servers share a fleet.
+    pub tickets: Option<Arc<TicketKeys>>,
     /// Those of the operators' listener, where there is one.
     pub operators_tls: Option<Reloading<ServerConfig>>,
     /// Whom we serve.

@@ -10,6 +10,7 @@
 //! - A damaged store is renamed aside, never deleted.
 
 mod apply;
+mod error;
 pub mod high_water;
 pub mod open;
 mod pieces;
@@ -22,14 +23,15 @@ pub mod sled;
 pub mod transfer;
 pub mod writer;
 
-use std::io;
-use std::path::PathBuf;
+use std::collections::HashMap;
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::medium::Medium;
 use crate::rollout::RolloutId;
+pub use error::StoreError;
 use records::{Key, Kind, Record, RecordWrite};
 pub use shared::{Mark, News, Share, Turn};
 
@@ -372,7 +374,7 @@ pub trait Store: Send + Sync {
     /// without a mark only that. Where no other server can write there never is any.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// The store cannot be read, or does not know any more ([`StoreError::Forgotten`]).
     fn news(&self, _since: Option<&Mark>) -> Result<(Vec<News>, Mark), StoreError> {
         Ok((Vec::new(), Mark::default()))
     }
@@ -407,6 +409,43 @@ pub trait Store: Send + Sync {
         Ok(found)
     }
 
+    /// The current inventories of these devices by their numbers, those that are there.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn inventories(&self, devices: &[&DeviceRow]) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        let found = |row: &&DeviceRow| Some((row.number, self.inventory(row).transpose()?));
+        let found = devices.iter().filter_map(found);
+        found.map(|(number, bytes)| Ok((number, bytes?))).collect()
+    }
+
+    /// What operators say of these devices by their numbers, where they do.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn tags_of(&self, devices: &[&DeviceRow]) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        let found = |row: &&DeviceRow| Some((row.number, self.tags(row).transpose()?));
+        let found = devices.iter().filter_map(found);
+        found.map(|(number, bytes)| Ok((number, bytes?))).collect()
+    }
+
+    /// These receipts, each by its device and its place there, those that are kept.
+    ///
+    /// # Errors
+    /// The store is damaged or cannot be read.
+    fn some_receipts(
+        &self,
+        wanted: &[(&DeviceRow, u64)],
+    ) -> Result<Vec<(u32, StoredReceipt)>, StoreError> {
+        let mut found = Vec::new();
+        for (row, seq) in wanted {
+            let kept = self.receipts(row)?;
+            let receipt = kept.into_iter().find(|receipt| receipt.seq == *seq);
+            found.extend(receipt.map(|receipt| (row.number, receipt)));
+        }
+        Ok(found)
+    }
+
     /// The turn to decide about rollouts, waited for; nothing where no other server can write.
     ///
     /// # Errors
@@ -414,53 +453,10 @@ pub trait Store: Send + Sync {
     fn turn(&self) -> Result<Option<Box<dyn Turn>>, StoreError> {
         Ok(None)
     }
-}
 
-/// Why the store did not do what it should.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process holds it.
-    #[error("the store {0:?} is in use by another process")]
-    Busy(PathBuf),
-    /// What is there contradicts itself.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    /// The engine failed.
-    #[error("the store failed")]
-    Engine(#[source] ::sled::Error),
-    /// The database failed, or cannot be reached.
-    #[error("the database failed")]
-    Database(#[source] tokio_postgres::Error),
-    /// The database acknowledges what its disk does not have.
-    #[error("the database runs with fsync or full_page_writes off and would lose what it took")]
-    Careless,
-    /// The disk did not take the journal, or the tree behind it.
-    #[error("failed to write the store's journal")]
-    Sync(#[source] io::Error),
-    /// A file beside the engine failed.
-    #[error("failed to {act} {path:?}")]
-    File {
-        /// The verb.
-        act: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// What should be written is longer than it may be.
-    #[error("{what} has length {len}, {len_max} is allowed")]
-    TooLong {
-        /// The thing.
-        what: &'static str,
-        /// Its length.
-        len: usize,
-        /// The bound.
-        len_max: usize,
-    },
-    /// More writes wait than may.
-    #[error("the store has more to write than may wait")]
-    Full,
-    /// The writer has ended.
-    #[error("the store takes no more writes")]
-    Closed,
+    /// The folder of the audit log that all servers of this store write; nothing where no other
+    /// server can.
+    fn audit_files(&self) -> Option<Box<dyn Medium>> {
+        None
+    }
 }

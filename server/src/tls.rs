@@ -4,19 +4,22 @@
 //! new one in place of the old for later connections and keeps the old where the new is bad.
 //!
 //! rustls does not verify a client's chain again when a session is resumed, so:
-//! - each state has a ticketer of its own; tickets of an older state resume nothing;
+//! - tickets of other client authorities resume nothing: each state has a ticketer of its own, or,
+//!   where servers share a fleet, keys that are bound to the authorities ([`TicketKeys`]);
 //! - revocation is not left to the handshake: [`TlsState::is_revoked`] is asked on every
 //!   connection and every request, against a set in memory (a CRL inside the handshake costs
 //!   190 µs each time and says nothing about connections that are open).
 
 mod crl;
 mod enrolment;
+mod fleet_tickets;
 mod reloading;
 mod tickets;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use ampoule_protocol::digest::Digest;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
@@ -27,6 +30,8 @@ use crate::config::{Config, Devices, Est};
 use crate::error::ServerError;
 use crate::identity::{Identity, IdentityError, Known};
 pub use enrolment::{Enrolment, Vouched};
+use fleet_tickets::FleetTickets;
+pub use fleet_tickets::TicketKeys;
 pub use reloading::{Look, Reloaded, Reloading};
 use tickets::SlimTickets;
 
@@ -44,12 +49,17 @@ pub struct TlsState {
 }
 
 impl TlsState {
-    /// Reads all certificate files and makes a state of them.
+    /// Reads all certificate files and makes a state of them; `shared` are the ticket keys of a
+    /// fleet that has several servers.
     ///
     /// # Errors
     /// A file cannot be used, a certificate and its key do not belong together, or a revocation
     /// list is not signed by an authority or has lapsed.
-    pub fn load(files: &Devices, est: Option<&Est>) -> Result<Self, ServerError> {
+    pub fn load(
+        files: &Devices,
+        est: Option<&Est>,
+        shared: Option<&Arc<TicketKeys>>,
+    ) -> Result<Self, ServerError> {
         let chain = certificates("server certificate", &files.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&files.key)
             .map_err(|error| ServerError::pki("server key", &files.key, error))?;
@@ -91,8 +101,12 @@ impl TlsState {
             .map_err(|error| ServerError::pki("server key", &files.key, error))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        let ticketer = aws_lc_rs::Ticketer::new();
-        let ticketer = ticketer.map_err(|error| ServerError::Tls(error.to_string()))?;
+        let ticketer = match shared {
+            Some(keys) => Arc::new(FleetTickets::new(keys.clone(), digest_of(&authorities))),
+            None => {
+                aws_lc_rs::Ticketer::new().map_err(|error| ServerError::Tls(error.to_string()))?
+            }
+        };
         config.ticketer = Arc::new(SlimTickets::new(ticketer));
         // Two are usual, and a device uses one.
         config.send_tls13_tickets = 1;
@@ -127,7 +141,10 @@ impl TlsState {
 ///
 /// # Errors
 /// As [`TlsState::load`].
-pub fn start(config: &Config) -> Result<Reloading<TlsState>, ServerError> {
+pub fn start(
+    config: &Config,
+    shared: Option<Arc<TicketKeys>>,
+) -> Result<Reloading<TlsState>, ServerError> {
     let (files, est) = (config.devices.clone(), config.est.clone());
     let named = [
         Some(&files.certificate),
@@ -137,7 +154,17 @@ pub fn start(config: &Config) -> Result<Reloading<TlsState>, ServerError> {
         est.as_ref().and_then(|est| est.birth_ca.as_ref()),
     ];
     let named = named.into_iter().flatten().cloned().collect();
-    Reloading::start(named, move || TlsState::load(&files, est.as_ref()))
+    Reloading::start(named, move || {
+        TlsState::load(&files, est.as_ref(), shared.as_ref())
+    })
+}
+
+/// Of whom devices' certificates may be from, whatever the order in the file.
+fn digest_of(authorities: &[CertificateDer<'_>]) -> Digest {
+    let mut all: Vec<_> = authorities.iter().map(|der| Digest::of(der)).collect();
+    all.sort_by_key(|digest| *digest.as_bytes());
+    let bytes: Vec<u8> = all.iter().flat_map(|one| *one.as_bytes()).collect();
+    Digest::of(&bytes)
 }
 
 fn roots_of(

@@ -108,8 +108,6 @@ pub enum Act {
     AccountStanding,
     /// A password or second factor was changed.
     AccountSecret,
-    /// A witness's cosignature was taken in.
-    Cosignature,
 }
 
 /// How an act ended.

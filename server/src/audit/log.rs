@@ -20,7 +20,7 @@ use super::AuditError;
 use super::checkpoint::{Checkpoint, SIZE_MAX};
 use super::medium::Medium;
 use super::merkle::{self, Frontier, Hash, Subtrees as _};
-use super::note::{NOTE_LEN_MAX, Signer};
+use super::note::{NOTE_LEN_MAX, Signer, Verifier};
 use super::tiles::{self, CHECKPOINT, ENTRY_LEN_MAX, Kind, LEVELS_MAX, Tiles, WIDTH};
 
 /// The open log.
@@ -44,7 +44,8 @@ impl Log {
     ///
     /// # Errors
     /// What is there is not signed by this key, or does not hang together, or the disk failed.
-    pub fn open(medium: Box<dyn Medium>, signer: Signer) -> Result<Self, AuditError> {
+    pub fn open(mut medium: Box<dyn Medium>, signer: Signer) -> Result<Self, AuditError> {
+        medium.turn().map_err(failed("lock", CHECKPOINT))?;
         let note = medium
             .read(CHECKPOINT, NOTE_LEN_MAX)
             .map_err(failed("read", CHECKPOINT))?;
@@ -62,6 +63,7 @@ impl Log {
             Some(note) => log.go_on(&note)?,
             None => log.begin()?,
         }
+        log.medium.release();
         Ok(log)
     }
 
@@ -74,7 +76,7 @@ impl Log {
     }
 
     /// Takes up where the checkpoint left off.
-    fn go_on(&mut self, note: &[u8]) -> Result<(), AuditError> {
+    pub(super) fn go_on(&mut self, note: &[u8]) -> Result<(), AuditError> {
         let checkpoint = Checkpoint::verify(note, self.signer.verifier())?;
         let size = checkpoint.size;
         let (peaks, levels, bundle) = {
@@ -128,27 +130,45 @@ impl Log {
     /// An entry is longer than [`ENTRY_LEN_MAX`]: nothing was added. The disk failed: whether they
     /// were added shows when the log is opened again, and until then nothing is.
     pub fn append(&mut self, entries: &[Vec<u8>]) -> Result<u64, AuditError> {
-        if self.broken {
-            return Err(AuditError::Broken);
-        }
-        if let Some(long) = entries.iter().find(|entry| entry.len() > ENTRY_LEN_MAX) {
-            return Err(AuditError::TooLong(long.len()));
-        }
-        let first = self.size();
-        if first.saturating_add(entries.len() as u64) > SIZE_MAX {
-            return Err(AuditError::Full);
-        }
         if entries.is_empty() {
-            return Ok(first);
+            return Ok(self.size());
         }
-        // Until it is all done, what is in memory is ahead of what was vouched for.
-        self.broken = true;
+        self.fits(entries)?;
+        self.begin_writing()?;
+        let first = self.size();
         self.add(entries)?;
-        self.broken = false;
+        self.end_writing();
         Ok(first)
     }
 
-    fn add(&mut self, entries: &[Vec<u8>]) -> Result<(), AuditError> {
+    fn fits(&self, entries: &[Vec<u8>]) -> Result<(), AuditError> {
+        if let Some(long) = entries.iter().find(|entry| entry.len() > ENTRY_LEN_MAX) {
+            return Err(AuditError::TooLong(long.len()));
+        }
+        if self.size().saturating_add(entries.len() as u64) > SIZE_MAX {
+            return Err(AuditError::Full);
+        }
+        Ok(())
+    }
+
+    /// Until it is all done, what is in memory is ahead of what was vouched for.
+    pub(super) fn begin_writing(&mut self) -> Result<(), AuditError> {
+        if std::mem::replace(&mut self.broken, true) {
+            return Err(AuditError::Broken);
+        }
+        self.take_turn()
+    }
+
+    pub(super) fn end_writing(&mut self) {
+        self.broken = false;
+    }
+
+    /// Whether an operation failed, and nothing is taken until the log is opened again.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(super) fn add(&mut self, entries: &[Vec<u8>]) -> Result<(), AuditError> {
         let before = self.size();
         let mut touched = BTreeSet::new();
         let mut full = Vec::new();
@@ -167,9 +187,7 @@ impl Log {
         }
         self.rest(before, &mut touched)?;
         for folder in &touched {
-            self.medium
-                .sync_folder(folder)
-                .map_err(failed("sync", folder))?;
+            self.sync_folder(folder)?;
         }
         self.vouch()?;
         for (kind, number) in full {
@@ -242,7 +260,7 @@ impl Log {
         self.place(&path, bytes)
     }
 
-    fn place(&mut self, path: &str, bytes: &[u8]) -> Result<(), AuditError> {
+    pub(super) fn place(&mut self, path: &str, bytes: &[u8]) -> Result<(), AuditError> {
         let beside = format!("{path}.new");
         self.medium
             .write(&beside, bytes)
@@ -254,7 +272,7 @@ impl Log {
     }
 
     /// Makes a folder and those above it, each durable before something is put into it.
-    fn make(&mut self, folder: &str) -> Result<(), AuditError> {
+    pub(super) fn make(&mut self, folder: &str) -> Result<(), AuditError> {
         if self.folders.contains(folder) {
             return Ok(());
         }
@@ -270,24 +288,49 @@ impl Log {
         Ok(())
     }
 
-    /// Signs what there is, durably.
-    fn vouch(&mut self) -> Result<(), AuditError> {
-        let checkpoint = Checkpoint {
-            origin: self.signer.verifier().name().to_owned(),
+    pub(super) fn sync_folder(&mut self, folder: &str) -> Result<(), AuditError> {
+        let synced = self.medium.sync_folder(folder);
+        synced.map_err(failed("sync", folder))
+    }
+
+    /// What there is, as it is signed.
+    pub(super) fn vouched(&self) -> Checkpoint {
+        Checkpoint {
+            origin: self.verifier().name().to_owned(),
             size: self.frontier.size(),
             root: self.frontier.root(),
-        };
-        let note = checkpoint.sign(&self.signer)?;
+        }
+    }
+
+    /// The key that verifies what this log signs.
+    pub fn verifier(&self) -> &Verifier {
+        self.signer.verifier()
+    }
+
+    pub(super) fn medium(&self) -> &dyn Medium {
+        &*self.medium
+    }
+
+    pub(super) fn medium_mut(&mut self) -> &mut dyn Medium {
+        &mut *self.medium
+    }
+
+    /// Signs what there is, durably.
+    fn vouch(&mut self) -> Result<(), AuditError> {
+        let note = self.vouched().sign(&self.signer)?;
+        self.publish(note)
+    }
+
+    /// Puts a note in the place of the newest checkpoint, durably.
+    pub(super) fn publish(&mut self, note: String) -> Result<(), AuditError> {
         self.place(CHECKPOINT, note.as_bytes())?;
-        self.medium
-            .sync_folder("")
-            .map_err(failed("sync", CHECKPOINT))?;
+        self.sync_folder("")?;
         self.note = note;
         Ok(())
     }
 }
 
-fn failed<'a>(
+pub(super) fn failed<'a>(
     act: &'static str,
     path: &'a str,
 ) -> impl FnOnce(std::io::Error) -> AuditError + use<'a> {

@@ -5,7 +5,8 @@
 //! 1. Bytes of a file are on the disk when its sync returned, and not before.
 //! 2. Names in a folder are on the disk when the folder's sync returned, and not before.
 //! 3. A rename within a folder is there whole or not at all.
-//! 4. After a sync that failed, nothing is known; the log is not written again by this process.
+//! 4. After a sync that failed, nothing is known; the log is not written again by this process. A
+//!    place that is shared says itself what it took, and is asked.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -60,6 +61,23 @@ pub trait Medium: Send {
     /// # Errors
     /// The disk failed.
     fn remove_folder(&mut self, path: &str) -> io::Result<()>;
+
+    /// Whether other servers write here too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Waits for the turn to write, among those who do. It ends with the sync of the root, or with
+    /// [`Self::release`]; what was written since it began is there then whole or not at all.
+    ///
+    /// # Errors
+    /// The place cannot be reached.
+    fn turn(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Gives the turn back; nothing was written in it.
+    fn release(&mut self) {}
 }
 
 /// A folder of the file system.

@@ -50,7 +50,7 @@ impl Kind {
 }
 
 /// A name and a public key: `<name>+<key id>+<base64 of kind and key>`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verifier {
     name: String,
     kind: Kind,
@@ -108,6 +108,11 @@ impl Verifier {
         Ok(verifier)
     }
 
+    /// The first half of what names a key: eight hex digits.
+    pub fn id(&self) -> String {
+        HEXLOWER.encode(&self.id)
+    }
+
     /// Whose it is; for a log, its origin.
     pub fn name(&self) -> &str {
         &self.name
@@ -138,7 +143,7 @@ impl std::fmt::Display for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut bytes = vec![self.kind.byte()];
         bytes.extend(raw(&self.key));
-        let (id, key) = (HEXLOWER.encode(&self.id), BASE64.encode(&bytes));
+        let (id, key) = (self.id(), BASE64.encode(&bytes));
         write!(f, "{}+{id}+{key}", self.name)
     }
 }
@@ -274,9 +279,7 @@ impl Note {
     /// A signature in this key's name is not by this key.
     pub fn signed_by(&self, verifier: &Verifier) -> Result<Option<u64>, AuditError> {
         let mut newest = None;
-        let of_key =
-            |signature: &&Signature| signature.name == verifier.name && signature.id == verifier.id;
-        for signature in self.signatures.iter().filter(of_key) {
+        for signature in self.signatures.iter().filter(|one| one.is_by(verifier)) {
             let time = verifier.verify(&self.text, &signature.bytes);
             let time = time.ok_or_else(|| AuditError::Signature(verifier.name.clone()))?;
             newest = newest.max(Some(time));
@@ -285,7 +288,33 @@ impl Note {
     }
 }
 
+impl Note {
+    /// The note with the signatures of these keys and no others.
+    #[must_use]
+    pub fn only(&self, keys: &[&Verifier]) -> Self {
+        let kept = |one: &&Signature| keys.iter().any(|key| one.is_by(key));
+        Self {
+            text: self.text.clone(),
+            signatures: self.signatures.iter().filter(kept).cloned().collect(),
+        }
+    }
+
+    /// The note with the signatures of these keys as `other`, a note of the same text, has them.
+    #[must_use]
+    pub fn with(mut self, other: &Self, keys: &[&Verifier]) -> Self {
+        let is_by_them = |one: &Signature| keys.iter().any(|key| one.is_by(key));
+        self.signatures.retain(|one| !is_by_them(one));
+        self.signatures.extend(other.only(keys).signatures);
+        self
+    }
+}
+
 impl Signature {
+    /// Whether it claims to be by this key.
+    fn is_by(&self, key: &Verifier) -> bool {
+        self.name == key.name && self.id == key.id
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (name, signature) = line.strip_prefix(MARK)?.split_once(' ')?;
         let bytes = BASE64.decode(signature.as_bytes()).ok()?;

@@ -2,33 +2,76 @@
 //! checkpoint. Whoever records waits until it is durable.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ampoule_protocol::time::UtcTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::AuditError;
+use super::cosigned::Cosigned;
 use super::entry::Record;
 use super::log::Log;
+use super::medium::{Folder, Medium};
+use super::note::Verifier;
+use crate::store::Store;
 
 /// Groups of records that may wait; more are refused.
 const QUEUE_LEN: usize = 4096;
 /// Jobs that make one group: at 16 KiB an entry, a group has 8 MiB at most unless one job has more.
 const GROUP_LEN_MAX: usize = 512;
 
-struct Job {
+/// Why a checkpoint is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The log has grown.
+    Grown,
+    /// The server ends.
+    Ended,
+}
+
+enum Job {
+    Record(Entries),
+    Cosign {
+        note: Vec<u8>,
+        answer: oneshot::Sender<Result<Vec<Cosigned>, AuditError>>,
+    },
+}
+
+struct Entries {
     at: UtcTime,
     records: Vec<Record>,
     answer: oneshot::Sender<Result<u64, AuditError>>,
+}
+
+/// Where a log lies, for reading.
+#[derive(Clone)]
+pub enum Place {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In the store that servers share.
+    Store(Arc<dyn Store>),
+}
+
+impl Place {
+    /// The files, to read from.
+    pub fn files(&self) -> Box<dyn Medium> {
+        let shared = match self {
+            Self::Folder(path) => return Box::new(Folder::new(path)),
+            Self::Store(store) => store.audit_files(),
+        };
+        // A store is shared or not from its beginning to its end.
+        shared.unwrap_or_else(|| Box::new(Folder::new(Path::new(""))))
+    }
 }
 
 /// The door to the writing thread; clones share it.
 #[derive(Clone)]
 pub struct Audit {
     queue: mpsc::Sender<Job>,
-    newest: Arc<Mutex<String>>,
-    folder: Arc<PathBuf>,
+    place: Place,
+    log: Arc<Verifier>,
+    witnesses: Arc<[Verifier]>,
 }
 
 /// The writing thread itself.
@@ -37,38 +80,49 @@ pub struct Writing {
 }
 
 impl Audit {
-    /// Starts the thread that writes `log`, which lies in `folder`. `failed` is called once, when
-    /// the log fails.
+    /// Starts the thread that writes `log`, which lies in `place` and takes the cosignatures of
+    /// `witnesses`. `newest` is shown each checkpoint, and once more the last; `failed` is called
+    /// when the log fails.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
         mut log: Log,
-        folder: &Path,
+        place: Place,
+        witnesses: &[Verifier],
+        mut newest: impl FnMut(&str, When) + Send + 'static,
         failed: impl Fn(&AuditError) + Send + 'static,
     ) -> std::io::Result<(Self, Writing)> {
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE_LEN);
-        let newest = Arc::new(Mutex::new(log.checkpoint().to_owned()));
-        let told = newest.clone();
+        let verifier = Arc::new(log.verifier().clone());
+        let witnesses: Arc<[Verifier]> = witnesses.into();
+        let known = witnesses.clone();
         let run = move || {
             let mut group = Vec::with_capacity(GROUP_LEN_MAX);
             while jobs.blocking_recv_many(&mut group, GROUP_LEN_MAX) > 0 {
-                if let Err(error) = write(&mut log, &mut group) {
-                    failed(&error);
-                    // What waits and what comes is answered as broken: the senders are dropped.
-                    return;
+                match write(&mut log, &mut group, &known) {
+                    Ok(()) => newest(log.checkpoint(), When::Grown),
+                    Err(error) => {
+                        failed(&error);
+                        let is_away = matches!(error, AuditError::File { .. });
+                        if !(log.is_shared() && is_away) {
+                            // What waits and what comes is answered as broken: the senders are
+                            // dropped.
+                            return;
+                        }
+                    }
                 }
-                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                log.checkpoint().clone_into(&mut told);
             }
+            newest(log.checkpoint(), When::Ended);
         };
         let thread = std::thread::Builder::new()
             .name("audit".into())
             .spawn(run)?;
         let audit = Self {
             queue,
-            newest,
-            folder: Arc::new(folder.to_path_buf()),
+            place,
+            log: verifier,
+            witnesses,
         };
         Ok((audit, Writing { thread }))
     }
@@ -88,15 +142,28 @@ impl Audit {
     /// Too many wait, or the log failed.
     pub async fn record_all(&self, records: Vec<Record>, at: UtcTime) -> Result<u64, AuditError> {
         let (answer, answered) = oneshot::channel();
-        let job = Job {
+        self.send(Job::Record(Entries {
             at,
             records,
             answer,
-        };
+        }))?;
+        answered.await.unwrap_or(Err(AuditError::Broken))
+    }
+
+    fn send(&self, job: Job) -> Result<(), AuditError> {
         self.queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AuditError::Busy,
             mpsc::error::TrySendError::Closed(_) => AuditError::Broken,
-        })?;
+        })
+    }
+
+    /// Takes in what witnesses signed of a note, and returns when it is durable.
+    ///
+    /// # Errors
+    /// See [`Log::cosign`]; or too many wait, or the log failed.
+    pub async fn cosign(&self, note: Vec<u8>) -> Result<Vec<Cosigned>, AuditError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Job::Cosign { note, answer })?;
         answered.await.unwrap_or(Err(AuditError::Broken))
     }
 
@@ -107,15 +174,11 @@ impl Audit {
     pub fn note(&self, record: Record, at: UtcTime) -> Result<(), AuditError> {
         let (answer, _) = oneshot::channel();
         let records = vec![record];
-        let job = Job {
+        self.send(Job::Record(Entries {
             at,
             records,
             answer,
-        };
-        self.queue.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => AuditError::Busy,
-            mpsc::error::TrySendError::Closed(_) => AuditError::Broken,
-        })
+        }))
     }
 
     /// Whether nothing is taken any more.
@@ -123,15 +186,19 @@ impl Audit {
         self.queue.is_closed()
     }
 
-    /// The newest checkpoint, a signed note.
-    pub fn checkpoint(&self) -> String {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.clone()
+    /// The key that verifies the log.
+    pub fn log(&self) -> &Verifier {
+        &self.log
     }
 
-    /// Where the tiles are.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Whose cosignatures it takes.
+    pub fn witnesses(&self) -> &[Verifier] {
+        &self.witnesses
+    }
+
+    /// Where the log lies, for reading.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -143,22 +210,51 @@ impl Writing {
     }
 }
 
-fn write(log: &mut Log, group: &mut Vec<Job>) -> Result<(), AuditError> {
-    let first = log.size();
-    let records = group
-        .iter()
-        .flat_map(|job| job.records.iter().map(|record| (record, job.at)));
-    let entries: Vec<Vec<u8>> = (first..)
-        .zip(records)
-        .map(|(index, (record, at))| record.to_bytes(index, at))
-        .collect();
-    log.append(&entries)?;
-    let mut index = first;
+fn write(log: &mut Log, group: &mut Vec<Job>, witnesses: &[Verifier]) -> Result<(), AuditError> {
+    let (mut jobs, mut notes) = (Vec::new(), Vec::new());
     for job in group.drain(..) {
-        let next = index + job.records.len() as u64;
-        // Whoever asked may be gone; the entry stands.
-        let _ = job.answer.send(Ok(index));
-        index = next;
+        match job {
+            Job::Record(entries) => jobs.push(entries),
+            Job::Cosign { note, answer } => notes.push((note, answer)),
+        }
+    }
+    append(log, jobs)?;
+    for (note, answer) in notes {
+        let taken = log.cosign(&note, witnesses);
+        if log.is_broken() {
+            return taken.map(drop);
+        }
+        // Whoever asked may be gone.
+        let _ = answer.send(taken);
     }
     Ok(())
+}
+
+fn append(log: &mut Log, jobs: Vec<Entries>) -> Result<(), AuditError> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let make = |first: u64| {
+        let records = jobs
+            .iter()
+            .flat_map(|job| job.records.iter().map(|record| (record, job.at)));
+        (first..)
+            .zip(records)
+            .map(|(index, (record, at))| record.to_bytes(index, at))
+            .collect()
+    };
+    let written = log.append_made(&make);
+    let mut index = written.as_ref().copied().unwrap_or(0);
+    for job in jobs {
+        let next = index + job.records.len() as u64;
+        let answer = match &written {
+            Ok(_) => Ok(index),
+            Err(AuditError::File { .. }) if log.is_shared() => Err(AuditError::Away),
+            Err(_) => Err(AuditError::Broken),
+        };
+        // Whoever asked may be gone; the entry stands.
+        let _ = job.answer.send(answer);
+        index = next;
+    }
+    written.map(drop)
 }

@@ -16,6 +16,7 @@
 
 use super::AuditError;
 use super::checkpoint::Checkpoint;
+use super::cosigned::{self, Cosigned};
 use super::entry;
 use super::medium::Medium;
 use super::merkle::{self, Frontier, Hash};
@@ -100,8 +101,8 @@ pub struct Verified {
     pub checkpoint: Checkpoint,
     /// Older checkpoints that it agrees with.
     pub agrees: usize,
-    /// The time of each witness's cosignature, in the order in which they were asked for.
-    pub cosigned: Vec<u64>,
+    /// What each of the witnesses that were asked for has seen; not of those who have seen nothing.
+    pub cosigned: Vec<Cosigned>,
 }
 
 /// What a log is held against.
@@ -109,8 +110,54 @@ pub struct Verified {
 pub struct Against {
     /// Checkpoints that were seen before.
     pub known: Vec<Checkpoint>,
-    /// Witnesses whose cosignature the checkpoint must have.
+    /// Witnesses who may have seen it. What they have seen is in this folder, and the log must begin
+    /// with it.
     pub witnesses: Vec<Verifier>,
+    /// So many of them must have; all, where nothing is said.
+    pub demanded: Option<usize>,
+    /// So many entries may have come since so many of them looked.
+    pub unseen_max: Option<u64>,
+}
+
+impl Against {
+    /// What the witnesses have seen, where it is enough of them, of enough of the log.
+    fn seen(
+        &self,
+        medium: &dyn Medium,
+        log: &Verifier,
+        size: u64,
+    ) -> Result<Vec<Cosigned>, AuditError> {
+        let (mut seen, mut missing) = (Vec::new(), Vec::new());
+        for witness in &self.witnesses {
+            match cosigned::newest(medium, log, witness)? {
+                Some(one) => seen.push(one),
+                None => missing.push(witness.name()),
+            }
+        }
+        let demanded = self.demanded.unwrap_or(self.witnesses.len());
+        if seen.len() < demanded {
+            return Err(AuditError::Witnesses {
+                found: seen.len(),
+                demanded,
+                missing: missing.join(", "),
+            });
+        }
+        if let Some(unseen_max) = self.unseen_max
+            && let Some(last) = demanded.checked_sub(1)
+        {
+            let mut sizes: Vec<u64> = seen.iter().map(|one| one.checkpoint.size).collect();
+            sizes.sort_unstable_by(|a, b| b.cmp(a));
+            let seen = sizes[last].min(size);
+            if size - seen > unseen_max {
+                return Err(AuditError::Unseen {
+                    seen,
+                    size,
+                    unseen_max,
+                });
+            }
+        }
+        Ok(seen)
+    }
 }
 
 /// Reads the signed checkpoint of a folder.
@@ -138,15 +185,13 @@ pub fn verify(
     mut against: Against,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, AuditError> {
-    let (checkpoint, note) = checkpoint(medium, log)?;
+    let (checkpoint, _) = checkpoint(medium, log)?;
     let size = checkpoint.size;
-    let mut cosigned = Vec::new();
-    for witness in &against.witnesses {
-        let time = note.signed_by(witness)?;
-        cosigned.push(time.ok_or_else(|| AuditError::Unsigned(witness.to_string()))?);
-    }
+    let cosigned = against.seen(medium, log, size)?;
     let agrees = against.known.len();
     against.known.push(checkpoint.clone());
+    let of_witnesses = cosigned.iter().map(|one| one.checkpoint.clone());
+    against.known.extend(of_witnesses);
     against.known.sort_by_key(|known| known.size);
     let mut walk = Walk::new(Tiles::new(medium, size), against.known);
     walk.compare()?;

@@ -196,6 +196,21 @@ impl<'d, 'a> Section<'d, 'a> {
         Some(text)
     }
 
+    /// A list of strings; empty where it is not said.
+    pub(super) fn strings(&mut self, member: &'static str) -> Vec<String> {
+        let Some(value) = self.value(member) else {
+            return Vec::new();
+        };
+        let list = value.as_array().map(|list| {
+            let texts = list.iter().map(|one| one.get_ref().as_str());
+            texts.map(|text| text.map(str::to_owned)).collect()
+        });
+        list.flatten().unwrap_or_else(|| {
+            self.fault(member, "is not a list of strings");
+            Vec::new()
+        })
+    }
+
     pub(super) fn address(&mut self, member: &'static str) -> SocketAddr {
         let none = SocketAddr::from(([127, 0, 0, 1], 0));
         let Some(text) = self.string(member) else {

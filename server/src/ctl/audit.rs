@@ -1,9 +1,8 @@
 //! `audit …`: an audit log in a folder, wherever it was copied to.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use ampoule_protocol::sign::Ed25519Key;
+use ampoule_protocol::time::UtcTime;
 use clap::Subcommand;
 use data_encoding::BASE64;
 use serde_json::json;
@@ -11,10 +10,11 @@ use serde_json::json;
 use super::fetch::Fetch;
 use super::output::{bar, plain, print, table};
 use super::profile::Server;
+use super::witness::{Submit, Witness, witness_key};
 use super::{CtlError, files};
 use crate::audit::entry::Entry;
 use crate::audit::medium::Folder;
-use crate::audit::note::{Kind, NOTE_LEN_MAX, Signer, Verifier};
+use crate::audit::note::{NOTE_LEN_MAX, Verifier};
 use crate::audit::tiles::{self, Tiles, WIDTH};
 use crate::audit::verify::{self, Against, CHECKPOINTS_MAX};
 use crate::audit::witness;
@@ -33,6 +33,8 @@ pub(super) enum Command {
     Consistency(Consistency),
     /// As a second party: cosign the log's checkpoint if it only grew since the last time.
     Witness(Witness),
+    /// Bring a cosigned checkpoint to the server, which publishes it.
+    Submit(Submit),
     /// Copy the log from the server, or what is new of it, and verify it.
     Fetch(Fetch),
     /// Make a key for a witness.
@@ -66,6 +68,12 @@ pub(super) struct Verify {
     /// more than once.
     #[arg(long)]
     witness: Vec<String>,
+    /// So many of those witnesses are enough; without it, all of them must have cosigned.
+    #[arg(long, value_name = "COUNT", requires = "witness")]
+    witnesses_min: Option<usize>,
+    /// At most so many entries may have come since as many witnesses looked.
+    #[arg(long, value_name = "COUNT", requires = "witness")]
+    unseen_max: Option<u64>,
     /// Another copy of the log: the shorter must be the beginning of the longer.
     #[arg(long)]
     against: Option<PathBuf>,
@@ -102,21 +110,6 @@ pub(super) struct Consistency {
     json: bool,
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Witness {
-    #[command(flatten)]
-    source: Source,
-    /// The witness's key, as "witness-key" made it.
-    #[arg(long = "witness-key")]
-    signer: PathBuf,
-    /// Where the witness remembers what it cosigned.
-    #[arg(long)]
-    state: PathBuf,
-    /// Write the cosigned checkpoint there instead of printing the cosignature alone.
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
 impl Command {
     pub(super) fn run(self, server: &Server) -> Result<(), CtlError> {
         match self {
@@ -124,18 +117,19 @@ impl Command {
             Self::Verify(verify) => verify.run(),
             Self::Show(show) => show.run(),
             Self::Consistency(consistency) => consistency.run(),
-            Self::Witness(witness) => witness.run(),
+            Self::Witness(witness) => witness.run(server),
+            Self::Submit(submit) => submit.run(server),
             Self::WitnessKey { name, file } => witness_key(&name, &file),
         }
     }
 }
 
 impl Source {
-    fn folder(&self) -> Folder {
+    pub(super) fn folder(&self) -> Folder {
         Folder::new(&self.dir)
     }
 
-    fn log(&self) -> Result<Verifier, CtlError> {
+    pub(super) fn log(&self) -> Result<Verifier, CtlError> {
         if let Some(key) = &self.key {
             return key_of(key);
         }
@@ -148,7 +142,7 @@ impl Source {
         key_of(path.to_str().unwrap_or_default())
     }
 
-    fn fault(&self) -> impl Fn(AuditError) -> CtlError + use<> {
+    pub(super) fn fault(&self) -> impl Fn(AuditError) -> CtlError + use<> {
         let path = self.dir.clone();
         move |source| CtlError::Log {
             path: path.clone(),
@@ -184,7 +178,7 @@ pub(super) fn key_of(text: &str) -> Result<Verifier, CtlError> {
     parse_key(path, &files::expect(path, NOTE_LEN_MAX as u64)?)
 }
 
-fn checkpoint_of(path: &Path, log: &Verifier) -> Result<Checkpoint, CtlError> {
+pub(super) fn checkpoint_of(path: &Path, log: &Verifier) -> Result<Checkpoint, CtlError> {
     let bytes = files::expect(path, NOTE_LEN_MAX as u64)?;
     Checkpoint::verify(&bytes, log).map_err(|source| CtlError::Note {
         path: path.to_path_buf(),
@@ -203,10 +197,16 @@ impl Verify {
             .iter()
             .map(|path| checkpoint_of(path, &log))
             .collect();
+        if self.witnesses_min > Some(self.witness.len()) {
+            let what = "--witnesses-min is more than there are --witness";
+            return Err(CtlError::Usage(what.into()));
+        }
         let witnesses: Result<_, _> = self.witness.iter().map(|key| key_of(key)).collect();
         let against = Against {
             known: known?,
             witnesses: witnesses?,
+            demanded: self.witnesses_min,
+            unseen_max: self.unseen_max,
         };
         let medium = self.source.folder();
         let progress = bar(0, "verifying");
@@ -226,7 +226,11 @@ impl Verify {
             "size": checkpoint.size,
             "root": root,
             "checkpoints": verified.agrees,
-            "cosigned": verified.cosigned,
+            "cosigned": verified.cosigned.iter().map(|one| json!({
+                "witness": one.witness.name(),
+                "size": one.checkpoint.size,
+                "time": one.time,
+            })).collect::<Vec<_>>(),
         });
         print(self.json, &value, || {
             let mut lines = vec![
@@ -243,11 +247,11 @@ impl Verify {
                     "it begins with what {count} older checkpoints vouch for"
                 ));
             }
-            if !verified.cosigned.is_empty() {
-                lines.push(format!(
-                    "{} witnesses have seen it",
-                    verified.cosigned.len()
-                ));
+            for one in &verified.cosigned {
+                let (name, size) = (plain(one.witness.name()), one.checkpoint.size);
+                let time = i64::try_from(one.time).unwrap_or(i64::MAX);
+                let time = UtcTime::from_unix(time);
+                lines.push(format!("{name} has seen {size} entries at {time}"));
             }
             lines.join("\n")
         });
@@ -357,63 +361,4 @@ impl Consistency {
         });
         Ok(())
     }
-}
-
-impl Witness {
-    fn run(self) -> Result<(), CtlError> {
-        let log = self.source.log()?;
-        let key = files::expect(&self.signer, NOTE_LEN_MAX as u64)?;
-        let witness = Signer::parse(&String::from_utf8_lossy(&key));
-        let witness = witness.map_err(|source| CtlError::Note {
-            path: self.signer.clone(),
-            source,
-        })?;
-        let known = if files::read(&self.state, NOTE_LEN_MAX as u64)?.is_some() {
-            Some(checkpoint_of(&self.state, &log)?)
-        } else {
-            eprintln!("note: nothing was cosigned before; this checkpoint is the first");
-            None
-        };
-        let folder = self.source.folder();
-        let seen = witness::look(&folder, &log, known.as_ref()).map_err(self.source.fault())?;
-        let (from, to) = (seen.known, seen.checkpoint.size);
-        let mut unkept = None;
-        let cosigned = seen.cosign(&witness, now(), |note| {
-            files::replace(&self.state, note.as_bytes()).map_err(|error| {
-                unkept = Some(error);
-                AuditError::Broken
-            })
-        });
-        if let Some(error) = unkept {
-            return Err(error);
-        }
-        let (note, line) = cosigned.map_err(self.source.fault())?;
-        match &self.out {
-            Some(path) => files::replace(path, note.as_bytes())?,
-            None => print!("{line}"),
-        }
-        eprintln!("note: the log grew from {from} to {to} entries");
-        Ok(())
-    }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
-}
-
-fn witness_key(name: &str, file: &Path) -> Result<(), CtlError> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *seed)
-        .map_err(|error| CtlError::Usage(format!("no random bytes: {error}")))?;
-    let made = Ed25519Key::from_seed(&seed)
-        .map_err(|error| AuditError::Key(error.to_string()))
-        .and_then(|key| Signer::new(name, Kind::Cosignature, key));
-    let signer = made.map_err(|source| CtlError::Note {
-        path: file.to_path_buf(),
-        source,
-    })?;
-    files::create(file, signer.to_text().as_bytes())?;
-    println!("{}", signer.verifier());
-    Ok(())
 }

@@ -147,6 +147,16 @@ impl Client {
         self.send(self.agent.post(self.url(path)), words)
     }
 
+    /// Gives a signed note and asks for words.
+    pub(super) fn post_note<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        note: &[u8],
+    ) -> Result<T, CtlError> {
+        let request = self.agent.post(self.url(path));
+        self.send_bytes(request, "text/plain; charset=utf-8", note)
+    }
+
     /// Puts words in place of others.
     pub(super) fn put<T: DeserializeOwned>(
         &self,
@@ -161,12 +171,21 @@ impl Client {
         request: ureq::RequestBuilder<ureq::typestate::WithBody>,
         words: &impl Serialize,
     ) -> Result<T, CtlError> {
-        let mut request = request.header("content-type", "application/json");
+        let body = serde_json::to_vec(words).expect("questions are plain data");
+        self.send_bytes(request, "application/json", &body)
+    }
+
+    fn send_bytes<T: DeserializeOwned>(
+        &self,
+        request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<T, CtlError> {
+        let mut request = request.header("content-type", kind);
         if let Some(session) = &self.session {
             request = request.header("authorization", format!("Bearer {session}"));
         }
-        let body = serde_json::to_vec(words).expect("questions are plain data");
-        self.words(request.send(&body[..]))
+        self.words(request.send(body))
     }
 
     fn words<T: DeserializeOwned>(

@@ -9,11 +9,13 @@ use super::client::{Client, Got};
 use super::output::bar;
 use super::profile::Server;
 use super::{CtlError, files};
+use crate::audit::cosigned::WITNESSES_MAX;
 use crate::audit::medium::Folder;
 use crate::audit::note::{NOTE_LEN_MAX, Verifier};
 use crate::audit::tiles::{CHECKPOINT, Kind, LEVELS_MAX, WIDTH, count, path, width};
 use crate::audit::witness::grew;
-use crate::audit::{AuditError, Checkpoint};
+use crate::audit::{AuditError, Checkpoint, cosigned};
+use crate::door::words::Witnesses;
 
 const API: &str = "/api/v1/audit/";
 
@@ -63,6 +65,7 @@ impl Fetch {
         if let Some(old) = &old {
             grew(&Folder::new(&self.dir), old, &new).map_err(fault)?;
         }
+        self.witnesses(&client, &log, &new)?;
         files::replace(&own, &note)?;
         println!(
             "{}: {} entries, {} of them new",
@@ -91,6 +94,34 @@ impl Fetch {
         let key = super::audit::parse_key(&path, &text)?;
         files::replace(&path, &text)?;
         Ok(key)
+    }
+
+    /// What witnesses have seen, as far as the log begins with it.
+    fn witnesses(&self, client: &Client, log: &Verifier, new: &Checkpoint) -> Result<(), CtlError> {
+        let fault = |source| CtlError::Log {
+            path: self.dir.clone(),
+            source,
+        };
+        let known: Witnesses = client.get(&format!("{API}witnesses"))?;
+        for witness in known.witnesses.into_iter().take(WITNESSES_MAX) {
+            let Some(size) = witness.size else { continue };
+            let key = Verifier::parse(&witness.key).map_err(fault)?;
+            // It looked after the checkpoint was taken that is copied here.
+            if size > new.size {
+                continue;
+            }
+            let path = cosigned::path(&key);
+            let note = expect(client, &path)?;
+            let seen = Checkpoint::verify(&note, log).map_err(fault)?;
+            if seen.size > new.size {
+                continue;
+            }
+            grew(&Folder::new(&self.dir), &seen, new).map_err(fault)?;
+            let folder = self.dir.join(cosigned::FOLDER);
+            std::fs::create_dir_all(&folder).map_err(CtlError::file("create", &folder))?;
+            files::replace(&folder.join(key.id()), &note)?;
+        }
+        Ok(())
     }
 
     /// One file; where the partial tile is gone, the full one has taken its place.

@@ -75,6 +75,9 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(accounts::standing))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::key))
+        .routes(routes!(audit::witnesses))
+        .routes(routes!(audit::cosigned))
+        .routes(routes!(audit::cosign))
 }
 
 /// The OpenAPI document, JSON.

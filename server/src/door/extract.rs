@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::who::Who;
 use super::{BODY_LEN_MAX, Door};
+use crate::audit::note::NOTE_LEN_MAX;
 use crate::http::problem::Problem;
 
 impl IntoResponse for Problem {
@@ -39,24 +40,38 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Words<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Problem> {
-        let limits = &door.shared.config.limits;
-        let body = Limited::new(request.into_body(), BODY_LEN_MAX).collect();
-        let body = match tokio::time::timeout(limits.body_timeout, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(Problem::too_large(BODY_LEN_MAX));
-            }
-            Ok(Err(_)) => return Err(bad("the body ended before it was whole")),
-            Err(_) => {
-                let detail = "the body did not come in time";
-                return Err(Problem::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "body-slow",
-                    detail,
-                ));
-            }
-        };
+        let body = body(request, door, BODY_LEN_MAX).await?;
         read(&body).map(Self)
+    }
+}
+
+/// A body that is a signed note.
+pub(super) struct Noted(pub(super) Bytes);
+
+impl FromRequest<Arc<Door>> for Noted {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Problem> {
+        body(request, door, NOTE_LEN_MAX).await.map(Self)
+    }
+}
+
+/// The whole body, as long as it is short enough and comes in time.
+async fn body(request: Request, door: &Door, len_max: usize) -> Result<Bytes, Problem> {
+    let limits = &door.shared.config.limits;
+    let body = Limited::new(request.into_body(), len_max).collect();
+    match tokio::time::timeout(limits.body_timeout, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(len_max)),
+        Ok(Err(_)) => Err(bad("the body ended before it was whole")),
+        Err(_) => {
+            let detail = "the body did not come in time";
+            Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-slow",
+                detail,
+            ))
+        }
     }
 }
 

@@ -122,6 +122,21 @@ pub const NEEDS: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/audit/key", Need::Right(Right::ReadAudit)),
     (
         "GET",
+        "/api/v1/audit/witnesses",
+        Need::Right(Right::ReadAudit),
+    ),
+    (
+        "GET",
+        "/api/v1/audit/cosigned/{id}",
+        Need::Right(Right::ReadAudit),
+    ),
+    (
+        "POST",
+        "/api/v1/audit/cosignatures",
+        Need::Right(Right::CosignAudit),
+    ),
+    (
+        "GET",
         "/api/v1/audit/tile/{path}",
         Need::Right(Right::ReadAudit),
     ),

@@ -65,6 +65,8 @@ pub enum Right {
     RetryRollout,
     /// Read and copy the audit log.
     ReadAudit,
+    /// Bring a witness's cosignature of it.
+    CosignAudit,
     /// Read what the server counts.
     ReadMetrics,
     /// See accounts.
@@ -138,6 +140,7 @@ impl Role {
                 R::ReadDevices,
                 R::ReadRollouts,
                 R::ReadAudit,
+                R::CosignAudit,
                 R::ReadMetrics,
                 R::ReadAccounts,
             ],
@@ -178,7 +181,7 @@ impl Role {
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ReadDevices,
         Self::ReadRollouts,
         Self::EnrollDevice,
@@ -192,6 +195,7 @@ impl Right {
         Self::ResumeRollout,
         Self::RetryRollout,
         Self::ReadAudit,
+        Self::CosignAudit,
         Self::ReadMetrics,
         Self::ReadAccounts,
         Self::CreateAccount,
@@ -216,6 +220,7 @@ impl Right {
             | Self::PauseRollout
             | Self::AbortRollout
             | Self::ReadAudit
+            | Self::CosignAudit
             | Self::ReadMetrics
             | Self::ReadAccounts => false,
         }

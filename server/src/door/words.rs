@@ -336,3 +336,25 @@ pub struct Health {
     /// `ok`.
     pub status: String,
 }
+
+/// One second party of the audit log.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Witness {
+    /// Its name.
+    pub name: String,
+    /// Its verifier key.
+    pub key: String,
+    /// Entries that it has seen; absent where it has seen nothing yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<u64>,
+    /// When, by its clock; Unix time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub time: Option<u64>,
+}
+
+/// The second parties of the audit log.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct Witnesses {
+    /// Each of them.
+    pub witnesses: Vec<Witness>,
+}

@@ -15,24 +15,29 @@ use crate::rollout::permits::Cap;
 use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
 use crate::store::{DeviceRow, Mark, Store, StoreError};
 
+/// Devices whose inventories are in memory at a time.
+const PAGE_LEN: usize = 10_000;
+
 impl Rollouts {
     /// Reads rollouts, deployments and what is known of devices.
     ///
     /// # Errors
     /// The store is damaged or cannot be read.
     pub fn load(store: &dyn Store, caps: Vec<Cap>) -> Result<Self, StoreError> {
-        Self::load_with_mark(store, caps).map(|(rollouts, _)| rollouts)
+        Self::load_with_mark(store, caps, |_| ()).map(|(rollouts, _)| rollouts)
     }
 
-    /// [`Self::load`], and up to where it knows the news.
+    /// [`Self::load`], and up to where it knows the news. `follow` is shown each device.
     pub(super) fn load_with_mark(
         store: &dyn Store,
         caps: Vec<Cap>,
+        follow: impl FnMut(&DeviceRow),
     ) -> Result<(Self, Mark), StoreError> {
         // What comes while we read is told again, which does no harm.
         let (_, mark) = store.news(None)?;
         let mut rows = store.devices()?;
         rows.sort_by_key(|row| row.number);
+        rows.iter().for_each(follow);
         let (rollouts, deployments) = read_book(store)?;
         let changed = changes(&deployments);
         let mut state = State {
@@ -43,18 +48,8 @@ impl Rollouts {
             published_at: changed.values().copied().max().unwrap_or(0),
             looked_at: 0,
         };
-        for row in &rows {
-            state.follow(row);
-            let inventory = store.inventory(row)?;
-            if let Some(inventory) = inventory.and_then(|bytes| Inventory::parse(&bytes).ok()) {
-                let profile = state.shared(crate::rollout::Profile::of(&inventory));
-                state.devices[row.number as usize].profile = Some(profile);
-            }
-            if let Some(tags) = store.tags(row)? {
-                let tags = serde_json::from_slice(&tags);
-                let tags = tags.map_err(|error| damaged("the tags of a device", &error))?;
-                state.devices[row.number as usize].tags = Arc::new(tags);
-            }
+        for page in rows.chunks(PAGE_LEN) {
+            state.take_in(store, &page.iter().collect::<Vec<_>>())?;
         }
         let inbox = unheard(store, &state, &rows)?;
         let assigned = changed.into_iter().map(|(device, changed_at)| {
@@ -72,6 +67,28 @@ impl Rollouts {
             others: None,
         };
         Ok((rollouts, mark))
+    }
+}
+
+impl State {
+    /// What the store knows of these devices.
+    fn take_in(&mut self, store: &dyn Store, rows: &[&DeviceRow]) -> Result<(), StoreError> {
+        let mut inventories = store.inventories(rows)?;
+        let mut tags = store.tags_of(rows)?;
+        for row in rows {
+            self.follow(row);
+            let inventory = inventories.remove(&row.number);
+            if let Some(inventory) = inventory.and_then(|bytes| Inventory::parse(&bytes).ok()) {
+                let profile = self.shared(crate::rollout::Profile::of(&inventory));
+                self.devices[row.number as usize].profile = Some(profile);
+            }
+            if let Some(tags) = tags.remove(&row.number) {
+                let tags = serde_json::from_slice(&tags);
+                let tags = tags.map_err(|error| damaged("the tags of a device", &error))?;
+                self.devices[row.number as usize].tags = Arc::new(tags);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@
 //! forgotten: the book is read anew before anything else is done. A server that has not heard the
 //! news for three seconds knows that it is behind, and serves nothing that others may have replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -123,12 +123,13 @@ impl Rollouts {
         caps: Vec<crate::rollout::permits::Cap>,
     ) -> Result<Self, StoreError> {
         let before = Before::now();
-        let (mut rollouts, mark) = Self::load_with_mark(&**store, caps)?;
-        if store.is_shared() {
+        let (mut rollouts, mark) = Self::load_with_mark(&**store, caps, |row| {
             // The fleet was read before the mark.
-            for row in store.devices()? {
-                fleet.follow(&Written::Done(row));
+            if store.is_shared() {
+                fleet.follow(&Written::Done(row.clone()));
             }
+        })?;
+        if store.is_shared() {
             rollouts.others = Some(Others {
                 store: store.clone(),
                 fleet: fleet.clone(),
@@ -159,12 +160,16 @@ impl Rollouts {
         }
         let (store, mark) = (others.store.clone(), others.mark());
         let before = Before::now();
-        let (facts, mark) = blocking(move || {
+        let heard = blocking(move || {
             let (news, mark) = store.news(Some(&mark))?;
             Ok((facts(&*store, &news)?, mark))
-        })
-        .await?;
-        self.follow(others, facts, (mark, before));
+        });
+        match heard.await {
+            Ok((facts, mark)) => self.follow(others, facts, (mark, before)),
+            // It was away for long, or too much happened.
+            Err(StoreError::Forgotten) => self.read_anew(others).await?,
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -200,9 +205,14 @@ impl Rollouts {
     }
 
     async fn read_anew(&self, others: &Others) -> Result<(), StoreError> {
-        let (store, caps) = (others.store.clone(), self.state().caps.clone());
+        let (store, fleet) = (others.store.clone(), others.fleet.clone());
+        let caps = self.state().caps.clone();
         let before = Before::now();
-        let (anew, mark) = blocking(move || Self::load_with_mark(&*store, caps)).await?;
+        let (anew, mark) = blocking(move || {
+            let follow = |row: &DeviceRow| fleet.follow(&Written::Done(row.clone()));
+            Self::load_with_mark(&*store, caps, follow)
+        })
+        .await?;
         *self.state() = anew
             .state
             .into_inner()
@@ -285,17 +295,12 @@ fn facts(store: &dyn Store, news: &[News]) -> Result<Vec<Fact>, StoreError> {
     } else {
         store.some_devices(&numbers)?
     };
-    let row = |number: u32| rows.iter().find(|row| row.number == number);
-    for row in &rows {
+    let rows: HashMap<u32, DeviceRow> = rows.into_iter().map(|row| (row.number, row)).collect();
+    for row in numbers.iter().filter_map(|number| rows.get(number)) {
         all.push(Fact::Heard(Heard::Row(row.clone())));
     }
     rollouts(store, news, &mut all)?;
-    let news: BTreeSet<&News> = news.iter().collect();
-    for news in news {
-        if let Some(row) = of_device(news).and_then(row) {
-            all.extend(of(store, news, row)?);
-        }
-    }
+    of_devices(store, news, &rows, &mut all)?;
     Ok(all)
 }
 
@@ -331,28 +336,50 @@ fn rollouts(store: &dyn Store, news: &[News], all: &mut Vec<Fact>) -> Result<(),
     Ok(())
 }
 
-fn of(store: &dyn Store, news: &News, row: &DeviceRow) -> Result<Option<Fact>, StoreError> {
-    let heard = match news {
-        News::Inventory(number) => {
-            let inventory = store.inventory(row)?;
-            let inventory = inventory.and_then(|bytes| Inventory::parse(&bytes).ok());
-            inventory.map(|inventory| Heard::Inventory(*number, Box::new(inventory)))
+/// What devices and operators said, each kind asked for at once.
+fn of_devices(
+    store: &dyn Store,
+    news: &[News],
+    rows: &HashMap<u32, DeviceRow>,
+    all: &mut Vec<Fact>,
+) -> Result<(), StoreError> {
+    let (mut inventories, mut tags) = (BTreeSet::new(), BTreeSet::new());
+    let mut receipts = BTreeSet::new();
+    for news in news {
+        match news {
+            News::Inventory(number) => drop(inventories.insert(*number)),
+            News::Tags(number) => drop(tags.insert(*number)),
+            News::Receipt(number, seq) => drop(receipts.insert((*number, *seq))),
+            News::Device(_) | News::Rollout(_) | News::Deployment(..) => {}
         }
-        News::Tags(number) => {
-            let tags = store.tags(row)?.unwrap_or_else(|| b"{}".to_vec());
-            let tags = serde_json::from_slice(&tags);
-            let tags = tags.map_err(|error| damaged("the tags of a device", &error))?;
-            Some(Heard::Tags(*number, tags))
-        }
-        News::Receipt(number, seq) => {
-            let receipts = store.receipts(row)?;
-            let receipt = receipts.into_iter().find(|receipt| receipt.seq == *seq);
-            receipt.and_then(|stored| {
-                let receipt = Box::new(read_receipt(&stored.bytes)?);
-                Some(Heard::Receipt(*number, receipt, Some(stored.at)))
-            })
-        }
-        News::Device(_) | News::Rollout(_) | News::Deployment(..) => None,
+    }
+    let known = |numbers: BTreeSet<u32>| -> Vec<&DeviceRow> {
+        let found = numbers.iter().filter_map(|number| rows.get(number));
+        found.collect()
     };
-    Ok(heard.map(Fact::Heard))
+    for (number, bytes) in store.inventories(&known(inventories))? {
+        if let Ok(inventory) = Inventory::parse(&bytes) {
+            let heard = Heard::Inventory(number, Box::new(inventory));
+            all.push(Fact::Heard(heard));
+        }
+    }
+    for (number, bytes) in store.tags_of(&known(tags))? {
+        let tags = serde_json::from_slice(&bytes);
+        let tags = tags.map_err(|error| damaged("the tags of a device", &error))?;
+        all.push(Fact::Heard(Heard::Tags(number, tags)));
+    }
+    let wanted: Vec<_> = receipts
+        .iter()
+        .filter_map(|(number, seq)| Some((rows.get(number)?, *seq)))
+        .collect();
+    let mut found = store.some_receipts(&wanted)?;
+    // As they came: of one device the earlier first.
+    found.sort_by_key(|(number, stored)| (*number, stored.seq));
+    for (number, stored) in found {
+        if let Some(receipt) = read_receipt(&stored.bytes) {
+            let heard = Heard::Receipt(number, Box::new(receipt), Some(stored.at));
+            all.push(Fact::Heard(heard));
+        }
+    }
+    Ok(())
 }

@@ -24,6 +24,7 @@
 //! was not ended in order the folder is therefore first opened by a child of ours (`store-probe`,
 //! a hidden command), whose end tells.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,7 @@ use super::{
     Capacity, DeviceRow, Event, Mark, News, Share, Standing, Store, StoreError, StoredReceipt,
     Turn, Write, Written,
 };
+use crate::audit::medium::Medium;
 use crate::config;
 use crate::file::sync_folder_of;
 use crate::rollout::RolloutId;
@@ -339,8 +341,27 @@ impl Store for Opened {
         self.engine.some_deployments(wanted)
     }
 
+    fn inventories(&self, devices: &[&DeviceRow]) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        self.engine.inventories(devices)
+    }
+
+    fn tags_of(&self, devices: &[&DeviceRow]) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        self.engine.tags_of(devices)
+    }
+
+    fn some_receipts(
+        &self,
+        wanted: &[(&DeviceRow, u64)],
+    ) -> Result<Vec<(u32, StoredReceipt)>, StoreError> {
+        self.engine.some_receipts(wanted)
+    }
+
     fn turn(&self) -> Result<Option<Box<dyn Turn>>, StoreError> {
         self.engine.turn()
+    }
+
+    fn audit_files(&self) -> Option<Box<dyn Medium>> {
+        self.engine.audit_files()
     }
 }
 

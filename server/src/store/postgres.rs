@@ -17,6 +17,7 @@
 //! A database that restarts is waited for ([`PATIENCE`]); after that the group fails and the next
 //! one tries again. Nothing is acknowledged meanwhile.
 
+mod audit;
 mod group;
 mod link;
 mod migrate;
@@ -27,10 +28,12 @@ mod tls;
 mod turn;
 mod write;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Row;
 
@@ -43,6 +46,7 @@ use super::{
     Capacity, DeviceRow, Event, Mark, News, Share, Store, StoreError, StoredReceipt, Turn, Write,
     Written,
 };
+use crate::audit::medium::Medium;
 use crate::rollout::RolloutId;
 
 /// How long a group waits for a database that restarts.
@@ -51,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 /// Rows that one statement reads.
 const PAGE_LEN: i64 = 10_000;
+const LAST_GROUP: &str = "SELECT last_group FROM writer WHERE id = $1 FOR UPDATE";
+const COUNT_GROUP: &str = "UPDATE writer SET last_group = $2, at = now() WHERE id = $1";
 
 /// Where the database is.
 #[derive(Clone)]
@@ -86,6 +92,8 @@ struct Inner {
     reading: Mutex<Option<Session>>,
     listening: Mutex<Option<Session>>,
     turning: Mutex<Option<Session>>,
+    /// When we removed old news last.
+    pruned: Mutex<Option<Instant>>,
     /// Counts notifications.
     told: Arc<AtomicU64>,
 }
@@ -131,6 +139,11 @@ impl From<Fault> for StoreError {
 }
 
 impl Fault {
+    /// Whether the database is well and only the news are gone.
+    fn is_forgotten(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Forgotten))
+    }
+
     fn passes(&self) -> bool {
         match self {
             Self::Database(error) => session::passes(error),
@@ -159,6 +172,7 @@ impl PostgresStore {
             reading: Mutex::default(),
             listening: Mutex::default(),
             turning: Mutex::default(),
+            pruned: Mutex::default(),
             told: Arc::default(),
         });
         let beginning = inner.clone();
@@ -179,6 +193,23 @@ impl PostgresStore {
             let rows = inner.rows(sql, &values).await?;
             rows.iter().map(make).collect()
         })
+    }
+
+    /// `device, bytes` of these devices.
+    fn of_devices(
+        &self,
+        sql: &'static str,
+        devices: &[&DeviceRow],
+    ) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        let numbers = devices.iter().map(|row| row.number.cast_signed());
+        let numbers: Vec<i32> = numbers.collect();
+        let mut found = HashMap::with_capacity(numbers.len());
+        for page in numbers.chunks(usize::try_from(PAGE_LEN).unwrap_or(usize::MAX)) {
+            let numbers: Box<dyn tokio_postgres::types::ToSql + Sync + Send> =
+                Box::new(page.to_vec());
+            found.extend(self.read(sql, vec![numbers], rows::deployment)?);
+        }
+        Ok(found)
     }
 }
 
@@ -256,22 +287,34 @@ impl Inner {
         sent: &mut Option<Vec<Written>>,
     ) -> Result<Vec<Written>, Fault> {
         let number = writing.groups;
-        let session = self.session(&mut writing.session).await?;
-        session.batch("BEGIN").await?;
-        // Where the connection before is still committing, this waits until it has.
-        let sql = "SELECT last_group FROM writer WHERE id = $1 FOR UPDATE";
-        let last: i64 = column(&session.one(sql, &[&self.writer]).await?, 0)?;
-        if last == number
+        let session = &*self.session(&mut writing.session).await?;
+        session.prepare(&[LAST_GROUP, COUNT_GROUP]).await?;
+        Group::prepare(session).await?;
+        let mine: [Value<'_>; 1] = [&self.writer];
+        // Where the connection before is still committing, the second waits until it has.
+        let (begun, last, group) = tokio::join!(
+            biased;
+            session.batch("BEGIN"),
+            session.ask(LAST_GROUP, &mine),
+            Group::read(session, writes),
+        );
+        begun?;
+        let (last, mut group) = (last?, group?);
+        let last = last.first().map(|row| column::<i64>(row, 0)).transpose()?;
+        if last == Some(number)
             && let Some(written) = sent.take()
         {
             session.batch("ROLLBACK").await?;
             return Ok(written);
         }
-        let written = Group::run(session, writes).await?;
-        let sql = "UPDATE writer SET last_group = $2, at = now() WHERE id = $1";
-        session.execute(sql, &[&self.writer, &number]).await?;
+        let written = group.apply(writes)?;
         *sent = Some(written);
-        session.batch("COMMIT").await?;
+        let count: [Value<'_>; 2] = [&self.writer, &number];
+        let end: Vec<BoxFuture<'_, _>> = vec![
+            Box::pin(session.send(COUNT_GROUP, &count)),
+            Box::pin(session.batch("COMMIT")),
+        ];
+        group.out.write(session, end).await?;
         Ok(sent.take().unwrap_or_default())
     }
 }
@@ -405,8 +448,41 @@ impl Store for PostgresStore {
         self.read(sql, values![rollouts, devices], rows::share)
     }
 
+    fn inventories(&self, devices: &[&DeviceRow]) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        let sql = "SELECT device, bytes FROM inventory WHERE device = ANY($1)";
+        self.of_devices(sql, devices)
+    }
+
+    fn tags_of(&self, devices: &[&DeviceRow]) -> Result<HashMap<u32, Vec<u8>>, StoreError> {
+        let sql = "SELECT device, bytes FROM tags WHERE device = ANY($1)";
+        self.of_devices(sql, devices)
+    }
+
+    fn some_receipts(
+        &self,
+        wanted: &[(&DeviceRow, u64)],
+    ) -> Result<Vec<(u32, StoredReceipt)>, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let devices = wanted.iter().map(|(row, _)| row.number.cast_signed());
+        let seqs = wanted.iter().map(|(_, seq)| seq.cast_signed());
+        let values = values![devices.collect::<Vec<i32>>(), seqs.collect::<Vec<i64>>()];
+        let sql = "SELECT r.seq, r.at, r.digest, r.bytes, r.device FROM receipt r \
+                   JOIN unnest($1::int[], $2::bigint[]) AS w(device, seq) \
+                   ON r.device = w.device AND r.seq = w.seq";
+        self.read(sql, values, |row| {
+            Ok((column::<i32>(row, 4)?.cast_unsigned(), rows::receipt(row)?))
+        })
+    }
+
     fn turn(&self) -> Result<Option<Box<dyn Turn>>, StoreError> {
         turn::begin(self).map(Some)
+    }
+
+    fn audit_files(&self) -> Option<Box<dyn Medium>> {
+        let files = audit::Files::new(self.link.door(), self.inner.clone());
+        Some(Box::new(files))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What servers that share a store tell each other through it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::{StoreError, Write, Written};
 use crate::rollout::RolloutId;
@@ -29,8 +29,8 @@ pub trait Turn: Send {
 pub struct Mark {
     /// The oldest transaction that was open.
     pub(super) open: i64,
-    /// What of it and behind it was told.
-    pub(super) told: BTreeSet<i64>,
+    /// What of it and behind it was told: the row's number, and its transaction.
+    pub(super) told: BTreeMap<i64, i64>,
     /// The store's clock, milliseconds of Unix time.
     pub clock_millis: i64,
 }

@@ -33,7 +33,7 @@ fn world() -> (tempfile::TempDir, BTreeMap<u64, Checkpoint>) {
 fn look(folder: &Path, known: Vec<Checkpoint>) -> Result<(), (u64, What)> {
     let against = Against {
         known,
-        witnesses: Vec::new(),
+        ..Against::default()
     };
     match verify(&Folder::new(folder), &verifier(), against, |_, _| {}) {
         Ok(_) => Ok(()),

@@ -32,6 +32,11 @@ impl Cluster {
     }
 
     pub fn new() -> Self {
+        Self::with("shared_buffers = 64MB\n")
+    }
+
+    /// With these lines in its configuration.
+    pub fn with(lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
         let programs = programs();
         let root = is_root();
@@ -70,7 +75,7 @@ impl Cluster {
         write!(
             settings,
             "listen_addresses = ''\nunix_socket_directories = '{socket}'\n\
-             max_connections = 60\nshared_buffers = 64MB\n"
+             max_connections = 60\n{lines}"
         )
         .unwrap();
         cluster.start();
@@ -165,6 +170,31 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
+    }
+}
+
+/// A connection that says what it likes.
+pub struct Raw {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Raw {
+    pub fn open(config: &tokio_postgres::Config) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let connect = config.connect(tokio_postgres::NoTls);
+        let (client, connection) = runtime.block_on(connect).unwrap();
+        runtime.spawn(connection);
+        Self { runtime, client }
+    }
+
+    pub fn run(&self, sql: &str) {
+        self.runtime
+            .block_on(self.client.batch_execute(sql))
+            .unwrap();
     }
 }
 

@@ -37,3 +37,4 @@ mod targets_in_a_bucket;
 mod timestamp_is_renewed;
 mod tree_is_pushed_in_order;
 mod wire_bytes;
+mod witnesses_cosign;

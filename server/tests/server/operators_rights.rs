@@ -28,6 +28,7 @@ AbortRollout      .  x  .  x  .  .  .  .
 ResumeRollout!    .  .  .  x  .  .  .  .
 RetryRollout!     .  .  .  x  .  .  .  .
 ReadAudit         .  x  .  .  x  .  x  x
+CosignAudit       .  .  .  .  .  .  x  .
 ReadMetrics       x  x  .  x  x  .  x  x
 ReadAccounts      .  .  .  .  .  .  x  x
 CreateAccount!    .  .  .  .  .  .  .  x
@@ -91,7 +92,10 @@ fn the_door_answers_each_role_as_the_table_says() {
         let path = path
             .replace("{device}", "pump-1")
             .replace("{rollout}", "r1");
-        let path = path.replace("{account}", "bob").replace("{path}", "0/000");
+        let path = path
+            .replace("{account}", "bob")
+            .replace("{path}", "0/000")
+            .replace("{id}", "00000000");
         if let Need::Right(right) = need {
             nobody
                 .call(method, &path, None, &json!({}))

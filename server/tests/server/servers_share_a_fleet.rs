@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use ampoule_protocol::device::Outcome;
+use ampoule_server::audit::note::Verifier;
+use ampoule_server::audit::tiles::{self, Tiles};
+use ampoule_server::audit::verify::{Against, verify};
 use ampoule_server::store::postgres::{Database, PostgresStore};
 use ampoule_server::store::{Capacity, Store as _};
 use serde_json::Value;
 
+use crate::common::client::Client;
+use crate::common::people::with_secrets;
 use crate::common::{Server, World, run, text, until};
-use crate::postgres::Cluster;
+use crate::postgres::{Cluster, Raw};
 use crate::rollout_reaches_devices::{InFleet, with_director, write_plan};
 
 const DEVICES: usize = 6;
@@ -43,7 +48,7 @@ fn ctl(world: &World, server: &str, args: &[&str]) -> Value {
 /// timestamp that each signs for itself, receipts that only the server that took them knows.
 #[test]
 fn a_rollout_outlives_one_of_three_servers() {
-    let mut world = with_director();
+    let mut world = with_secrets(with_director());
     let database = Cluster::shared().database_text();
     world.store = format!("engine = \"postgres\"\ndatabase = \"{database}\"");
     let digest = world.tree.publish_release("2.4.1", 17);
@@ -131,6 +136,7 @@ fn a_rollout_outlives_one_of_three_servers() {
         events_max: 1,
     };
     let store = PostgresStore::open(database, capacity).unwrap();
+    is_one_audit_log(&world, &store);
     for row in store.devices().unwrap() {
         assert_eq!(store.receipts(&row).unwrap().len(), 1, "{}", row.device);
     }
@@ -144,11 +150,105 @@ fn a_rollout_outlives_one_of_three_servers() {
     }
 }
 
+/// What three servers wrote, with one of them killed, is one log: it verifies as a whole, by the key
+/// that each of them tells, and has each act of each server once.
+fn is_one_audit_log(world: &World, store: &PostgresStore) {
+    let keys = ["a", "b", "c"].map(|name| {
+        let path = world.path(&format!("state-{name}/audit/key"));
+        std::fs::read_to_string(path).unwrap()
+    });
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    let files = store.audit_files().unwrap();
+    let log = Verifier::parse(&keys[0]).unwrap();
+    let verified = verify(&*files, &log, Against::default(), |_, _| {}).unwrap();
+    let tiles = Tiles::new(&*files, verified.checkpoint.size);
+    let mut told = Vec::new();
+    for number in 0..verified.checkpoint.size.div_ceil(256) {
+        let bundle = tiles.bundle(number).unwrap().unwrap();
+        let (entries, _) = tiles::entries(&bundle);
+        let each = entries.iter().map(|entry| serde_json::from_slice(entry));
+        told.extend(each.map(Result::<Value, _>::unwrap));
+    }
+    let count = |act: &str, outcome: &str| {
+        let is = |entry: &&Value| entry["act"] == act && entry["outcome"] == outcome;
+        told.iter().filter(is).count()
+    };
+    assert_eq!(count("start", "done"), 4, "one server was started twice");
+    assert_eq!(count("receipt", "done"), DEVICES);
+    let offered = |entry: &&Value| entry["act"] == "offer" && entry["detail"]["taken"] == false;
+    assert_eq!(told.iter().filter(offered).count(), DEVICES);
+    assert_eq!(count("rollout-create", "done"), 1);
+    assert_eq!(count("tag", "done"), DEVICES);
+}
+
+/// Goal: what is kept of the log outside the database convicts a database that was set back.
+/// Catches: a server that goes on with an older history, which every witness would refuse later; a
+/// server with another key that begins a second log.
+#[test]
+fn an_audit_log_that_was_set_back_is_not_gone_on_with() {
+    let mut world = with_secrets(World::new());
+    let database = Cluster::shared().database_text();
+    world.store = format!("engine = \"postgres\"\ndatabase = \"{database}\"");
+    let [a, b] = ["a", "b"].map(|name| config(&world, name));
+    let server = Server::start(&a);
+    let other = Server::start(&b);
+    server.stop();
+    other.stop();
+    let raw = Raw::open(&database.parse().unwrap());
+    raw.run("CREATE TABLE saved AS SELECT * FROM audit_file");
+    let server = Server::start(&a);
+    server.stop();
+    raw.run("DELETE FROM audit_file; INSERT INTO audit_file SELECT * FROM saved");
+    let refused = Server::try_start(&a).err().unwrap();
+    assert!(refused.contains("it was cut short"), "{refused}");
+    // The other one did not see what is gone; what it writes is a second history to the first.
+    Server::start(&b).stop();
+    let refused = Server::try_start(&a).err().unwrap();
+    assert!(refused.contains("history was rewritten"), "{refused}");
+
+    let text = std::fs::read_to_string(&b).unwrap();
+    std::fs::write(&b, text + "[audit]\nkey = \"other.key\"\n").unwrap();
+    let refused = Server::try_start(&b).err().unwrap();
+    assert!(refused.contains("signed with another key"), "{refused}");
+}
+
+/// Goal: a session that one server began is resumed by another that has met the device before, and
+/// not under other authorities; the fleet's ticket keys are not in the database in plain.
+/// Catches: ticket keys of each server's own; a chain that is taken from a ticket without having
+/// been seen.
+#[test]
+fn a_session_is_resumed_by_another_server() {
+    let mut world = with_secrets(World::new());
+    let database = Cluster::shared().database_text();
+    world.store = format!("engine = \"postgres\"\ndatabase = \"{database}\"");
+    let device = world.enroll("pump-1");
+    let configs = ["a", "b"].map(|name| config(&world, name));
+    let servers = configs.each_ref().map(|config| Server::start(config));
+    let client = device.client(&servers[0]);
+    let ask = |server: &Server| {
+        let client = Client {
+            address: server.address,
+            ..client.clone()
+        };
+        let mut connection = client.connect().unwrap();
+        let reply = connection.ask("GET", "/device/v1/self", &[], b"").unwrap();
+        assert_eq!(reply.status, 200);
+        connection.is_resumed()
+    };
+    assert!(!ask(&servers[0]), "the first is a full handshake");
+    assert!(!ask(&servers[1]), "this server has not seen the chain yet");
+    assert!(ask(&servers[0]), "with the ticket of the other");
+    assert!(ask(&servers[1]), "and back");
+    let [one, two] = servers;
+    two.kill();
+    assert!(ask(&one), "and when the other is gone");
+}
+
 /// Goal: a device that one server revokes is refused by another within moments. Catches: a table
 /// in memory that only follows its own writes.
 #[test]
 fn a_revocation_reaches_every_server() {
-    let mut world = World::new();
+    let mut world = with_secrets(World::new());
     let database = Cluster::shared().database_text();
     world.store = format!("engine = \"postgres\"\ndatabase = \"{database}\"");
     let device = world.enroll("pump-1");

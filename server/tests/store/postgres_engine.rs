@@ -6,7 +6,7 @@ use ampoule_protocol::digest::Digest;
 use ampoule_server::store::postgres::{Database, PostgresStore};
 use ampoule_server::store::{News, Store, StoreError, Write, Written};
 
-use crate::postgres::{Cluster, wait_until};
+use crate::postgres::{Cluster, Raw, wait_until};
 use crate::suite::{self, CAPACITY, Factory, enroll, receipt, row};
 
 struct Place(Database);
@@ -19,31 +19,6 @@ impl Factory for Place {
 
 fn open(database: &Database) -> PostgresStore {
     PostgresStore::open(database.clone(), CAPACITY).unwrap()
-}
-
-/// A connection that says what it likes.
-struct Raw {
-    runtime: tokio::runtime::Runtime,
-    client: tokio_postgres::Client,
-}
-
-impl Raw {
-    fn open(database: &Database) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let connect = database.config.connect(tokio_postgres::NoTls);
-        let (client, connection) = runtime.block_on(connect).unwrap();
-        runtime.spawn(connection);
-        Self { runtime, client }
-    }
-
-    fn run(&self, sql: &str) {
-        self.runtime
-            .block_on(self.client.batch_execute(sql))
-            .unwrap();
-    }
 }
 
 suite::on_engine!(Place(Cluster::shared().database()));
@@ -59,13 +34,15 @@ fn servers_hear_of_each_other() {
     one.commit(&[enroll("pump-1"), receipt("pump-1", 1)])
         .unwrap();
     // The other transaction begins first and ends last.
-    let slow = Raw::open(&database);
-    slow.run("BEGIN; INSERT INTO news (what, device) VALUES (3, 42)");
+    let slow = Raw::open(&database.config);
+    slow.run("BEGIN; INSERT INTO news (what, devices, seqs) VALUES (3, '{42}', '{NULL}')");
     one.commit(&[enroll("pump-2")]).unwrap();
-    let (first, mark) = two.news(Some(&mark)).unwrap();
+    let (mut first, mark) = two.news(Some(&mark)).unwrap();
+    // Those of one transaction come in no order.
+    first.sort();
     assert_eq!(
         first,
-        [News::Device(0), News::Receipt(0, 0), News::Device(1)]
+        [News::Device(0), News::Device(1), News::Receipt(0, 0)]
     );
     slow.run("COMMIT");
     let (second, mark) = two.news(Some(&mark)).unwrap();
@@ -161,11 +138,55 @@ fn two_servers_write_about_the_same_devices() {
 fn a_database_that_is_not_fit_is_refused() {
     let database = Cluster::shared().database();
     drop(open(&database));
-    Raw::open(&database).run("INSERT INTO layout (version) VALUES (99)");
+    Raw::open(&database.config).run("INSERT INTO layout (version) VALUES (99)");
     let Err(StoreError::Damaged(said)) = PostgresStore::open(database.clone(), CAPACITY) else {
         panic!("a newer layout is taken");
     };
-    assert_eq!(said, "its layout is 99, this server knows those up to 1");
-    Raw::open(&database).run("DELETE FROM layout WHERE version = 99");
+    assert_eq!(said, "its layout is 99, this server knows those up to 2");
+    Raw::open(&database.config).run("DELETE FROM layout WHERE version = 99");
     drop(open(&database));
+}
+
+/// Goal: news are kept for a while and no longer, and a server that was away for longer is told so
+/// instead of being told half.
+/// Catches: a table that grows for ever, a row that is removed while somebody may still ask for it,
+/// a mark that is believed after its rows are gone, a transaction that stays open for long and makes
+/// everybody hear the same again and again.
+#[test]
+fn news_are_bounded_and_a_server_that_was_away_is_told_so() {
+    let database = Cluster::shared().database();
+    let one = open(&database);
+    let (_, mark) = one.news(None).unwrap();
+    one.commit(&[enroll("pump-1")]).unwrap();
+    one.commit(&[enroll("pump-2")]).unwrap();
+    let raw = Raw::open(&database.config);
+    raw.run("UPDATE news SET at = at - interval '11 minutes' WHERE devices = '{0}'");
+    // Each server removes what is old at its first look.
+    let two = open(&database);
+    two.news(None).unwrap();
+    raw.run("DO $$ BEGIN ASSERT (SELECT array_agg(devices[1]) FROM news) = '{1}'; END $$");
+    let mut old = mark.clone();
+    old.clock_millis -= 5 * 60 * 1000 + 1000;
+    assert!(matches!(one.news(Some(&old)), Err(StoreError::Forgotten)));
+    assert_eq!(one.news(Some(&mark)).unwrap().0, [News::Device(1)]);
+
+    // More than is heard at once, told by a transaction in each row.
+    let many = "INSERT INTO news (what, devices, seqs) \
+                SELECT 2, ARRAY[0], ARRAY[NULL::bigint] FROM generate_series(1, 5000)";
+    let (_, before) = one.news(None).unwrap();
+    let slow = Raw::open(&database.config);
+    slow.run("BEGIN; INSERT INTO news (what, devices, seqs) VALUES (3, '{42}', '{NULL}')");
+    raw.run(many);
+    assert!(matches!(
+        one.news(Some(&before)),
+        Err(StoreError::Forgotten)
+    ));
+    // Whoever reads everything anew begins here, with all of them known though the other
+    // transaction is open still.
+    let (nothing, anew) = one.news(None).unwrap();
+    assert!(nothing.is_empty());
+    let (nothing, anew) = one.news(Some(&anew)).unwrap();
+    assert!(nothing.is_empty(), "{} are told again", nothing.len());
+    slow.run("COMMIT");
+    assert_eq!(one.news(Some(&anew)).unwrap().0, [News::Tags(42)]);
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::DeviceId;
+use tokio_postgres::Row;
 
 use super::rows::{self, column};
 use super::session::Session;
-use super::{Fault, News};
+use super::{Fault, News, write};
 use crate::rollout::RolloutId;
 use crate::store::apply::{Rows, apply};
 use crate::store::records::{Key, Kind};
@@ -36,6 +37,8 @@ pub(super) struct Group {
 #[derive(Default)]
 pub(super) struct Out {
     pub(super) rows: BTreeMap<u32, DeviceRow>,
+    /// Rows that are there and of which no more changed than what a report changes.
+    pub(super) seen: BTreeMap<u32, DeviceRow>,
     pub(super) inventories: BTreeMap<u32, Vec<u8>>,
     pub(super) receipts: BTreeMap<(u32, u32), StoredReceipt>,
     pub(super) events: BTreeMap<(u32, u32), Event>,
@@ -51,118 +54,159 @@ pub(super) struct Out {
 /// A record's version and bytes; it is removed where there are none.
 type Kept = (u64, Vec<u8>);
 
+const STORE: &str = "SELECT devices, record_versions, receipts_max, events_max FROM store";
+/// Where one is counted.
+const LOCK_STORE: &str =
+    "SELECT devices, record_versions, receipts_max, events_max FROM store FOR UPDATE";
+/// The devices are locked.
+const KNOWN_RECEIPTS: &str = "SELECT r.device, r.slot, r.digest FROM receipt r \
+     JOIN device d ON d.number = r.device \
+     JOIN unnest($1::text[], $2::bytea[]) AS w(name, digest) \
+     ON d.name = w.name AND r.digest = w.digest";
+/// The lock on the store's row keeps others from them.
+const VERSIONS: &str = "SELECT r.kind, r.key, r.version FROM record r \
+     JOIN unnest($1::text[], $2::text[]) AS w(kind, key) ON r.kind = w.kind AND r.key = w.key";
+const READS: [&str; 5] = [
+    STORE,
+    LOCK_STORE,
+    rows::LOCK_DEVICES,
+    KNOWN_RECEIPTS,
+    VERSIONS,
+];
+
 impl Group {
-    /// Applies `writes` within the transaction that is open on `session`.
-    pub(super) async fn run(
-        session: &mut Session,
-        writes: &[Write],
-    ) -> Result<Vec<Written>, Fault> {
-        let mut group = Self::read(session, writes).await?;
-        let counts = (group.next_number, group.record_versions);
-        let written = writes.iter().map(|write| apply(&mut group, write));
-        let written = written.collect::<Result<_, StoreError>>()?;
-        let counted = (group.next_number, group.record_versions);
-        group.out.counters = (counts != counted).then_some(counted);
-        group.out.write(session).await?;
-        Ok(written)
+    /// Prepares what groups send.
+    pub(super) async fn prepare(session: &Session) -> Result<(), Fault> {
+        session.prepare(&READS).await?;
+        session.prepare(&write::ALL).await
     }
 
-    async fn read(session: &mut Session, writes: &[Write]) -> Result<Self, Fault> {
-        let counts = |write: &Write| matches!(write, Write::Enroll { .. } | Write::Records(_));
-        let sql = if writes.iter().any(counts) {
-            "SELECT devices, record_versions, receipts_max, events_max FROM store FOR UPDATE"
-        } else {
-            "SELECT devices, record_versions, receipts_max, events_max FROM store"
-        };
-        let store = session.one(sql, &[]).await?;
-        let mut group = Self {
-            next_number: column::<i32>(&store, 0)?.cast_unsigned(),
-            record_versions: column::<i64>(&store, 1)?.cast_unsigned(),
-            rings: Some(Capacity {
-                receipts_max: column::<i32>(&store, 2)?.cast_unsigned(),
-                events_max: column::<i32>(&store, 3)?.cast_unsigned(),
-            }),
-            ..Self::default()
-        };
-        group.read_devices(session, writes).await?;
-        group.read_receipts(session, writes).await?;
-        group.read_records(session, writes).await?;
+    /// Reads what `writes` need, under locks, within the transaction that is open on `session`; all
+    /// of it is asked for at once.
+    pub(super) async fn read(session: &Session, writes: &[Write]) -> Result<Self, Fault> {
+        let (store, devices, receipts, versions) = tokio::join!(
+            biased;
+            read_store(session, writes),
+            read_devices(session, writes),
+            read_receipts(session, writes),
+            read_versions(session, writes),
+        );
+        let mut group = store?;
+        for row in devices? {
+            let row = rows::device(&row)?;
+            group.devices.insert(row.device.clone(), row);
+        }
+        for row in receipts? {
+            let device = column::<i32>(&row, 0)?.cast_unsigned();
+            let slot = column::<i32>(&row, 1)?.cast_unsigned();
+            let digest = rows::digest(&row, 2)?;
+            group.receipts.insert((device, digest), slot);
+        }
+        for row in versions? {
+            let name = (rows::kind(&row, 0)?, rows::key(&row, 1)?);
+            let version = column::<i64>(&row, 2)?.cast_unsigned();
+            group.versions.insert(name, Some(version));
+        }
         Ok(group)
     }
 
-    async fn read_devices(&mut self, session: &mut Session, writes: &[Write]) -> Result<(), Fault> {
-        let names: BTreeSet<&str> = writes
-            .iter()
-            .filter_map(Write::device)
-            .map(DeviceId::as_str)
-            .collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<&str> = names.into_iter().collect();
-        let found = session.rows(rows::LOCK_DEVICES, &[&names]).await?;
-        for row in found {
-            let row = rows::device(&row)?;
-            self.devices.insert(row.device.clone(), row);
-        }
-        Ok(())
-    }
-
-    async fn read_receipts(
-        &mut self,
-        session: &mut Session,
-        writes: &[Write],
-    ) -> Result<(), Fault> {
-        let (mut numbers, mut digests) = (Vec::new(), Vec::new());
-        for write in writes {
-            if let Write::Receipt { device, digest, .. } = write
-                && let Some(row) = self.devices.get(device)
-            {
-                numbers.push(row.number.cast_signed());
-                digests.push(&digest.as_bytes()[..]);
-            }
-        }
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let sql = "SELECT r.device, r.slot, r.digest FROM receipt r \
-                   JOIN unnest($1::int[], $2::bytea[]) AS w(device, digest) \
-                   ON r.device = w.device AND r.digest = w.digest";
-        for row in session.rows(sql, &[&numbers, &digests]).await? {
-            let device = column::<i32>(&row, 0)?.cast_unsigned();
-            let slot = column::<i32>(&row, 1)?.cast_unsigned();
-            self.receipts.insert((device, rows::digest(&row, 2)?), slot);
-        }
-        Ok(())
-    }
-
-    async fn read_records(&mut self, session: &mut Session, writes: &[Write]) -> Result<(), Fault> {
-        let (mut kinds, mut keys) = (Vec::new(), Vec::new());
-        for write in writes {
-            if let Write::Records(records) = write {
-                kinds.extend(records.iter().map(|record| record.kind.as_str()));
-                keys.extend(records.iter().map(|record| record.key.as_str()));
-            }
-        }
-        if kinds.is_empty() {
-            return Ok(());
-        }
-        // The lock on the store's row keeps others from them.
-        let sql = "SELECT r.kind, r.key, r.version FROM record r \
-                   JOIN unnest($1::text[], $2::text[]) AS w(kind, key) \
-                   ON r.kind = w.kind AND r.key = w.key";
-        for row in session.rows(sql, &[&kinds, &keys]).await? {
-            let name = (rows::kind(&row, 0)?, rows::key(&row, 1)?);
-            let version = column::<i64>(&row, 2)?.cast_unsigned();
-            self.versions.insert(name, Some(version));
-        }
-        Ok(())
+    /// Applies `writes`; what is to be written stands in `out` afterwards.
+    pub(super) fn apply(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
+        let counts = (self.next_number, self.record_versions);
+        let written = writes.iter().map(|write| apply(self, write));
+        let written = written.collect::<Result<_, StoreError>>()?;
+        let counted = (self.next_number, self.record_versions);
+        self.out.counters = (counts != counted).then_some(counted);
+        Ok(written)
     }
 
     fn rings(&self) -> Result<Capacity, StoreError> {
         self.rings
             .ok_or_else(|| StoreError::Damaged("its sizes are missing".into()))
     }
+}
+
+async fn read_store(session: &Session, writes: &[Write]) -> Result<Group, Fault> {
+    let counts = |write: &Write| {
+        matches!(
+            write,
+            Write::Enroll { .. } | Write::Records(_) | Write::Restore(_)
+        )
+    };
+    let sql = if writes.iter().any(counts) {
+        LOCK_STORE
+    } else {
+        STORE
+    };
+    let found = session.ask(sql, &[]).await?;
+    let store = found
+        .first()
+        .ok_or_else(|| StoreError::Damaged("its counters are missing".into()))?;
+    Ok(Group {
+        next_number: column::<i32>(store, 0)?.cast_unsigned(),
+        record_versions: column::<i64>(store, 1)?.cast_unsigned(),
+        rings: Some(Capacity {
+            receipts_max: column::<i32>(store, 2)?.cast_unsigned(),
+            events_max: column::<i32>(store, 3)?.cast_unsigned(),
+        }),
+        ..Group::default()
+    })
+}
+
+async fn read_devices(session: &Session, writes: &[Write]) -> Result<Vec<Row>, Fault> {
+    let names: BTreeSet<&str> = writes
+        .iter()
+        .filter_map(Write::device)
+        .map(DeviceId::as_str)
+        .collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = names.into_iter().collect();
+    session.ask(rows::LOCK_DEVICES, &[&names]).await
+}
+
+async fn read_receipts(session: &Session, writes: &[Write]) -> Result<Vec<Row>, Fault> {
+    let (mut names, mut digests) = (Vec::new(), Vec::new());
+    for write in writes {
+        if let Write::Receipt { device, digest, .. } = write {
+            names.push(device.as_str());
+            digests.push(&digest.as_bytes()[..]);
+        }
+    }
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    session.ask(KNOWN_RECEIPTS, &[&names, &digests]).await
+}
+
+async fn read_versions(session: &Session, writes: &[Write]) -> Result<Vec<Row>, Fault> {
+    let (mut kinds, mut keys) = (Vec::new(), Vec::new());
+    for write in writes {
+        if let Write::Records(records) = write {
+            kinds.extend(records.iter().map(|record| record.kind.as_str()));
+            keys.extend(records.iter().map(|record| record.key.as_str()));
+        }
+    }
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    session.ask(VERSIONS, &[&kinds, &keys]).await
+}
+
+/// Whether no more changed than what a report changes.
+fn is_report(old: &DeviceRow, new: &DeviceRow) -> bool {
+    let lasting = |row: &DeviceRow| {
+        (
+            row.number,
+            row.standing,
+            row.certificate,
+            row.not_after,
+            row.enrolled_at,
+            row.revoked_at,
+        )
+    };
+    lasting(old) == lasting(new)
 }
 
 /// The place of the `seq`th entry in a ring of `max`.
@@ -184,8 +228,14 @@ impl Rows for Group {
     }
 
     fn put_row(&mut self, row: &DeviceRow) -> Result<(), StoreError> {
-        self.devices.insert(row.device.clone(), row.clone());
-        self.out.rows.insert(row.number, row.clone());
+        let old = self.devices.insert(row.device.clone(), row.clone());
+        let is_report = old.is_some_and(|old| is_report(&old, row));
+        if is_report && !self.out.rows.contains_key(&row.number) {
+            self.out.seen.insert(row.number, row.clone());
+        } else {
+            self.out.seen.remove(&row.number);
+            self.out.rows.insert(row.number, row.clone());
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::session::Session;
 use crate::store::{Capacity, StoreError};
 
 /// The layouts; the number of one is its place, from 1.
-const LAYOUTS: [&str; 1] = [include_str!("0001.sql")];
+const LAYOUTS: [&str; 2] = [include_str!("0001.sql"), include_str!("0002.sql")];
 /// Keeps two servers that start at once from doing it both.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'616d706f756c65'::bigint)";
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS layout (\
@@ -16,7 +16,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS layout (\
 ///
 /// # Errors
 /// The layout is newer than this program, or the database failed.
-pub(super) async fn migrate(session: &mut Session, capacity: Capacity) -> Result<(), Fault> {
+pub(super) async fn migrate(session: &Session, capacity: Capacity) -> Result<(), Fault> {
     session.batch(&format!("BEGIN; {LOCK}; {TABLE}")).await?;
     let sql = "SELECT coalesce(max(version), 0) FROM layout";
     let found: i32 = column(&session.one(sql, &[]).await?, 0)?;

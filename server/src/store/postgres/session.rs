@@ -1,8 +1,12 @@
 //! One connection to the database, and what it needs before it may be trusted with a write.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Socket, Statement};
@@ -18,11 +22,12 @@ const SETTINGS: &str = "SET lock_timeout = '10s'; SET statement_timeout = '60s';
      SET idle_in_transaction_session_timeout = '20s'; SET timezone = 'UTC'";
 /// For a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PREPARED: &str = "a group prepares what it sends";
 
 /// A connection with the statements that were prepared on it.
 pub(super) struct Session {
     client: Client,
-    statements: HashMap<&'static str, Statement>,
+    statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
 impl Session {
@@ -47,16 +52,16 @@ impl Session {
             client
         };
         client.batch_execute(SETTINGS).await?;
-        let mut session = Self {
+        let session = Self {
             client,
-            statements: HashMap::new(),
+            statements: Mutex::default(),
         };
         session.demand_durability().await?;
         Ok(session)
     }
 
     /// What the database says is committed must be on its disk.
-    async fn demand_durability(&mut self) -> Result<(), Fault> {
+    async fn demand_durability(&self) -> Result<(), Fault> {
         let sql = "SELECT current_setting('fsync'), current_setting('full_page_writes'), \
                    current_setting('synchronous_commit')";
         let row = self.one(sql, &[]).await?;
@@ -75,18 +80,39 @@ impl Session {
         Ok(self.client.batch_execute(sql).await?)
     }
 
-    async fn prepared(&mut self, sql: &'static str) -> Result<Statement, Fault> {
-        if let Some(known) = self.statements.get(sql) {
-            return Ok(known.clone());
+    fn known(&self, sql: &'static str) -> Option<Statement> {
+        let statements = self
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        statements.get(sql).cloned()
+    }
+
+    async fn prepared(&self, sql: &'static str) -> Result<Statement, Fault> {
+        if let Some(known) = self.known(sql) {
+            return Ok(known);
         }
         let statement = self.client.prepare(sql).await?;
-        self.statements.insert(sql, statement.clone());
+        let mut statements = self
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        statements.insert(sql, statement.clone());
         Ok(statement)
+    }
+
+    /// Prepares statements that are sent in a row later: one that had to be prepared first would
+    /// fall behind those after it.
+    pub(super) async fn prepare(&self, all: &[&'static str]) -> Result<(), Fault> {
+        for sql in all {
+            self.prepared(sql).await?;
+        }
+        Ok(())
     }
 
     /// The rows that a statement gives.
     pub(super) async fn rows(
-        &mut self,
+        &self,
         sql: &'static str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Fault> {
@@ -95,23 +121,38 @@ impl Session {
     }
 
     /// The one row that a statement gives.
-    pub(super) async fn one(
-        &mut self,
-        sql: &'static str,
-        values: &[Value<'_>],
-    ) -> Result<Row, Fault> {
+    pub(super) async fn one(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Row, Fault> {
         let statement = self.prepared(sql).await?;
         Ok(self.client.query_one(&statement, values).await?)
     }
 
     /// Runs a statement that gives no rows; how many it changed.
     pub(super) async fn execute(
-        &mut self,
+        &self,
         sql: &'static str,
         values: &[Value<'_>],
     ) -> Result<u64, Fault> {
         let statement = self.prepared(sql).await?;
         Ok(self.client.execute(&statement, values).await?)
+    }
+
+    /// As [`Self::rows`], for a statement of [`Self::prepare`]: it is sent when this is polled
+    /// first.
+    pub(super) async fn ask(
+        &self,
+        sql: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Fault> {
+        let statement = self.known(sql).expect(PREPARED);
+        Ok(self.client.query(&statement, values).await?)
+    }
+
+    /// As [`Self::execute`], for a statement of [`Self::prepare`]: it is sent when this is polled
+    /// first.
+    pub(super) async fn send(&self, sql: &'static str, values: &[Value<'_>]) -> Result<(), Fault> {
+        let statement = self.known(sql).expect(PREPARED);
+        self.client.execute(&statement, values).await?;
+        Ok(())
     }
 
     /// Whether the connection is gone.
@@ -126,7 +167,7 @@ where
     S: tokio_postgres::tls::TlsStream + Unpin,
 {
     loop {
-        let message = std::future::poll_fn(|context| connection.poll_message(context)).await;
+        let message = poll_fn(|context| connection.poll_message(context)).await;
         match message {
             Some(Ok(AsyncMessage::Notification(_))) => told(),
             // Notices are words for people at a terminal.
@@ -135,6 +176,37 @@ where
             Some(Err(_)) | None => return,
         }
     }
+}
+
+/// Sends what each of `calls` sends, in this order, without waiting for answers in between, and then
+/// waits for all of them. The error is that of the first which failed: those behind it only say
+/// that the transaction was aborted, and a COMMIT among them was a ROLLBACK.
+pub(super) async fn in_order(calls: Vec<BoxFuture<'_, Result<(), Fault>>>) -> Result<(), Fault> {
+    let mut calls: Vec<_> = calls.into_iter().map(Some).collect();
+    let mut failed: Option<(usize, Fault)> = None;
+    poll_fn(|context| {
+        let mut waits = false;
+        for (place, slot) in calls.iter_mut().enumerate() {
+            let Some(call) = slot else { continue };
+            let Poll::Ready(done) = call.as_mut().poll(context) else {
+                waits = true;
+                continue;
+            };
+            *slot = None;
+            if let Err(fault) = done
+                && failed.as_ref().is_none_or(|(before, _)| place < *before)
+            {
+                failed = Some((place, fault));
+            }
+        }
+        if waits {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    failed.map_or(Ok(()), |(_, fault)| Err(fault))
 }
 
 /// Whether the same may succeed on a new connection, or a moment later.

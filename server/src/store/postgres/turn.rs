@@ -57,8 +57,8 @@ impl Turn for Held {
     fn news(&mut self, since: Option<&Mark>) -> Result<(Vec<News>, Mark), StoreError> {
         let (session, since) = (self.session.take(), since.cloned());
         let (session, told) = self.handle.wait(async move {
-            let mut session = session.ok_or(StoreError::Closed)?;
-            let told = news::since(&mut session, since.as_ref()).await?;
+            let session = session.ok_or(StoreError::Closed)?;
+            let told = news::since(&session, since.as_ref()).await?;
             Ok((session, told))
         })?;
         self.session = Some(session);
@@ -68,9 +68,12 @@ impl Turn for Held {
     fn finish(mut self: Box<Self>, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
         let (session, inner) = (self.session.take(), self.inner.clone());
         self.handle.wait(async move {
-            let mut session = session.ok_or(StoreError::Closed)?;
-            let written = Group::run(&mut session, &writes).await?;
-            session.batch("COMMIT").await?;
+            let session = session.ok_or(StoreError::Closed)?;
+            Group::prepare(&session).await?;
+            let mut group = Group::read(&session, &writes).await?;
+            let written = group.apply(&writes)?;
+            let commit = Box::pin(session.batch("COMMIT"));
+            group.out.write(&session, vec![commit]).await?;
             *inner.turning.lock().await = Some(session);
             Ok(written)
         })

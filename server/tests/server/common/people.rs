@@ -19,8 +19,8 @@ use super::{Server, World, run, said, text};
 
 pub const CTL: &str = env!("CARGO_BIN_EXE_ampoule-ctl");
 
-/// A world with an operators' door.
-pub fn with_door(mut world: World) -> World {
+/// A world whose server has a key to seal with.
+pub fn with_secrets(mut world: World) -> World {
     let key = "ampoule-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
     let secrets = world.path("keys");
     std::fs::create_dir(&secrets).unwrap();
@@ -28,8 +28,14 @@ pub fn with_door(mut world: World) -> World {
     std::fs::write(&path, key).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&path, mode).unwrap();
-    world.director += "[secrets]\nkey_file = \"keys/secret.key\"\n\
-                       [operators]\nlisten = \"127.0.0.1:0\"\ncertificate = \"server.pem\"\n\
+    world.director += "[secrets]\nkey_file = \"keys/secret.key\"\n";
+    world
+}
+
+/// A world with an operators' door.
+pub fn with_door(world: World) -> World {
+    let mut world = with_secrets(world);
+    world.director += "[operators]\nlisten = \"127.0.0.1:0\"\ncertificate = \"server.pem\"\n\
                        key = \"server.key\"\nclient_ca = \"ca.pem\"\n";
     world
 }
