@@ -52,15 +52,23 @@ pub trait Coded: Error {
 pub fn chain(error: &dyn Error, hint: Option<&str>) -> String {
     let mut text = String::from("error: ");
     text.push_str(&one_line(&error.to_string()));
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, "\ncaused by: {}", one_line(&cause.to_string()));
-        source = cause.source();
+    for cause in causes(error) {
+        let _ = write!(text, "\ncaused by: {cause}");
     }
     if let Some(hint) = hint {
         let _ = write!(text, "\nhint: {}", one_line(hint));
     }
     text
+}
+
+/// Its sources, the nearest first, each in one line.
+pub fn causes(error: &dyn Error) -> impl Iterator<Item = String> + '_ {
+    let mut next = error.source();
+    core::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(one_line(&cause.to_string()))
+    })
 }
 
 /// Control characters from hostile input must not move the cursor or forge a second line.

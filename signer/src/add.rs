@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ampoule_protocol::limits::{BLOCKS_MAX, RELEASE_TEXT_MAX};
 use ampoule_protocol::metadata::{Payload, Targets};
 use ampoule_protocol::name::{ProductName, RoleName};
-use ampoule_protocol::release::{Blocks, Component, FORMAT, FileRef, Release};
+use ampoule_protocol::release::{Blocks, Component, FORMAT, FileRef, Release, ReleaseVersion};
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::tree::{BLOCK_LEN_DEFAULT, BlockTree};
 use ampoule_protocol::version::{MetaVersion, RollbackIndex};
@@ -20,7 +20,7 @@ use crate::error::{OperatorError, SignerError, TreeError};
 use crate::layout::Repository;
 use crate::progress::Progress;
 use crate::release_toml::check::{Known, check};
-use crate::release_toml::{Bases, ComponentFile, ReleaseFile};
+use crate::release_toml::{Bases, ComponentFile, Reading, ReleaseFile};
 use crate::releases;
 use crate::settings::Expiries;
 use crate::toml_doc::{Document, TOML_LEN_MAX};
@@ -48,20 +48,16 @@ pub fn add(
     let bytes = durable::read(toml, TOML_LEN_MAX)?;
     let name = toml.display().to_string();
     let document = Document::parse(&name, Document::text(&name, &bytes)?)?;
-    let file = ReleaseFile::read(&document);
+    let reading = Reading::read(&document);
     let mut workspace = Workspace::open_to_write(disk, dir)?;
     let folder = durable::folder_of(toml);
-    let Some(file) = file else {
-        document.check()?;
-        return Err(SignerError::Ourselves(
-            "a fault was found and not noted".to_owned(),
-        ));
-    };
-    let product = ProductName::parse(&file.product).ok();
+    let named = reading.product.as_ref();
+    let product = named.and_then(|name| ProductName::parse(name).ok());
     let role = product.as_ref().map(role_of).transpose()?;
+    let version = reading.version.as_ref().map(|version| &version.value);
     let before = match (&product, &role) {
         (Some(product), Some(role)) if workspace.settings.product(product.as_str()).is_some() => {
-            Some(Before::read(&workspace, product, role, &file)?)
+            Some(Before::read(&workspace, product, role, version)?)
         }
         _ => None,
     };
@@ -74,11 +70,13 @@ pub fn add(
         releases,
         ever,
     };
-    check(&document, &file, &known, folder);
+    check(&document, &reading, &known, folder);
     document.check()?;
-    let (Some(product), Some(role), Some(before)) = (product, role, before) else {
+    let (Some(file), Some(product), Some(role), Some(before)) =
+        (reading.whole(), product, role, before)
+    else {
         return Err(SignerError::Ourselves(
-            "an unknown product was not noted".to_owned(),
+            "a fault was found and not noted".to_owned(),
         ));
     };
 
@@ -179,7 +177,7 @@ impl Before {
         workspace: &Workspace,
         product: &ProductName,
         role: &RoleName,
-        file: &ReleaseFile,
+        version: Option<&ReleaseVersion>,
     ) -> Result<Self, SignerError> {
         require_unsigned(workspace, role)?;
         let targets = workspace.coming_targets(role)?;
@@ -190,7 +188,7 @@ impl Before {
         let mut releases = releases::of(product, &targets)?;
         let same = releases
             .iter()
-            .position(|release| release.version == file.version.value && !is_published(release));
+            .position(|release| version == Some(&release.version) && !is_published(release));
         let replaced = same.map(|at| releases.remove(at));
         let upto = workspace.next_version(role) - 1;
         let ever = releases::ever(&workspace.layout.published(), product, upto)?;

@@ -173,13 +173,28 @@ impl Holders {
     /// As metadata names them; `keys` are those of the files.
     ///
     /// # Errors
-    /// A threshold that different keys cannot meet. One key in two files is one key.
-    pub fn role_keys(&self, keys: &BTreeMap<PathBuf, Key>) -> Result<RoleKeys, SignerError> {
-        let keys: Vec<&Key> = self
-            .files
-            .iter()
-            .filter_map(|file| keys.get(file))
-            .collect();
+    /// One key in two files: it counts once, and the ceremony would promise more holders than there
+    /// are.
+    pub fn role_keys(
+        &self,
+        role: &str,
+        keys: &BTreeMap<PathBuf, Key>,
+    ) -> Result<RoleKeys, SignerError> {
+        let mut found: Vec<(&PathBuf, &Key)> = Vec::new();
+        for file in &self.files {
+            let Some(key) = keys.get(file) else { continue };
+            let same = |(_, other): &&(&PathBuf, &Key)| other.public() == key.public();
+            if let Some((first, _)) = found.iter().find(same) {
+                return Err(OperatorError::OneKeyTwice {
+                    role: role.to_owned(),
+                    first: first.display().to_string(),
+                    second: file.display().to_string(),
+                }
+                .into());
+            }
+            found.push((file, key));
+        }
+        let keys: Vec<&Key> = found.into_iter().map(|(_, key)| key).collect();
         role_keys(&keys, self.threshold)
     }
 }

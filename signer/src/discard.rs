@@ -49,7 +49,7 @@ pub fn discard(
             .published
             .as_ref()
             .is_none_or(|p| p.role(&role).is_none()),
-        Repository::Director => true,
+        Repository::Director => workspace.director.is_empty(),
     };
     // Snapshot and timestamp are made anew by every publication.
     let signed = match staged.request.kind() {

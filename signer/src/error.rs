@@ -108,6 +108,12 @@ pub enum OperatorError {
     ProductExists { name: String },
     #[error("two different keys are called \"{name}\"")]
     HolderTaken { name: String },
+    #[error("\"{first}\" and \"{second}\" of {role} are one key, which would count once")]
+    OneKeyTwice {
+        role: String,
+        first: String,
+        second: String,
+    },
     #[error(
         "{role} would be {len} bytes long, expected at most {max}, which is what a device reads"
     )]
@@ -166,6 +172,14 @@ pub enum TreeError {
         path: String,
         found: String,
         signed: String,
+    },
+    #[error("\"{}\" has {len} bytes that are not those that the file above it names", path.display())]
+    NotNamed { path: PathBuf, len: usize },
+    #[error("\"{}\" does not say who names its signers: it has {found} files for that, expected {expected}", path.display())]
+    BadChain {
+        path: PathBuf,
+        found: usize,
+        expected: usize,
     },
     #[error("{role} version {found} in \"{}\" is not {expected}", tree.display())]
     VersionConflict {
@@ -292,6 +306,7 @@ impl OperatorError {
             Self::ImpossibleThreshold { .. } => "impossible-threshold",
             Self::ProductExists { .. } => "product-exists",
             Self::HolderTaken { .. } => "holder-taken",
+            Self::OneKeyTwice { .. } => "one-key-twice",
             Self::TooLongForDevices { .. } => "too-long-for-devices",
             Self::UnknownRelease { .. } => "unknown-release",
             Self::NoChange { .. } => "no-change",
@@ -316,6 +331,7 @@ impl OperatorError {
                 Some(known(names))
             }
             Self::HolderTaken { .. } => Some("the file's name is the holder's: rename one".into()),
+            Self::OneKeyTwice { .. } => Some("each holder makes a key of their own".into()),
             Self::TooLongForDevices { .. } => {
                 Some("take old releases out with \"ampoule-signer withdraw\"".into())
             }
@@ -361,11 +377,12 @@ impl Coded for SignerError {
             Self::Key(e) => e.code(),
             Self::Faults(_) => "faults-in-file",
             Self::Tree(e) => match e {
-                TreeError::Malformed { .. } => "malformed",
+                TreeError::Malformed { .. } | TreeError::BadChain { .. } => "malformed",
                 TreeError::NotMetadata { .. } => "not-metadata",
                 TreeError::NotVerified { .. } => "not-verified",
                 TreeError::Missing { .. } => "missing-file",
                 TreeError::WrongTarget { .. } => "wrong-target",
+                TreeError::NotNamed { .. } => "not-named",
                 TreeError::VersionConflict { .. } => "version-conflict",
                 TreeError::Expired { .. } => "expired",
                 TreeError::BadRelease { .. } => "bad-release",

@@ -68,6 +68,7 @@ pub fn init(
         settings: settings(ceremony),
         holders: names,
         published: None,
+        director: Vec::new(),
         staged: BTreeMap::new(),
         finished: Vec::new(),
     };
@@ -164,7 +165,8 @@ fn root(
 ) -> Result<Root, SignerError> {
     let mut root = Root::new(expires);
     for (role, holders) in parts {
-        root.roles.insert(*role, holders.role_keys(keys)?);
+        root.roles
+            .insert(*role, holders.role_keys(role.as_str(), keys)?);
         let keys = holders.files.iter().filter_map(|file| keys.get(file));
         root.keys.extend(keys.map(|key| (key.id(), key.clone())));
     }
@@ -184,7 +186,7 @@ fn delegations(
     }
     let roles = roles
         .into_iter()
-        .map(|(name, holders)| delegated(name, holders.role_keys(keys)?))
+        .map(|(name, holders)| delegated(name, holders.role_keys(name, keys)?))
         .collect::<Result<_, SignerError>>()?;
     Ok(Delegations {
         keys: used,

@@ -33,6 +33,7 @@ pub mod ceremony;
 pub mod cli;
 pub mod delta_notes;
 pub mod deltas;
+pub mod director;
 pub mod discard;
 pub mod doubt;
 pub mod downgrade;

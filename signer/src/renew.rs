@@ -9,6 +9,7 @@ use ampoule_protocol::time::UtcTime;
 
 use crate::add::{redraft, require_unsigned, role_of};
 use crate::ceremony::role_keys;
+use crate::director::{self, Part};
 use crate::durable::{self, Access, Disk};
 use crate::error::{OperatorError, SignerError};
 use crate::init::delegated;
@@ -17,7 +18,7 @@ use crate::rotate::{draft_root, keep_holders};
 use crate::settings::Product;
 use crate::workspace::{Workspace, top_role};
 
-/// Drafts the next version of root, targets or a product with the same content and a new expiry.
+/// Drafts the next version of root, targets, a product or the director's root with the same content and a new expiry.
 pub fn renew(
     disk: &dyn Disk,
     dir: &Path,
@@ -30,10 +31,16 @@ pub fn renew(
         let root = workspace.coming_root()?;
         return draft_root(disk, &mut workspace, root, now);
     }
+    if director::part(&workspace, role) == Some(Part::Root) {
+        return director::renew(disk, &mut workspace, now);
+    }
     let mut known: Vec<RoleName> = vec![top_role("root"), RoleName::targets()];
     known.extend(workspace.coming_roles()?);
     let Some(name) = known.iter().find(|known| known.as_str() == role) else {
-        let known = known.iter().map(ToString::to_string).collect();
+        let of_director = director::names(&workspace).into_iter();
+        let of_director = of_director.filter(|name| name == Part::Root.name());
+        let known = known.iter().map(ToString::to_string).chain(of_director);
+        let known = known.collect();
         return Err(OperatorError::UnknownRole {
             name: role.to_owned(),
             known,

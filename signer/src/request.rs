@@ -356,6 +356,8 @@ impl Request {
             .member("chain")
             .and_then(Value::as_array)
             .unwrap_or_default();
+        let role = RoleName::parse(role).map_err(TreeError::malformed(path))?;
+        expect_chain(path, repository, &role, chain.len())?;
         let holders = value.member("holders").and_then(Value::as_object);
         let holders = holders
             .into_iter()
@@ -363,7 +365,7 @@ impl Request {
             .filter_map(|(id, name)| Some((id.clone(), crate::terminal::plain(name.as_str()?))));
         Ok(Self {
             repository,
-            role: RoleName::parse(role).map_err(TreeError::malformed(path))?,
+            role,
             envelope: envelope(value.member("envelope").ok_or_else(not_metadata)?)?,
             previous: value.member("previous").map(envelope).transpose()?,
             former: value.member("former").map(envelope).transpose()?,
@@ -410,6 +412,36 @@ impl Request {
     pub fn store(&self, disk: &dyn Disk, path: &Path) -> Result<(), SignerError> {
         Ok(durable::put(disk, path, &self.to_bytes(), Access::Shared)?)
     }
+}
+
+/// A request from outside must carry exactly those who name its signers: with fewer it would ask
+/// other keys, or none.
+fn expect_chain(
+    path: &Path,
+    repository: Repository,
+    role: &RoleName,
+    found: usize,
+) -> Result<(), SignerError> {
+    let expected = match (repository, role.as_str()) {
+        (_, "root") => 0,
+        (Repository::Image, "targets" | "snapshot" | "timestamp") => 1,
+        (Repository::Image, _) => 2,
+        // The server signs the rest of the director.
+        (Repository::Director, _) => {
+            let path = path.to_owned();
+            return Err(TreeError::NotMetadata { path }.into());
+        }
+    };
+    if found == expected {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(TreeError::BadChain {
+        path,
+        found,
+        expected,
+    }
+    .into())
 }
 
 /// Reads a payload that need not be signed yet: a draft, or the chain of one.

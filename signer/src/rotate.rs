@@ -3,7 +3,8 @@
 //! The delegator is drafted anew: root for the top-level roles, targets for a product. A new root
 //! is signed by a threshold of the old keys and of the new ones. What the change leaves without
 //! enough signatures is drafted anew as well, with the same content, for its new holders to sign:
-//! without that the tree could not be published.
+//! without that the tree could not be published. The director's root is a chain of its own, and
+//! names the director's online keys ([`crate::director`]).
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use ampoule_protocol::version::MetaVersion;
 
 use crate::add::{redraft, require_unsigned};
 use crate::ceremony::role_keys;
+use crate::director;
 use crate::durable::{self, Access, Disk};
 use crate::error::{OperatorError, SignerError};
 use crate::init::holder_name;
@@ -45,6 +47,10 @@ pub fn rotate(
 ) -> Result<Vec<PathBuf>, SignerError> {
     let mut workspace = Workspace::open_to_write(disk, dir)?;
     let incoming = keep_holders(disk, &mut workspace, &change.add)?;
+    if let Some(part) = director::part(&workspace, role) {
+        let draft = director::rotate(disk, &mut workspace, part, change, &incoming, now)?;
+        return Ok(vec![draft]);
+    }
     let top = RoleType::ALL.into_iter().find(|kind| kind.as_str() == role);
     let mut drafts = Vec::new();
     match top {
@@ -94,6 +100,7 @@ fn rotate_product(
         .map(str::to_owned)
         .collect::<Vec<_>>();
     known.extend(workspace.coming_roles()?.iter().map(ToString::to_string));
+    known.extend(director::names(workspace));
     let unknown = || OperatorError::UnknownRole {
         name: role.to_owned(),
         known,
@@ -127,7 +134,7 @@ fn rotate_product(
 }
 
 /// The keys of a role after the change.
-fn changed(
+pub(crate) fn changed(
     workspace: &Workspace,
     role: &str,
     before: &RoleKeys,
@@ -181,7 +188,7 @@ fn find(workspace: &Workspace, keys: &[&Key], name: &str) -> Option<KeyId> {
 }
 
 /// Keys that no role uses are dropped: a key table is not a history.
-fn retain_used(root: &mut Root) {
+pub(crate) fn retain_used(root: &mut Root) {
     let used: Vec<KeyId> = root
         .roles
         .values()

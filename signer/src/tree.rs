@@ -70,8 +70,12 @@ impl Published {
         if !timestamp_path.is_file() {
             return Ok(None);
         }
-        let roots = reader.roots()?;
-        let newest = roots.len() - 1;
+        let roots = roots(&reader.metadata)?;
+        let Some(newest) = roots.len().checked_sub(1) else {
+            let file = paths::root_file(MetaVersion::FIRST);
+            let tree = dir.to_owned();
+            return Err(TreeError::Missing { tree, file }.into());
+        };
         match reader.under(&roots, newest) {
             Err(_) if newest > 0 => match reader.under(&roots, newest - 1) {
                 Ok(published) => Ok(Some(published)),
@@ -84,7 +88,7 @@ impl Published {
 
     /// The newest root, whether or not the timestamp is already under it.
     pub fn newest_root(&self) -> &SignedFile<Root> {
-        // `Reader::roots` refuses a tree without any.
+        // `load` refuses a tree without any.
         &self.roots[self.roots.len() - 1]
     }
 
@@ -141,51 +145,6 @@ struct Reader<'d> {
 }
 
 impl Reader<'_> {
-    /// The chain of roots, each signed by itself and by the one before (section 5.3).
-    fn roots(&self) -> Result<Vec<SignedFile<Root>>, SignerError> {
-        let mut roots: Vec<SignedFile<Root>> = Vec::new();
-        let mut version = MetaVersion::FIRST;
-        loop {
-            let name = paths::root_file(version);
-            let path = self.metadata.join(&name);
-            let Some(bytes) = durable::read_if_there(&path, Lengths::DEFAULT.root)? else {
-                break;
-            };
-            let envelope = Envelope::parse(&bytes).map_err(TreeError::malformed(&path))?;
-            let payload =
-                Root::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
-            let before = roots.last().map_or(&payload, |file| &file.payload);
-            for signer in [before, &payload] {
-                KeyRing::of_root(signer, RoleType::Root)
-                    .verify::<Root>(&name, &envelope)
-                    .map_err(not_verified(&path))?;
-            }
-            self.expect_version(
-                &RoleName::parse("root").map_err(TreeError::malformed(&path))?,
-                payload.version(),
-                version,
-            )?;
-            roots.push(SignedFile {
-                bytes,
-                envelope,
-                payload,
-            });
-            match version.next() {
-                Some(next) if next.get() <= ROOTS_MAX => version = next,
-                _ => break,
-            }
-        }
-        if roots.is_empty() {
-            let file = paths::root_file(MetaVersion::FIRST);
-            return Err(TreeError::Missing {
-                tree: self.tree.to_owned(),
-                file,
-            }
-            .into());
-        }
-        Ok(roots)
-    }
-
     fn under(&self, roots: &[SignedFile<Root>], at: usize) -> Result<Published, SignerError> {
         let root = &roots[at].payload;
         let top = |role| KeyRing::of_root(root, role);
@@ -261,12 +220,8 @@ impl Reader<'_> {
         };
         let bytes = durable::read_if_there(&path, len_max)?.ok_or_else(missing)?;
         if named.is_some_and(|named| !named.fits(&bytes)) {
-            return Err(TreeError::WrongTarget {
-                path: name.to_owned(),
-                found: format!("{} bytes that are not those signed for", bytes.len()),
-                signed: "what the file above it names".to_owned(),
-            }
-            .into());
+            let (path, len) = (path, bytes.len());
+            return Err(TreeError::NotNamed { path, len }.into());
         }
         let envelope = Envelope::parse(&bytes).map_err(TreeError::malformed(&path))?;
         ring.verify::<T>(name, &envelope)
@@ -274,7 +229,7 @@ impl Reader<'_> {
         let payload = T::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
         if let Some(named) = named {
             let role = RoleName::parse(name).map_err(TreeError::malformed(&path))?;
-            self.expect_version(&role, payload.version(), named.version)?;
+            expect_version(self.tree, &role, payload.version(), named.version)?;
         }
         Ok(SignedFile {
             bytes,
@@ -282,24 +237,58 @@ impl Reader<'_> {
             payload,
         })
     }
+}
 
-    fn expect_version(
-        &self,
-        role: &RoleName,
-        found: MetaVersion,
-        expected: MetaVersion,
-    ) -> Result<(), SignerError> {
-        if found == expected {
-            return Ok(());
+/// The chain of roots in a folder, each signed by itself and by the one before (section 5.3); empty
+/// where there is none.
+pub fn roots(folder: &Path) -> Result<Vec<SignedFile<Root>>, SignerError> {
+    let mut roots: Vec<SignedFile<Root>> = Vec::new();
+    let mut version = MetaVersion::FIRST;
+    loop {
+        let name = paths::root_file(version);
+        let path = folder.join(&name);
+        let Some(bytes) = durable::read_if_there(&path, Lengths::DEFAULT.root)? else {
+            return Ok(roots);
+        };
+        let envelope = Envelope::parse(&bytes).map_err(TreeError::malformed(&path))?;
+        let payload =
+            Root::from_signed(envelope.unverified()).map_err(TreeError::malformed(&path))?;
+        let before = roots.last().map_or(&payload, |file| &file.payload);
+        for signer in [before, &payload] {
+            KeyRing::of_root(signer, RoleType::Root)
+                .verify::<Root>(&name, &envelope)
+                .map_err(not_verified(&path))?;
         }
-        Err(TreeError::VersionConflict {
-            tree: self.tree.to_owned(),
-            role: role.to_string(),
-            found: found.get(),
-            expected: expected.to_string(),
+        let role = RoleName::parse("root").map_err(TreeError::malformed(&path))?;
+        expect_version(folder, &role, payload.version(), version)?;
+        roots.push(SignedFile {
+            bytes,
+            envelope,
+            payload,
+        });
+        match version.next() {
+            Some(next) if next.get() <= ROOTS_MAX => version = next,
+            _ => return Ok(roots),
         }
-        .into())
     }
+}
+
+fn expect_version(
+    tree: &Path,
+    role: &RoleName,
+    found: MetaVersion,
+    expected: MetaVersion,
+) -> Result<(), SignerError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(TreeError::VersionConflict {
+        tree: tree.to_owned(),
+        role: role.to_string(),
+        found: found.get(),
+        expected: expected.to_string(),
+    }
+    .into())
 }
 
 fn not_verified(path: &Path) -> impl FnOnce(TrustError) -> TreeError {

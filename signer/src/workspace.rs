@@ -18,7 +18,7 @@ use crate::layout::{Layout, REQUEST_EXTENSION, Repository};
 use crate::lock::Lock;
 use crate::request::{Request, payload};
 use crate::settings::Settings;
-use crate::tree::Published;
+use crate::tree::{self, Published, SignedFile};
 
 /// Drafts in one workspace: one a role.
 const DRAFTS_MAX: usize = 1024;
@@ -43,6 +43,8 @@ pub struct Workspace {
     pub holders: BTreeMap<String, String>,
     /// The last signed state; `None` before the first publication.
     pub published: Option<Published>,
+    /// The director's roots that are signed, the first first.
+    pub director: Vec<SignedFile<Root>>,
     /// Drafts that are not published, by repository and role.
     pub staged: BTreeMap<(Repository, RoleName), Staged>,
     /// Drafts that a crash left behind after they were published.
@@ -90,11 +92,13 @@ impl Workspace {
         let settings = Settings::load(&layout.settings())?;
         let holders = holders(&layout.holders())?;
         let published = Published::load(&layout.published())?;
+        let director = tree::roots(&layout.director())?;
         let mut workspace = Self {
             layout,
             settings,
             holders,
             published,
+            director,
             staged: BTreeMap::new(),
             finished: Vec::new(),
         };
@@ -132,11 +136,13 @@ impl Workspace {
             {
                 continue;
             }
-            let request = Request::load(&path)?;
+            let mut request = Request::load(&path)?;
             if self.is_finished(&path, &request)? {
                 self.finished.push(path);
                 continue;
             }
+            // What is published is known here; what the file says of it may have been changed.
+            request.previous = self.before(&request);
             let key = (request.repository, request.role.clone());
             if self.staged.len() >= DRAFTS_MAX {
                 return Err(OperatorError::DraftInUse {
@@ -192,6 +198,23 @@ impl Workspace {
         .into())
     }
 
+    /// What was signed last of the role of `request`, before it.
+    fn before(&self, request: &Request) -> Option<Envelope> {
+        let of_image = || self.published.as_ref().map(|tree| tree.roots.as_slice());
+        let roots = match request.repository {
+            Repository::Director => &self.director,
+            Repository::Image if request.kind() == RoleType::Root => of_image().unwrap_or_default(),
+            Repository::Image => {
+                let (envelope, _) = self.published.as_ref()?.role(&request.role)?;
+                return Some(envelope.clone());
+            }
+        };
+        // A publication that was cut off may have put this very root into the tree.
+        let before =
+            |root: &&SignedFile<Root>| root.payload.common.version.get() < request.version();
+        Some(roots.iter().rfind(before)?.envelope.clone())
+    }
+
     /// `director/N.root.json`.
     pub fn director_file(&self, version: u64) -> PathBuf {
         self.layout.director().join(format!("{version}.root.json"))
@@ -200,6 +223,11 @@ impl Workspace {
     /// The draft of an image repository role.
     pub fn draft(&self, role: &RoleName) -> Option<&Staged> {
         self.staged.get(&(Repository::Image, role.clone()))
+    }
+
+    /// The draft of the director's root.
+    pub fn director_draft(&self) -> Option<&Staged> {
+        self.staged.get(&(Repository::Director, top_role("root")))
     }
 
     /// The envelope of a role as the next publication would have it: drafted, else published.
@@ -217,6 +245,15 @@ impl Workspace {
     pub fn coming_root(&self) -> Result<Root, SignerError> {
         let role = top_role("root");
         payload(self.coming(&role).ok_or_else(|| nothing_of(&role))?)
+    }
+
+    /// The director's root as the next publication would have it; `None` where there is no
+    /// director.
+    pub fn coming_director(&self) -> Result<Option<Root>, SignerError> {
+        if let Some(staged) = self.director_draft() {
+            return payload(&staged.request.envelope).map(Some);
+        }
+        Ok(self.director.last().map(|root| root.payload.clone()))
     }
 
     /// A targets file as the next publication would have it.
@@ -241,6 +278,12 @@ impl Workspace {
         published.map_or(0, |(_, version)| version) + 1
     }
 
+    /// The same for the director's root.
+    pub fn next_director_version(&self) -> u64 {
+        let newest = self.director.last();
+        newest.map_or(0, |root| root.payload.common.version.get()) + 1
+    }
+
     /// Makes a request of a drafted payload: with what was signed last, with who names its
     /// signers, and with their names.
     pub fn request(
@@ -250,10 +293,7 @@ impl Workspace {
         signed: Value,
     ) -> Result<Request, SignerError> {
         let mut request = Request::draft(repository, role.clone(), signed);
-        if repository == Repository::Image {
-            let published = self.published.as_ref().and_then(|p| p.role(role));
-            request.previous = published.map(|(envelope, _)| envelope.clone());
-        }
+        request.previous = self.before(&request);
         self.complete_chain(&mut request)?;
         Ok(request)
     }

@@ -146,6 +146,18 @@ fn workspaces_and_ceremonies() {
         REFUSED,
         &["init", "bad.toml", "-w", "w"],
     );
+    // Catches: a ceremony that promises two holders where there is one.
+    ground.write("dan.pub", &ground.read("bob.pub"));
+    ground.write(
+        "bad.toml",
+        example.replace("carol.pub", "dan.pub").as_bytes(),
+    );
+    case(
+        &ground,
+        "ceremony-one-key-twice",
+        REFUSED,
+        &["init", "bad.toml", "-w", "w"],
+    );
     ground.write("bad.toml", &[0xff, 0xfe, 0x00]);
     case(
         &ground,
@@ -233,6 +245,18 @@ fn release_descriptions() {
         "[[component]]\nname = \"rootfs\"\nhardware = [\"pump-mk3\"]\nartifact = \"build/rootfs.img\"\ninstall = \"slot\"\n\n[sbom]",
     )]);
     case(&ground, "release-component-twice", REFUSED, &add);
+    // What the file alone tells and what the workspace and the disk tell, in one list. Catches: a
+    // bad word that hides that the artifact is missing.
+    with(&[
+        ("version = \"2.4.1\"", "version = \"2.4.0\""),
+        ("rollback_index = 17", "rollback_index = 15"),
+        ("class = \"security\"", "class = \"urgent\""),
+        ("pump-mk3", "pump-mk4"),
+        ("build/rootfs.img", "build/none.img"),
+        ("install = \"slot\"", "install = \"slots\""),
+        ("build/rootfs.cdx.json", "build/none.json"),
+    ]);
+    case(&ground, "release-faults-of-both-kinds", REFUSED, &add);
     ground.write(
         "release.toml",
         b"product = \"infusion-pump\nversion = = 1\n",
@@ -250,9 +274,48 @@ fn release_descriptions() {
     case(&ground, "release-draft-is-being-signed", REFUSED, &add);
 }
 
+/// A script reads all that a person reads. Catches: faults that are on standard error alone.
+#[test]
+fn an_error_in_json_has_its_causes() {
+    let ground = Ground::published();
+    ground.release("2.4.0", 15);
+    let output = ground.run(&["--json", "-w", "w", "add", "release.toml"]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["code"], "faults-in-file");
+    let causes = error["causes"].as_array().unwrap();
+    assert_eq!(causes.len(), 2, "{error}");
+    assert_eq!(
+        causes[1],
+        "line 3: rollback_index 15 is below 16, which was signed before"
+    );
+}
+
+/// Catches: a folder full of secret keys that is told to be empty.
+#[test]
+fn secret_keys_are_listed_without_their_public_halves() {
+    let ground = Ground::bare();
+    ground.write("keys/alice.key", &ground.read("alice.key"));
+    ground.write("keys/bob.2.pub", &ground.read("bob.pub"));
+    let listed = ground.ok(&["--json", "key", "list", "keys"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["holder"], "alice");
+    assert_eq!(listed[0]["secret"], "keys/alice.key");
+    assert!(listed[0]["keyid"].is_null());
+    assert_eq!(listed[1]["holder"], "bob.2");
+    assert!(listed[1]["secret"].is_null());
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+}
+
 #[test]
 fn keys() {
     let ground = Ground::new();
+    case(
+        &ground,
+        "key-list-without-workspace",
+        REFUSED,
+        &["key", "list"],
+    );
     let draft = "w/staging/1.root.request";
     case(
         &ground,
@@ -447,6 +510,22 @@ fn drafts_and_trees() {
         "request-half",
         REFUSED,
         &["review", "half.request"],
+    );
+    // Catches: a file that names nobody, or others, as those who name its signers.
+    ground.release("2.4.1", 17);
+    ground.ok(&["-w", "w", "add", "release.toml"]);
+    let draft = String::from_utf8(ground.read("w/staging/2.infusion-pump.request")).unwrap();
+    let role = "\"role\":\"infusion-pump\"";
+    assert!(draft.contains(role));
+    ground.write(
+        "chain.request",
+        draft.replace(role, "\"role\":\"targets\"").as_bytes(),
+    );
+    case(
+        &ground,
+        "request-of-another-chain",
+        REFUSED,
+        &["review", "chain.request"],
     );
     ground.write("other.request", b"{\"_type\":\"something else\"}");
     case(

@@ -81,7 +81,7 @@ fn a_missing_file_and_an_older_snapshot_are_refused() {
     ground.write("w/published/metadata/2.snapshot.json", &old);
     assert!(matches!(
         verify(&ground),
-        Err(SignerError::Tree(TreeError::WrongTarget { .. }))
+        Err(SignerError::Tree(TreeError::NotNamed { .. }))
     ));
 }
 

@@ -68,7 +68,7 @@ pub(super) enum Command {
     Refresh(RefreshArgs),
     /// Draft a change of a role's keys or threshold
     Rotate(RotateArgs),
-    /// Draft root, targets or a product again as it is, before it expires
+    /// Draft root, targets, a product or director.root again as it is, before it expires
     Renew(RenewArgs),
     /// Draft the delegation to a new product
     Product(ProductArgs),
@@ -263,7 +263,7 @@ pub(super) struct RefreshArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
-    /// root, targets, snapshot, timestamp or a product
+    /// root, targets, snapshot, timestamp, a product, director.root or director.online
     pub(super) role: String,
     /// A public key that signs from now on
     #[arg(long = "add", value_name = "FILE")]
@@ -278,7 +278,7 @@ pub(super) struct RotateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RenewArgs {
-    /// root, targets or a product
+    /// root, targets, a product or director.root
     pub(super) role: String,
 }
 

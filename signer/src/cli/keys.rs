@@ -1,9 +1,10 @@
 //! `key …`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
-use ampoule_protocol::key::PublicKey;
+use ampoule_protocol::key::{Key, PublicKey};
 use ampoule_protocol::sign;
 use serde_json::json;
 
@@ -122,43 +123,48 @@ fn public_path(path: &Path) -> PathBuf {
     path.with_extension("pub")
 }
 
+/// A key in a folder; what is sealed does not tell which it is.
+struct Listed {
+    holder: String,
+    key: Option<Key>,
+    public: Option<PathBuf>,
+    secret: Option<PathBuf>,
+}
+
 fn list(context: &Context, folders: &[PathBuf]) -> Result<Answer, SignerError> {
-    let own = vec![Layout::new(&context.global.workspace).holders()];
+    let layout = Layout::new(&context.global.workspace);
+    if folders.is_empty() && !layout.settings().is_file() {
+        let folder = context.global.workspace.clone();
+        return Err(OperatorError::NoWorkspace { folder }.into());
+    }
+    let own = vec![layout.holders()];
     let mut rows = Vec::new();
     for folder in if folders.is_empty() { &own } else { folders } {
-        let entries = std::fs::read_dir(folder).map_err(DiskError::at("list", folder))?;
-        let mut paths = Vec::new();
-        for entry in entries {
-            paths.push(entry.map_err(DiskError::at("list", folder))?.path());
-        }
-        paths.sort();
-        for path in paths
-            .iter()
-            .filter(|path| path.extension().is_some_and(|e| e == "pub"))
-        {
-            let key = public::read(path)?;
-            let secret = path.with_extension("key");
-            rows.push((path.clone(), key, secret.is_file().then_some(secret)));
-        }
+        rows.extend(keys_in(folder)?);
     }
+    let scheme = |row: &Listed| {
+        let public = row.key.as_ref().and_then(Key::public);
+        public.map(|key| key.scheme().as_str())
+    };
     let cells: Vec<_> = rows
         .iter()
-        .map(|(path, key, secret)| {
-            let scheme = key.public().map_or("unknown", |key| key.scheme().as_str());
-            let secret = secret.as_ref().map_or("not here", |_| "here");
-            let name = crate::init::holder_name(path);
-            vec![name, key.id().short(), scheme.to_owned(), secret.to_owned()]
+        .map(|row| {
+            let secret = row.secret.as_ref().map_or("not here", |_| "here");
+            let id = row.key.as_ref().map(|key| key.id().short());
+            let id = id.unwrap_or_else(|| "no .pub".to_owned());
+            let scheme = scheme(row).unwrap_or("unknown").to_owned();
+            vec![row.holder.clone(), id, scheme, secret.to_owned()]
         })
         .collect();
     let json: Vec<_> = rows
         .iter()
-        .map(|(path, key, secret)| {
+        .map(|row| {
             json!({
-                "holder": crate::init::holder_name(path),
-                "keyid": key.id().as_str(),
-                "scheme": key.public().map(|key| key.scheme().as_str()),
-                "public": path,
-                "secret": secret,
+                "holder": row.holder,
+                "keyid": row.key.as_ref().map(|key| key.id().to_string()),
+                "scheme": scheme(row),
+                "public": row.public,
+                "secret": row.secret,
             })
         })
         .collect();
@@ -166,6 +172,31 @@ fn list(context: &Context, folders: &[PathBuf]) -> Result<Answer, SignerError> {
         table(&["holder", "key", "kind", "secret"], &cells),
         json!(json),
     ))
+}
+
+/// By holder: each public key with its secret half where that lies beside it, and each secret half
+/// without a public one.
+fn keys_in(folder: &Path) -> Result<Vec<Listed>, SignerError> {
+    let entries = std::fs::read_dir(folder).map_err(DiskError::at("list", folder))?;
+    let mut holders = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(DiskError::at("list", folder))?.path();
+        if path.extension().is_some_and(|e| e == "pub" || e == "key") {
+            holders.insert(crate::init::holder_name(&path));
+        }
+    }
+    let there = |path: PathBuf| path.is_file().then_some(path);
+    let mut rows = Vec::new();
+    for holder in holders {
+        let public = there(folder.join(format!("{holder}.pub")));
+        rows.push(Listed {
+            key: public.as_deref().map(public::read).transpose()?,
+            public,
+            secret: there(folder.join(format!("{holder}.key"))),
+            holder,
+        });
+    }
+    Ok(rows)
 }
 
 fn export(context: &Context, key: &Path, to: Option<&Path>) -> Result<Answer, SignerError> {

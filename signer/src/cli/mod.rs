@@ -17,7 +17,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ampoule_protocol::error::{Coded, chain};
+use ampoule_protocol::error::{Coded, causes, chain};
 use ampoule_protocol::time::UtcTime;
 use clap::Parser;
 use serde_json::{Value, json};
@@ -123,6 +123,8 @@ impl Context {
         if self.global.json {
             let value = json!({
                 "error": error.to_string(),
+                "causes": causes(error).collect::<Vec<_>>(),
+                "hint": hint,
                 "code": error.code(),
                 "guilty": error.guilty().as_str(),
             });

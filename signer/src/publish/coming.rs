@@ -11,11 +11,11 @@ use ampoule_protocol::paths;
 use ampoule_protocol::trust::KeyRing;
 use ampoule_protocol::version::MetaVersion;
 
-use crate::error::{OperatorError, SignerError};
+use crate::error::{OperatorError, SignerError, TreeError};
 use crate::layout::Repository;
 use crate::request::{Request, payload, with_signatures};
 use crate::tree::{Published, SignedFile};
-use crate::workspace::{Workspace, top_role};
+use crate::workspace::{Staged, Workspace, top_role};
 
 /// Which drafts go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,6 +248,7 @@ fn chosen(
     let Some(staged) = workspace.draft(role) else {
         return Ok(None);
     };
+    require_next(staged, workspace.next_version(role))?;
     let mut request = staged.request.clone();
     request.chain = chain.to_vec();
     let goes = match scope {
@@ -296,6 +297,7 @@ fn director(workspace: &Workspace, left: &mut Vec<String>) -> Result<Vec<File>, 
         if *repository != Repository::Director {
             continue;
         }
+        require_next(staged, workspace.next_director_version())?;
         if staged.request.is_complete()? {
             files.push(File::drafted(&staged.request));
         } else {
@@ -303,6 +305,24 @@ fn director(workspace: &Workspace, left: &mut Vec<String>) -> Result<Vec<File>, 
         }
     }
     Ok(files)
+}
+
+/// A version that skips one would be a root that no device finds, or a leap that cannot be taken
+/// back.
+fn require_next(staged: &Staged, next: u64) -> Result<(), SignerError> {
+    let found = staged.request.version();
+    // A root that a crash left in the tree without its timestamp goes out once more.
+    if found <= next {
+        return Ok(());
+    }
+    let (tree, role) = (staged.path.clone(), staged.request.role.to_string());
+    Err(TreeError::VersionConflict {
+        tree,
+        role,
+        found,
+        expected: next.to_string(),
+    }
+    .into())
 }
 
 /// The keys of a published file may have been rotated away since.

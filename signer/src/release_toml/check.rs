@@ -9,7 +9,7 @@ use ampoule_protocol::limits::RELEASE_TEXT_MAX;
 use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::release::{Release, ReleaseVersion};
 
-use super::{Bases, ComponentFile, ReleaseFile};
+use super::{Bases, ComponentReading, Reading};
 use crate::delta_notes::read_fleet;
 use crate::durable;
 use crate::settings::{Product, Settings};
@@ -30,10 +30,11 @@ pub struct Known<'w> {
     pub ever: &'w [Release],
 }
 
-/// Notes every fault that [`ReleaseFile::read`] could not know of. Paths are relative to `folder`.
-pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, folder: &Path) {
-    let product = known.settings.product(&file.product);
-    if product.is_none() {
+/// Notes every fault that [`Reading::read`] could not know of. Paths are relative to `folder`.
+pub fn check(document: &Document<'_>, file: &Reading, known: &Known<'_>, folder: &Path) {
+    let named = file.product.as_ref();
+    let product = named.and_then(|name| known.settings.product(name));
+    if let Some(name) = named.filter(|_| product.is_none()) {
         let names: Vec<_> = known
             .settings
             .products
@@ -42,16 +43,17 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
             .collect();
         let text = format!(
             "product \"{}\" is unknown, this workspace has {}",
-            file.product.value,
+            name.value,
             names.join(", ")
         );
-        document.fault(file.product.line, text);
+        document.fault(name.line, text);
     }
     check_order(document, file, known);
     let mut lines = BTreeMap::new();
     for component in &file.components {
-        let name = &component.name;
-        if let Some(first) = lines.insert(name.value.clone(), name.line) {
+        if let Some(name) = &component.name
+            && let Some(first) = lines.insert(name.value.clone(), name.line)
+        {
             let text = format!(
                 "component \"{}\" is there already, on line {first}",
                 name.value
@@ -61,45 +63,53 @@ pub fn check(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>, fol
         if let Some(product) = product {
             check_hardware(document, component, product);
         }
-        let artifact = &component.artifact;
-        if let Err(text) = readable(&folder.join(&artifact.value), ARTIFACT_LEN_MAX) {
+        if let Some(artifact) = &component.artifact
+            && let Err(text) = readable(&folder.join(&artifact.value), ARTIFACT_LEN_MAX)
+        {
             document.fault(
                 artifact.line,
                 format!("artifact \"{}\" {text}", artifact.display()),
             );
         }
-        check_bases(document, component, &file.version, known.releases, folder);
+        let version = file.version.as_ref().map(|version| &version.value);
+        check_bases(document, component, version, known.releases, folder);
         check_meta_data(document, component, folder);
     }
-    check_sbom(document, &file.sbom, folder);
+    if let Some(sbom) = &file.sbom {
+        check_sbom(document, sbom, folder);
+    }
 }
 
-fn check_order(document: &Document<'_>, file: &ReleaseFile, known: &Known<'_>) {
+fn check_order(document: &Document<'_>, file: &Reading, known: &Known<'_>) {
     let all = || known.releases.iter().chain(known.ever);
     let Some(last) = all().max_by(|a, b| a.version.cmp(&b.version)) else {
         return;
     };
-    if file.version.value <= last.version {
+    if let Some(version) = &file.version
+        && version.value <= last.version
+    {
         let text = format!(
             "version {} is not above the last, {}",
-            file.version.value, last.version
+            version.value, last.version
         );
-        document.fault(file.version.line, text);
+        document.fault(version.line, text);
     }
     let highest = all()
         .map(|release| release.rollback_index.0)
         .max()
         .unwrap_or(0);
-    if file.rollback_index.value < highest {
+    if let Some(index) = &file.rollback_index
+        && index.value < highest
+    {
         let text = format!(
             "rollback_index {} is below {highest}, which was signed before",
-            file.rollback_index.value
+            index.value
         );
-        document.fault(file.rollback_index.line, text);
+        document.fault(index.line, text);
     }
 }
 
-fn check_hardware(document: &Document<'_>, component: &ComponentFile, product: &Product) {
+fn check_hardware(document: &Document<'_>, component: &ComponentReading, product: &Product) {
     for id in &component.hardware {
         if !product.hardware.contains(&id.value) {
             let names: Vec<_> = product.hardware.iter().map(HardwareId::as_str).collect();
@@ -116,8 +126,8 @@ fn check_hardware(document: &Document<'_>, component: &ComponentFile, product: &
 
 fn check_bases(
     document: &Document<'_>,
-    component: &ComponentFile,
-    version: &ReleaseVersion,
+    component: &ComponentReading,
+    version: Option<&ReleaseVersion>,
     releases: &[Release],
     folder: &Path,
 ) {
@@ -132,6 +142,9 @@ fn check_bases(
         }
         Bases::Versions(bases) => bases,
     };
+    let Some(name) = &component.name else {
+        return;
+    };
     let mut seen = BTreeSet::new();
     for base in bases {
         let At { value, line } = base;
@@ -139,28 +152,28 @@ fn check_bases(
             release
                 .components
                 .iter()
-                .any(|other| other.name == component.name.value)
+                .any(|other| other.name == name.value)
         };
-        let fault = if value == version {
+        let fault = if version == Some(value) {
             format!("base {value} is this release itself")
-        } else if !seen.insert(value) {
-            format!("base {value} is named twice")
-        } else if !releases
-            .iter()
-            .any(|r| r.version == *value && has_component(r))
+        } else if !seen.insert(value)
+            || releases
+                .iter()
+                .any(|r| r.version == *value && has_component(r))
         {
+            // Named twice is a fault of the list, and noted there.
+            continue;
+        } else {
             format!(
                 "base {value} is no release with a component \"{}\"",
-                component.name.value
+                name.value
             )
-        } else {
-            continue;
         };
         document.fault(*line, fault);
     }
 }
 
-fn check_meta_data(document: &Document<'_>, component: &ComponentFile, folder: &Path) {
+fn check_meta_data(document: &Document<'_>, component: &ComponentReading, folder: &Path) {
     let Some(file) = &component.meta_data else {
         return;
     };
@@ -204,13 +217,13 @@ fn check_sbom(document: &Document<'_>, sbom: &At<std::path::PathBuf>, folder: &P
 
 /// Whether it is a file with 1 to `len_max` bytes that opens and reads.
 fn readable(path: &Path, len_max: u64) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|e| format!("cannot be read: {}", cause(&e)))?;
-    let metadata = file
-        .metadata()
-        .map_err(|e| format!("cannot be read: {}", cause(&e)))?;
+    let unreadable = |e: std::io::Error| format!("cannot be read: {}", cause(&e));
+    // Before it is opened: opening a pipe waits for somebody to write into it.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err("is not a file".to_owned());
     }
+    let mut file = File::open(path).map_err(unreadable)?;
     if metadata.len() == 0 {
         return Err("is empty".to_owned());
     }
@@ -220,8 +233,7 @@ fn readable(path: &Path, len_max: u64) -> Result<(), String> {
             metadata.len()
         ));
     }
-    file.read_exact(&mut [0])
-        .map_err(|e| format!("cannot be read: {}", cause(&e)))
+    file.read_exact(&mut [0]).map_err(unreadable)
 }
 
 /// The operating system's words without its number, lower case as ours are.

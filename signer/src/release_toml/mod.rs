@@ -1,9 +1,9 @@
 //! `release.toml`, as a person writes it (docs/guide/signing.md).
 //!
-//! Reading has two halves. [`ReleaseFile::read`] knows the file alone: fields, types, bounds.
-//! [`check`] knows the workspace and the disk: products, hardware, the last signed version, the
-//! artifacts. Both note their faults in the same document, so that a person sees all of them at
-//! once, each with its line.
+//! Reading has two halves. [`Reading::read`] knows the file alone: fields, types, bounds. [`check`]
+//! knows the workspace and the disk: products, hardware, the last signed version, the artifacts. It
+//! takes what could be read, with holes where a field is bad. Both note their faults in the same
+//! document, so that a person sees all of them at once, each with its line.
 
 pub mod check;
 
@@ -75,6 +75,38 @@ pub struct ComponentFile {
     pub bases: Bases,
 }
 
+/// What could be read of a file that may have faults: `None` where one is noted.
+#[derive(Debug)]
+pub struct Reading {
+    /// As in [`ReleaseFile`].
+    pub product: Option<At<String>>,
+    /// As in [`ReleaseFile`].
+    pub version: Option<At<ReleaseVersion>>,
+    /// As in [`ReleaseFile`].
+    pub rollback_index: Option<At<u64>>,
+    class: Option<At<Class>>,
+    purpose: Option<At<String>>,
+    risk_if_not_applied: Option<At<String>>,
+    downtime_secs: Option<At<u64>>,
+    functions_unavailable: Vec<At<String>>,
+    regions: Vec<At<String>>,
+    components: Vec<ComponentReading>,
+    sbom: Option<At<PathBuf>>,
+}
+
+/// The same of one component.
+#[derive(Debug)]
+struct ComponentReading {
+    name: Option<At<ComponentName>>,
+    hardware: Vec<At<HardwareId>>,
+    artifact: Option<At<PathBuf>>,
+    install: Option<Install>,
+    activation: Activation,
+    meta_data: Option<At<PathBuf>>,
+    requires: BTreeMap<String, Requirement>,
+    bases: Bases,
+}
+
 /// From which versions a component shall have deltas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bases {
@@ -90,6 +122,13 @@ impl ReleaseFile {
     /// Reads the file; `None` where a required field was missing or bad. Faults are noted in
     /// `document` either way.
     pub fn read(document: &Document<'_>) -> Option<Self> {
+        Reading::read(document).whole()
+    }
+}
+
+impl Reading {
+    /// Reads the file; its faults are noted in `document`.
+    pub fn read(document: &Document<'_>) -> Self {
         let root = document.root();
         let product = root.text("product", 128);
         let version = root.parsed("version", VERSION_LEN_MAX, ReleaseVersion::parse);
@@ -106,24 +145,55 @@ impl ReleaseFile {
         let regions = root.texts("regions", 1..=RELEASE_LIST_MAX, REGION_LEN_MAX);
         check_regions(document, &regions);
         let sections = root.sections("component", 1..=RELEASE_LIST_MAX);
-        let components: Vec<_> = sections
-            .into_iter()
-            .map(|s| component(document, s))
-            .collect();
+        let components = sections.into_iter().map(|s| component(document, s));
+        let components = components.collect();
         let sbom = sbom(&root);
         root.finish();
-        Some(Self {
-            product: product?,
-            version: version?,
-            rollback_index: rollback_index?,
-            class: class?,
-            purpose: purpose?,
-            risk_if_not_applied: risk_if_not_applied?,
-            downtime_secs: downtime_secs?,
+        Self {
+            product,
+            version,
+            rollback_index,
+            class,
+            purpose,
+            risk_if_not_applied,
+            downtime_secs,
             functions_unavailable,
             regions,
-            components: components.into_iter().collect::<Option<_>>()?,
-            sbom: sbom?,
+            components,
+            sbom,
+        }
+    }
+
+    /// The file; `None` where a required field was missing or bad.
+    pub fn whole(self) -> Option<ReleaseFile> {
+        let components = self.components.into_iter().map(ComponentReading::whole);
+        Some(ReleaseFile {
+            product: self.product?,
+            version: self.version?,
+            rollback_index: self.rollback_index?,
+            class: self.class?,
+            purpose: self.purpose?,
+            risk_if_not_applied: self.risk_if_not_applied?,
+            downtime_secs: self.downtime_secs?,
+            functions_unavailable: self.functions_unavailable,
+            regions: self.regions,
+            components: components.collect::<Option<_>>()?,
+            sbom: self.sbom?,
+        })
+    }
+}
+
+impl ComponentReading {
+    fn whole(self) -> Option<ComponentFile> {
+        Some(ComponentFile {
+            name: self.name?,
+            hardware: self.hardware,
+            artifact: self.artifact?,
+            install: self.install?,
+            activation: self.activation,
+            meta_data: self.meta_data,
+            requires: self.requires,
+            bases: self.bases,
         })
     }
 }
@@ -150,7 +220,7 @@ fn check_regions(document: &Document<'_>, regions: &[At<String>]) {
     }
 }
 
-fn component(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<ComponentFile> {
+fn component(document: &Document<'_>, mut section: Section<'_, '_>) -> ComponentReading {
     let name = section.parsed("name", 128, ComponentName::parse);
     if let Some(name) = &name {
         section.entitle(format!("component \"{}\"", name.value));
@@ -169,16 +239,16 @@ fn component(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Co
     let requires = requires(document, &section);
     let bases = bases(document, &section);
     section.finish();
-    Some(ComponentFile {
-        name: name?,
+    ComponentReading {
+        name,
         hardware,
-        artifact: artifact?.map(PathBuf::from),
-        install: install?.value,
+        artifact: artifact.map(|at| at.map(PathBuf::from)),
+        install: install.map(|at| at.value),
         activation,
         meta_data,
         requires,
         bases,
-    })
+    }
 }
 
 fn activation(
