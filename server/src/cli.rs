@@ -275,6 +275,7 @@ fn serve(path: &Path, check_only: bool) -> Result<(), ServerError> {
     let config = Config::load(path)?;
     run::check(&config)?;
     if check_only {
+        run::try_out(&config)?;
         println!("{} has no fault", path.display());
         return Ok(());
     }

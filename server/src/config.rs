@@ -193,12 +193,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ServerError> {
         let text = std::fs::read_to_string(path).map_err(ServerError::file("read", path))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, folder).map_err(|list| {
-            ServerError::Config(Faults {
-                path: path.to_path_buf(),
-                list,
-            })
-        })
+        Self::parse(&text, folder).map_err(|list| ServerError::Config(Faults::new(path, list)))
     }
 
     /// Checks `text`, whose relative paths are meant from `folder`.

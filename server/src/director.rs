@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ampoule_protocol::director::{Issue, Issued, Terms};
+use ampoule_protocol::metadata::{Envelope, Payload, RoleType, Root};
 use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::paths::{self, METADATA_DIR, TIMESTAMP_FILE};
 use ampoule_protocol::release::FileRef;
 use ampoule_protocol::sign::Sign;
 use ampoule_protocol::time::UtcTime;
+use ampoule_protocol::trust::KeyRing;
 
 use crate::config;
 use crate::error::ServerError;
@@ -82,6 +84,48 @@ impl Director {
             content_secs: secs(config.content_expiry),
             kept: Mutex::default(),
         })
+    }
+
+    /// Whether the newest root that devices can find names the key.
+    ///
+    /// # Errors
+    /// It does not, or there is no root: devices would refuse all that is signed.
+    pub fn try_out(config: &config::Director) -> Result<(), ServerError> {
+        let director = Self::load(config)?;
+        let mut newest = None;
+        for version in 1.. {
+            let name = format!("{version}.root.json");
+            match read(&director.roots.join(&name))? {
+                Some(bytes) => newest = Some((name, bytes)),
+                None => break,
+            }
+        }
+        let bad = |fault: String| ServerError::Pki {
+            what: "director key",
+            path: config.key.clone(),
+            fault,
+        };
+        let Some((name, bytes)) = newest else {
+            let roots = director.roots.display();
+            return Err(bad(format!(
+                "has no root: there is no 1.root.json in \"{roots}\""
+            )));
+        };
+        let root = Envelope::parse(&bytes)
+            .ok()
+            .and_then(|envelope| Root::from_signed(envelope.unverified()).ok());
+        let root = root.ok_or_else(|| bad(format!("has no root: {name} is not one")))?;
+        let key = director.key.public_key();
+        let names = |role| {
+            KeyRing::of_root(&root, role)
+                .keys()
+                .any(|(_, known)| known == key)
+        };
+        let online = [RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
+        if online.into_iter().all(names) {
+            return Ok(());
+        }
+        Err(bad(format!("is not the one that {name} names")))
     }
 
     /// What `path`, below `/tuf/director/`, leads to for this device.

@@ -16,7 +16,7 @@ use crate::secrets::SealError;
 pub enum ServerError {
     // The operator: configuration, certificates, command line.
     /// The configuration has faults; all of them are named.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(Faults),
     /// A certificate, key or revocation list cannot be used.
     #[error("{what} {path:?} {fault}")]

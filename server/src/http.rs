@@ -96,7 +96,15 @@ pub(crate) fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<In
         Err(problem) => {
             let response = refuse(problem, version);
             shared.metrics.answered(response.status());
-            Answer::Now(Some(response))
+            if request.body().is_end_stream() {
+                return Answer::Now(Some(response));
+            }
+            let shared = shared.clone();
+            Answer::Later(Box::pin(async move {
+                let _answering = answering;
+                reports::let_pass(&shared, &mut request.into_body()).await;
+                response
+            }))
         }
     }
 }

@@ -163,6 +163,21 @@ impl OnlineTimestamp {
         Ok(Some(self.adopt(Signed { record, ..signed })))
     }
 
+    /// Signs what would be signed at `now`, reads the tree with it as a device does, and keeps
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Self::tend`].
+    pub fn try_out(&self, now: UtcTime) -> Result<(), ServerError> {
+        let root = self.tree.newest_root()?;
+        let ring = KeyRing::of_root(root.root(), RoleType::Timestamp);
+        let Some(published) = self.tree.timestamp(&ring)? else {
+            return Ok(());
+        };
+        let signed = self.sign(&published, now)?;
+        self.rehearse(root.root(), &signed, now)
+    }
+
     /// What another server signed since.
     fn theirs(&self) -> Result<Option<Signed>, ServerError> {
         let Home::Shared(_) = self.home else {

@@ -66,6 +66,23 @@ pub fn check(config: &Config) -> Result<(), ServerError> {
     Ok(())
 }
 
+/// Tries out what a start would: whether the online keys are those that the published roots name,
+/// and whether the tree is one. Nothing is written, and no database or bucket is asked.
+///
+/// # Errors
+/// The first that does not hold.
+pub fn try_out(config: &Config) -> Result<(), ServerError> {
+    if let Some(director) = &config.director {
+        Director::try_out(director)?;
+    }
+    if let (Some(timestamp), None) = (&config.timestamp, &config.blobs) {
+        let home = Home::File(config.store.path.join(TIMESTAMP_FILE));
+        let online = OnlineTimestamp::load(timestamp, &config.tree, home)?;
+        online.try_out(Clock::start().now())?;
+    }
+    Ok(())
+}
+
 /// Serves until a signal ends it.
 ///
 /// # Errors

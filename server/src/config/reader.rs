@@ -4,6 +4,7 @@
 //! result only where there was no fault. A member that nobody asked for is a fault too.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,26 +32,63 @@ impl fmt::Display for Fault {
 }
 
 /// All that is wrong with a configuration file.
+///
+/// As an error it is a chain, each fault the cause of the one before, so that whoever prints the
+/// causes of an error prints all faults, a line each.
 #[derive(Debug)]
 pub struct Faults {
-    /// The file.
-    pub path: PathBuf,
-    /// Its faults, by line.
-    pub list: Vec<Fault>,
+    path: PathBuf,
+    count: usize,
+    first: Option<Box<Link>>,
+}
+
+#[derive(Debug)]
+struct Link {
+    fault: Fault,
+    next: Option<Box<Link>>,
+}
+
+impl Faults {
+    /// Of this file, in this order.
+    pub fn new(path: &Path, list: Vec<Fault>) -> Self {
+        let count = list.len();
+        let link = |next, fault| Some(Box::new(Link { fault, next }));
+        Self {
+            path: path.to_path_buf(),
+            count,
+            first: list.into_iter().rev().fold(None, link),
+        }
+    }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.list.len();
+        let (path, count) = (self.path.display(), self.count);
         let noun = if count == 1 { "fault" } else { "faults" };
-        write!(
-            f,
-            "configuration \"{}\" has {count} {noun}",
-            self.path.display()
-        )?;
-        self.list
-            .iter()
-            .try_for_each(|fault| write!(f, "; {fault}"))
+        write!(f, "configuration \"{path}\" has {count} {noun}")
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault.fmt(f)
+    }
+}
+
+/// The first link of a chain as the cause of what is before it.
+fn cause(link: Option<&Link>) -> Option<&(dyn Error + 'static)> {
+    link.map(|link| link as &(dyn Error + 'static))
+}
+
+impl Error for Faults {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        cause(self.first.as_deref())
+    }
+}
+
+impl Error for Link {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        cause(self.next.as_deref())
     }
 }
 

@@ -5,6 +5,7 @@
 //! Nothing is acknowledged before the store's writer says that it is durable.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ampoule_protocol::device::{Acknowledged, CheckedIn, DeviceView, Inventory, Receipt};
 use ampoule_protocol::digest::Digest;
@@ -25,6 +26,10 @@ use crate::rollouts::Heard;
 use crate::serve::{Peer, Shared};
 use crate::store::{DeviceRow, Standing, Store, StoreError, Write, Written};
 
+/// Bytes of a refused body that are read and thrown away before the refusal; more ends the stream.
+const PASSED_LEN_MAX: u64 = 1 << 20;
+/// How long that may take; who announces a body and waits for a word gets it then.
+const PASSED_FOR_MAX: Duration = Duration::from_secs(2);
 /// Receipts in a [`DeviceView`].
 const VIEWED_RECEIPTS_MAX: usize = 16;
 
@@ -192,16 +197,20 @@ async fn durable(shared: &Shared, write: Write) -> Result<Option<DeviceRow>, Pro
 }
 
 /// The whole body, as long as it is short enough and comes in time.
-pub(crate) async fn read(shared: &Shared, body: Incoming) -> Result<Bytes, Problem> {
+pub(crate) async fn read(shared: &Shared, mut body: Incoming) -> Result<Bytes, Problem> {
     let limits = &shared.config.limits;
     let too_large = || Problem::too_large(limits.body_len_max);
     if body.size_hint().lower() > limits.body_len_max as u64 {
+        let_pass(shared, &mut body).await;
         return Err(too_large());
     }
-    let limited = http_body_util::Limited::new(body, limits.body_len_max).collect();
+    let limited = http_body_util::Limited::new(&mut body, limits.body_len_max).collect();
     match tokio::time::timeout(limits.body_timeout, limited).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let_pass(shared, &mut body).await;
+            Err(too_large())
+        }
         Ok(Err(_)) => {
             let detail = "the body ended before it was whole";
             Err(Problem::new(StatusCode::BAD_REQUEST, "body-cut", detail))
@@ -215,6 +224,28 @@ pub(crate) async fn read(shared: &Shared, body: Incoming) -> Result<Bytes, Probl
             ))
         }
     }
+}
+
+/// Reads what is left of a body that nobody wants, so that who sends it hears the answer.
+///
+/// Over HTTP/2 clients in the field take an answer that overtakes their body for a broken stream,
+/// and over HTTP/1 the end of a connection with unread bytes takes the answer along.
+pub(super) async fn let_pass(shared: &Shared, body: &mut Incoming) {
+    if body.size_hint().lower() > PASSED_LEN_MAX {
+        return;
+    }
+    let passing = async {
+        let mut left = PASSED_LEN_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+            left = left.saturating_sub(len);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let patience = shared.config.limits.body_timeout.min(PASSED_FOR_MAX);
+    let _ = tokio::time::timeout(patience, passing).await;
 }
 
 fn json<T: Serialize>(words: &T) -> Response<Body> {

@@ -61,8 +61,12 @@ fn all_faults_of_a_configuration_are_named_at_once() {
     let output = run(&["run", "--config", text(&path), "--check-config"]);
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
+    let lines: Vec<_> = said.lines().collect();
     assert!(
-        said.contains("has 2 faults") && said.contains("line 2:") && said.contains("line 10:"),
+        lines.len() == 3
+            && lines[0].ends_with("has 2 faults")
+            && lines[1].starts_with("caused by: line 2:")
+            && lines[2].starts_with("caused by: line 10:"),
         "{said}"
     );
 
@@ -71,6 +75,24 @@ fn all_faults_of_a_configuration_are_named_at_once() {
     let output = run(&["run", "--config", text(&path), "--check-config"]);
     assert_eq!(output.status.code(), Some(1));
     fs::remove_file(world.path("server.key")).unwrap();
+}
+
+/// Catches: a configuration that is said to be without fault, and a server that then does not start.
+#[test]
+fn a_key_that_the_root_does_not_name_is_found_before_the_start() {
+    let world = World::new();
+    let config = world.config();
+    let check = ["run", "--config", text(&config), "--check-config"];
+    assert_eq!(run(&check).status.code(), Some(0));
+    let other = crate::common::tree::key(9);
+    fs::write(world.path("timestamp.key"), other.to_pkcs8_pem().as_bytes()).unwrap();
+    let output = run(&check);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("timestamp"), "{}", said(&output));
+    assert!(!world.path("state").join("timestamp.json").exists());
+    let newest = world.path("published").join("metadata/timestamp.json");
+    fs::write(newest, b"{}").unwrap();
+    assert_eq!(run(&check).status.code(), Some(1));
 }
 
 #[test]

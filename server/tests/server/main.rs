@@ -23,6 +23,7 @@ mod operators_act;
 mod operators_rights;
 #[path = "../postgres/mod.rs"]
 mod postgres;
+mod refusals_are_heard;
 mod rollout_reaches_devices;
 mod secrets_stay_secret;
 mod servers_share_a_fleet;
