@@ -28,11 +28,12 @@ struct Device {
 }
 
 const DRIP: Fault = Fault::Drip {
-    pause: Duration::from_millis(20),
+    pause: Duration::from_millis(100),
 };
-const STALL: Duration = Duration::from_millis(500);
-/// Far more than a refusal takes, far less than the drip of the smallest file.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Far more than the pause of a drip, also where the machine has other work.
+const STALL: Duration = Duration::from_secs(3);
+/// Far more than a refusal takes, less than the drip of the smallest file.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 impl Device {
     /// Which meets `fault` at each path that ends in `file`.
