@@ -400,3 +400,41 @@ fn deltas_follow_the_fleet_and_those_that_do_not_pay_are_left_out() {
     ground.publish();
     ground.ok(&["verify", "w/published"]);
 }
+
+/// A script reads all that a person reads. Catches: faults that are on standard error alone.
+#[test]
+fn an_error_in_json_has_its_causes() {
+    let ground = Ground::published();
+    ground.release("2.4.0", 15);
+    let output = ground.run(&["--json", "-w", "w", "add", "release.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["code"], "faults-in-file");
+    let causes = error["causes"].as_array().unwrap();
+    assert_eq!(causes.len(), 2, "{error}");
+    assert_eq!(
+        causes[1],
+        "line 3: rollback_index 15 is below 16, which was signed before"
+    );
+}
+
+/// Catches: a folder full of secret keys that is told to be empty.
+#[test]
+fn secret_keys_are_listed_without_their_public_halves() {
+    let ground = Ground::bare();
+    ground.write("keys/alice.key", &ground.read("alice.key"));
+    ground.write("keys/bob.2.pub", &ground.read("bob.pub"));
+    let listed = ground.ok(&["--json", "key", "list", "keys"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["holder"], "alice");
+    assert_eq!(listed[0]["secret"], "keys/alice.key");
+    assert!(listed[0]["keyid"].is_null());
+    assert_eq!(listed[1]["holder"], "bob.2");
+    assert!(listed[1]["secret"].is_null());
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let said = ground.refused(1, &["key", "list"]);
+    assert!(
+        said.starts_with("error: \".\" is not a signer workspace"),
+        "{said}"
+    );
+}
