@@ -37,9 +37,9 @@ cargo xtask bench delta [options]
 Without a name, all of them. Installs the Debian packages nginx-light and time when they are
 missing. Loopback only; some minutes in all.";
 
-/// One install of an image of `len` bytes.
+/// An install of an image of `len` bytes, then one by a delta.
 pub(crate) fn install_once(len: u64) -> Outcome<install::Installed> {
-    install::once(len)
+    install::once(len, install::Story::FullThenDelta)
 }
 
 /// Debian packages that the measurements use.
@@ -127,7 +127,7 @@ fn room(name: &str, programs: &[&str]) -> Outcome<Room> {
 }
 
 /// A file of bytes that do not compress and are the same each time.
-fn noise(len: u64) -> Vec<u8> {
+pub(crate) fn noise(len: u64) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
     while (bytes.len() as u64) < len {

@@ -205,6 +205,7 @@ fn make_tree(room: &Room) -> Outcome<Paths> {
         tree: signer::TREE,
         timestamp_key: None,
         port: 0,
+        poll_interval_secs: 300,
         more,
     };
     server::configure(room, &settings)?;

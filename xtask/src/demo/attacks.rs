@@ -67,6 +67,7 @@ impl Attack {
             tree: &tree,
             timestamp_key,
             port,
+            poll_interval_secs: 300,
             more: "",
         };
         server::configure(room, &settings)?;

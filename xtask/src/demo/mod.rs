@@ -278,6 +278,7 @@ fn honest(port: u16) -> Settings<'static> {
         tree: signer::TREE,
         timestamp_key: Some(signer::TIMESTAMP_KEY),
         port,
+        poll_interval_secs: 300,
         more: "",
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use serde_json::Value;
 
+use super::accel::Accel;
+use super::emulator::Emulator;
 use super::image::{Image, Kind, version};
 use super::loader::{ATTEMPTS, Loader};
 use super::machine::{Heard, Machine, PATIENCE};
@@ -20,6 +23,8 @@ use crate::world::{COMPONENT, HARDWARE, PRODUCT, Room, Telling, cannot};
 
 /// The device, as its certificate names it.
 const NAME: &str = "pump-vm";
+/// How often it looks by itself, in seconds: the least that an agent takes from a server.
+const POLL_SECS: u32 = 10;
 
 /// The emulated device.
 pub(super) struct Device<'p> {
@@ -28,13 +33,25 @@ pub(super) struct Device<'p> {
     pub(super) loader: Loader,
     room: Room,
     folder: PathBuf,
-    sockets: Sockets,
+    emulator: Rc<Emulator>,
     disk: Disk,
     images: BTreeMap<u32, Image>,
     /// The newest release.
     pub(super) newest: u32,
     /// Whoever serves; ends with the device.
     _server: Server,
+    _sockets: Sockets,
+}
+
+/// What a device is set up with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// Where agent, server and signer are.
+    pub(super) programs: &'a Path,
+    /// What its processor runs on.
+    pub(super) accel: Accel,
+    /// How its disk is wrong.
+    pub(super) mistake: Mistake,
 }
 
 /// Something that a device told, or that happened to it.
@@ -56,10 +73,9 @@ impl<'p> Device<'p> {
         parts: &'p Parts,
         loader: Loader,
         folder: &Path,
-        programs: &Path,
-        mistake: Mistake,
+        given: &Given<'_>,
     ) -> Outcome<Self> {
-        let room = Room::new(&folder.join("room"), programs, Telling::Silent)?;
+        let room = Room::new(&folder.join("room"), given.programs, Telling::Silent)?;
         signer::ceremony(&room)?;
         let mut images = BTreeMap::new();
         let first = Image::make(parts, loader, &folder.join("images"), 1, Kind::Good)?;
@@ -69,28 +85,31 @@ impl<'p> Device<'p> {
             tree: signer::TREE,
             timestamp_key: Some(signer::TIMESTAMP_KEY),
             port: 0,
+            poll_interval_secs: POLL_SECS,
             more: "",
         };
         server::configure(&room, &settings)?;
         server::enroll(&room, NAME)?;
         let server = Server::start(&room, &[])?;
-        let data = data_folder(&room, loader, server.port()?)?;
-        let disk = loader.factory_disk(folder, &first, &data)?;
+        let factory = factory_folder(&room, loader, server.port()?)?;
+        let disk = loader.factory_disk(folder, &first, &factory)?;
         let sockets = Sockets::make(loader)?;
         let socket = sockets.0.join("disk");
-        let disk = Disk::serve(&socket, Medium::new(disk, mistake))
+        let disk = Disk::serve(&socket, Medium::new(disk, given.mistake))
             .map_err(|e| cannot("serve", &socket, &e))?;
+        let emulator = Emulator::prepare(loader, given.accel, folder, &sockets.0, &disk)?;
         images.insert(1, first);
         Ok(Self {
             parts,
             loader,
             room,
             folder: folder.to_owned(),
-            sockets,
+            emulator: Rc::new(emulator),
             disk,
             images,
             newest: 1,
             _server: server,
+            _sockets: sockets,
         })
     }
 
@@ -107,8 +126,8 @@ impl<'p> Device<'p> {
 
     /// Gives power, for so many operations of the disk or for good.
     pub(super) fn start(&self, cut_after: Option<u64>) -> Outcome<Machine> {
-        let monitor = self.sockets.0.join("monitor");
-        Machine::start(self.loader, &self.folder, &monitor, &self.disk, cut_after)
+        let transcript = self.folder.join("console.txt");
+        Machine::start(&self.emulator, &self.disk, &transcript, cut_after)
     }
 
     /// Takes the power away, and with it some of what was not flushed.
@@ -117,13 +136,18 @@ impl<'p> Device<'p> {
         self.disk.with(|medium| medium.cut(random))
     }
 
+    /// Ruins the file system that it writes; it has no power.
+    pub(super) fn ruin_data(&self) {
+        self.disk.with(|medium| self.loader.ruin_data(medium));
+    }
+
     /// Its disk.
     pub(super) const fn disk(&self) -> &Disk {
         &self.disk
     }
 
     /// What happens next; within a generous bound of `since`, which is renewed whenever an image
-    /// comes up or the agent comes to another phase. An image that comes up is compared, byte by
+    /// comes up or the agent comes to a phase other than rest and looking. An image that comes up is compared, byte by
     /// byte, with what was released.
     ///
     /// # Errors
@@ -135,6 +159,8 @@ impl<'p> Device<'p> {
                 return Err(Fault::new("the emulator ended by itself")
                     .hint("see emulator.log and console.txt"));
             }
+            // The machine took care of it.
+            Heard::Reset(_) => return Ok(News::Line(String::new())),
             Heard::Line(line) => line,
         };
         if let Some((number, slot)) = up(&line) {
@@ -145,7 +171,9 @@ impl<'p> Device<'p> {
         let Some(phase) = phase(&line) else {
             return Ok(News::Line(line));
         };
-        *since = Instant::now();
+        if !matches!(&phase, News::Phase { phase, .. } if phase == "idle" || phase == "checking") {
+            *since = Instant::now();
+        }
         Ok(phase)
     }
 
@@ -195,21 +223,31 @@ impl<'p> Device<'p> {
 
     /// Waits until the server has a receipt of this release; its outcome.
     pub(super) fn receipt_of(&self, number: u32) -> Outcome<String> {
+        self.wait_for_receipt(number, |_| true)
+    }
+
+    /// Waits until the server knows that this release was committed. There may be receipts before
+    /// that, of trials that fell back.
+    pub(super) fn must_hear_of_commit(&self, number: u32) -> Outcome {
+        let heard = self.wait_for_receipt(number, |outcome| outcome == "committed");
+        heard.map(|_| ())
+    }
+
+    fn wait_for_receipt(&self, number: u32, is_wanted: impl Fn(&str) -> bool) -> Outcome<String> {
         let since = Instant::now();
         loop {
             let told = self.shown()?;
-            let receipts = told["view"]["receipts"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let found = receipts
-                .iter()
-                .find(|receipt| receipt["release"] == version(number).as_str());
-            if let Some(outcome) = found.and_then(|receipt| receipt["outcome"].as_str()) {
-                return Ok(outcome.to_owned());
+            let receipts = told["view"]["receipts"].as_array();
+            let found = receipts.into_iter().flatten().find_map(|receipt| {
+                let outcome = receipt["outcome"].as_str()?;
+                let is_it = receipt["release"] == version(number).as_str() && is_wanted(outcome);
+                is_it.then(|| outcome.to_owned())
+            });
+            if let Some(outcome) = found {
+                return Ok(outcome);
             }
             if since.elapsed() > PATIENCE {
-                let what = format!("the server has no receipt of {}", version(number));
+                let what = format!("the server has no such receipt of {}", version(number));
                 return Err(Fault::new(what).because(told));
             }
             std::thread::sleep(std::time::Duration::from_millis(200));
@@ -261,19 +299,19 @@ fn release(room: &Room, image: &Image) -> Outcome {
     signer::release(room, &plan)
 }
 
-/// What the factory puts on the data file system.
-fn data_folder(room: &Room, loader: Loader, port: u16) -> Outcome<PathBuf> {
+/// What the factory knows of this device, for a file system that nobody writes.
+fn factory_folder(room: &Room, loader: Loader, port: u16) -> Outcome<PathBuf> {
     let root = room.path(signer::TREE).join("metadata/1.root.json");
     let root = std::fs::read(&root).map_err(|e| cannot("read", &root, &e))?;
-    room.write("data/1.root.json", root)?;
+    room.write("factory/1.root.json", root)?;
     for name in ["ca.pem", "device.pem", "device.key"] {
         let path = room.path("device/identity").join(name);
         let bytes = std::fs::read(&path).map_err(|e| cannot("read", &path, &e))?;
-        room.write(&format!("data/identity/{name}"), bytes)?;
+        room.write(&format!("factory/identity/{name}"), bytes)?;
     }
     let component = loader.component();
     let text = format!(
-        r#"data_dir = "ampoule"
+        r#"data_dir = "/data/ampoule"
 product = "{PRODUCT}"
 hardware = "{HARDWARE}"
 root = "1.root.json"
@@ -309,8 +347,8 @@ name = "{COMPONENT}"
 install = "slot"
 {component}"#
     );
-    room.write("data/agent.toml", text)?;
-    Ok(room.path("data"))
+    room.write("factory/agent.toml", text)?;
+    Ok(room.path("factory"))
 }
 
 /// `vm: image 1.0.7 is up in slot b`

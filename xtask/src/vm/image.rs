@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use super::loader::Loader;
-use super::parts::{MODULES, Parts};
+use super::parts::Parts;
 use super::random::Random;
+use super::userland::init;
 use crate::shell::Outcome;
 use crate::world::cannot;
 
 /// Bytes that differ from image to image, so that a fill has something to write.
-const OWN_LEN: usize = 4 << 20;
+const OWN_LEN: usize = 2 << 20;
+/// Room for what else is an image's own.
+const OWN_MORE_LEN: usize = 64 << 10;
 
 /// The jump to itself that a hanging kernel consists of: `eb fe`.
 pub(super) const HANG: [u8; 2] = [0xeb, 0xfe];
@@ -109,11 +112,11 @@ fn hanging(kernel: &[u8]) -> Vec<u8> {
     kernel
 }
 
+/// The kernel unpacks archives one after the other: first what is this image's own, as it is, then
+/// what all images share, compressed once.
 fn initramfs_of(parts: &Parts, loader: Loader, number: u32, kind: Kind) -> Vec<u8> {
     let mut archive = Archive::default();
-    for folder in [
-        "bin", "dev", "proc", "sys", "run", "run/lock", "tmp", "data", "esp", "etc", "modules",
-    ] {
+    for folder in ["bin", "etc"] {
         archive.folder(folder);
     }
     archive.file("init", init(loader, number, kind).as_bytes());
@@ -127,103 +130,16 @@ fn initramfs_of(parts: &Parts, loader: Loader, number: u32, kind: Kind) -> Vec<u
         "exit 0"
     };
     archive.file("bin/health", format!("#!/bin/sh\n{health}\n").as_bytes());
-    // Before what is larger and always the same, so that only these blocks differ.
     let mut own = Random::new(u64::from(number));
     archive.file("etc/own", &own.bytes(OWN_LEN));
-    archive.file("bin/busybox", &parts.busybox);
-    for applet in APPLETS {
-        archive.link(&format!("bin/{applet}"), "busybox");
-    }
-    for (name, module) in MODULES.iter().zip(&parts.modules) {
-        archive.file(&format!("modules/{name}.ko"), module);
-    }
-    let mut folders = std::collections::BTreeSet::new();
-    for (path, library) in &parts.libraries {
-        let mut above: Vec<_> = Path::new(path).ancestors().skip(1).collect();
-        above.reverse();
-        for folder in above
-            .iter()
-            .filter_map(|folder| folder.strip_prefix("/").ok())
-        {
-            if !folder.as_os_str().is_empty() && folders.insert(folder.to_owned()) {
-                archive.folder(&folder.to_string_lossy());
-            }
-        }
-        archive.file(path.trim_start_matches('/'), library);
-    }
-    if kind != Kind::NoAgent {
-        archive.file("bin/ampoule-agent", &parts.agent);
-    }
-    archive.finish()
-}
-
-const APPLETS: [&str; 14] = [
-    "sh", "mount", "insmod", "ifconfig", "sed", "sleep", "cat", "killall", "watchdog", "reboot",
-    "kill", "sync", "grep", "mkdir",
-];
-
-/// The first process. It says where it is in lines that begin with `vm:`.
-///
-/// The watchdog is fed while the agent lives: an image whose agent cannot be started is reset by
-/// it. softdog stands for the hardware's; Debian's kernel for virtual machines has no driver for
-/// any that QEMU emulates.
-fn init(loader: Loader, number: u32, kind: Kind) -> String {
-    let version = version(number);
-    let modules: Vec<_> = MODULES
-        .into_iter()
-        .filter(|name| *name != "softdog")
-        .collect();
-    let modules = modules.join(" ");
-    let mounts = loader.mounts();
-    // An image without an agent need not be waited for long.
-    let patience_secs = if kind == Kind::NoAgent { 4 } else { 60 };
-    let panic = if kind == Kind::Panics {
-        "echo 'vm: about to panic'; exit 1"
-    } else {
-        ""
-    };
-    format!(
-        r#"#!/bin/sh
-export PATH=/bin
-mount -t devtmpfs dev /dev
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t tmpfs run /run
-mkdir -p /run/lock
-slot=$(sed 's/.*ampoule.slot=\([ab]\).*/\1/' /proc/cmdline)
-echo
-echo "vm: image {version} is up in slot $slot"
-{panic}
-for module in {modules}; do insmod /modules/$module.ko; done
-ifconfig lo 127.0.0.1 up
-ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
-{mounts}
-insmod /modules/softdog.ko soft_margin={patience_secs}
-echo > /dev/watchdog
-watchdog -F -t 3 -T {patience_secs} /dev/watchdog & dog=$!
-agent="/bin/ampoule-agent --config /data/agent.toml"
-tell() {{ sed "s/^/vm: $1: /"; }}
-(
-  while [ -x /bin/ampoule-agent ]; do
-    $agent --json daemon
-    echo "vm: the agent ended with $?"
-    while [ -e /run/held ]; do sleep 1; done
-    sleep 1
-  done
-  echo "vm: there is no agent"
-  kill -9 $dog
-) &
-echo "vm: listening"
-while read -r word; do
-  case "$word" in
-    check) killall ampoule-agent ;;
-    status) $agent status | tell status; echo "vm: told" ;;
-    probe) >/run/held; killall ampoule-agent; sleep 1; $agent probe-boot | tell probe; rm /run/held ;;
-  esac
-done
-sleep 1000000
-"#
-    )
+    let mut bytes = archive.finish();
+    // What is shared begins at one place in every image, so that its blocks do not differ.
+    bytes.resize(OWN_LEN + OWN_MORE_LEN, 0);
+    bytes.extend(match kind {
+        Kind::NoAgent => &parts.shared_without_agent,
+        Kind::Good | Kind::Hangs | Kind::Panics | Kind::Sick => &parts.shared,
+    });
+    bytes
 }
 
 #[cfg(test)]

@@ -1,33 +1,31 @@
 //! One life of the emulator: from power to no power. Its serial console is the evidence.
 //!
-//! The emulator is software only (TCG). Where a real board has a hardware watchdog that bites when
+//! Where a real board has a hardware watchdog that bites when
 //! a kernel hangs, here is its reset: the machine is reset when its processor stands at a jump to
 //! itself, which only a kernel that hangs on purpose contains. Images that reach userland have a
 //! watchdog of their own (softdog).
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin};
+use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Value, json};
-
+use super::emulator::Emulator;
 use super::image::HANG;
-use super::loader::Loader;
+use super::monitor::{Monitor, hear_resets};
 use super::nbd::Disk;
 use crate::shell::{Fault, Outcome};
 use crate::world::cannot;
 
 /// For how long a machine may show no sign of what is waited for. A boot takes some seconds here;
 /// a machine that takes minutes is stuck, on whatever machine this runs.
-pub(super) const PATIENCE: Duration = Duration::from_mins(4);
+pub(super) const PATIENCE: Duration = Duration::from_mins(6);
 /// Between two looks whether the processor hangs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Memory of the machine, in MiB.
-const MEMORY_MIB: &str = "448";
 /// Bytes of one console line that are kept.
 const LINE_LEN_MAX: u64 = 4096;
 
@@ -38,73 +36,45 @@ pub(super) enum Heard {
     Line(String),
     /// The power went in the middle of an operation of its disk.
     Cut,
+    /// It was reset, by itself, at this time.
+    Reset(SystemTime),
     /// It ended by itself.
     Ended,
 }
 
 /// A machine with power.
 pub(super) struct Machine {
+    emulator: Rc<Emulator>,
+    disk: Disk,
+    transcript: PathBuf,
     child: Child,
-    keys: std::process::ChildStdin,
+    keys: ChildStdin,
     heard: Receiver<Heard>,
-    monitor: PathBuf,
+    /// What was heard before the last restart and not told yet.
+    pending: VecDeque<Heard>,
     /// How often its watchdog bit.
     pub(super) resets: u32,
 }
 
 impl Machine {
-    /// Gives power, for so many operations of the disk or for good. The console is appended to `console.txt` in `folder`.
+    /// Gives power, for so many operations of the disk or for good. The console is appended to
+    /// `transcript`, each line with the seconds since then.
     pub(super) fn start(
-        loader: Loader,
-        folder: &Path,
-        monitor: &Path,
+        emulator: &Rc<Emulator>,
         disk: &Disk,
+        transcript: &Path,
         cut_after: Option<u64>,
     ) -> Outcome<Self> {
         disk.power_on(cut_after);
-        let _ = std::fs::remove_file(monitor);
-        // Ends with us, however we end.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        command.args(["-accel", "tcg", "-cpu", "max", "-m", MEMORY_MIB]);
-        command.args(["-display", "none", "-serial", "stdio", "-monitor", "none"]);
-        command.args(loader.machine(folder)?);
-        command
-            .arg("-qmp")
-            .arg(format!("unix:{},server=on,wait=off", monitor.display()));
-        command.arg("-drive").arg(format!(
-            "if=none,id=disk,format=raw,discard=unmap,file={}",
-            disk.uri()
-        ));
-        command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
-        command.args(["-netdev", "user,id=net", "-device"]);
-        command.arg("virtio-net-pci,netdev=net,romfile=");
-        let log = folder.join("emulator.log");
-        let errors = File::create(&log).map_err(|e| cannot("write", &log, &e))?;
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors);
-        let mut child = command
-            .spawn()
-            .map_err(|e| Fault::new("cannot start \"qemu-system-x86_64\"").because(e))?;
-        let (Some(out), Some(keys)) = (child.stdout.take(), child.stdin.take()) else {
-            return Err(Fault::new("the emulator has no console"));
-        };
-        let transcript = folder.join("console.txt");
-        let transcript = File::options()
-            .create(true)
-            .append(true)
-            .open(&transcript)
-            .map_err(|e| cannot("write", &transcript, &e))?;
-        let (tell, heard) = mpsc::channel();
-        disk.tell(tell.clone());
-        std::thread::spawn(move || listen(out, transcript, &tell));
+        let (child, keys, heard) = begin(emulator, disk, transcript)?;
         Ok(Self {
+            emulator: Rc::clone(emulator),
+            disk: disk.clone(),
+            transcript: transcript.to_owned(),
             child,
             keys,
             heard,
-            monitor: monitor.to_owned(),
+            pending: VecDeque::new(),
             resets: 0,
         })
     }
@@ -117,16 +87,42 @@ impl Machine {
                 return Err(Fault::new("the machine shows no sign of life")
                     .hint("its console is in console.txt"));
             }
+            if let Some(heard) = self.pending.pop_front() {
+                return Ok(heard);
+            }
             match self.heard.recv_timeout(LOOK_INTERVAL) {
+                Ok(Heard::Reset(at)) => self.restart(at)?,
                 Ok(heard) => return Ok(heard),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Heard::Ended),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            if self.hangs() {
-                self.ask(&json!({ "execute": "system_reset" }));
-                self.resets += 1;
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.hangs() {
+                        self.resets += 1;
+                        self.restart(SystemTime::now())?;
+                    }
+                }
             }
         }
+    }
+
+    /// After a reset the machine goes on from the kept start of its firmware, unless it is past that
+    /// by itself. Its disk had power all the time.
+    fn restart(&mut self, at: SystemTime) -> Outcome {
+        if !self.disk.hold_unless_used_since(at) {
+            return Ok(());
+        }
+        self.end();
+        // What it said before is heard first, whoever was quicker.
+        while let Ok(heard) = self.heard.recv() {
+            match heard {
+                Heard::Ended => break,
+                Heard::Line(_) => self.pending.push_back(heard),
+                Heard::Cut | Heard::Reset(_) => {}
+            }
+        }
+        self.disk.release();
+        let (child, keys, heard) = begin(&self.emulator, &self.disk, &self.transcript)?;
+        (self.child, self.keys, self.heard) = (child, keys, heard);
+        Ok(())
     }
 
     /// Types a word on the console.
@@ -148,42 +144,40 @@ impl Machine {
 
     /// Whether the processor stands at a jump to itself.
     fn hangs(&self) -> bool {
-        let monitor = |line: &str| {
-            let arguments = json!({ "command-line": line });
-            let told =
-                self.ask(&json!({"execute": "human-monitor-command", "arguments": arguments}));
-            told.and_then(|told| told["return"].as_str().map(str::to_owned))
-                .unwrap_or_default()
+        let Some(mut monitor) = Monitor::connect(&self.emulator.monitor()) else {
+            return false;
         };
         let looped = format!("{:#04x} {:#04x}", HANG[0], HANG[1]);
-        monitor("x /2xb $pc").contains(&looped) && monitor("info registers").contains("HLT=0")
+        monitor.told("x /2xb $pc").contains(&looped)
+            && monitor.told("info registers").contains("HLT=0")
     }
+}
 
-    /// Asks the emulator's monitor; `None` where it does not answer.
-    fn ask(&self, request: &Value) -> Option<Value> {
-        let stream = UnixStream::connect(&self.monitor).ok()?;
-        stream.set_read_timeout(Some(LOOK_INTERVAL * 10)).ok()?;
-        let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
-        let mut stream = stream;
-        let _greeting = lines.next()?.ok()?;
-        for (at, line) in [&json!({ "execute": "qmp_capabilities" }), request]
-            .iter()
-            .enumerate()
-        {
-            writeln!(stream, "{line}").ok()?;
-            // Events come in between.
-            loop {
-                let answer: Value = serde_json::from_str(&lines.next()?.ok()?).ok()?;
-                if answer.get("return").is_some() || answer.get("error").is_some() {
-                    if at == 1 {
-                        return Some(answer);
-                    }
-                    break;
-                }
-            }
-        }
-        None
+/// Starts the emulator, and to listen to it.
+fn begin(
+    emulator: &Emulator,
+    disk: &Disk,
+    transcript: &Path,
+) -> Outcome<(Child, ChildStdin, Receiver<Heard>)> {
+    let mut child = emulator.start()?;
+    let (Some(out), Some(keys)) = (child.stdout.take(), child.stdin.take()) else {
+        return Err(Fault::new("the emulator has no console"));
+    };
+    let transcript = File::options()
+        .create(true)
+        .append(true)
+        .open(transcript)
+        .map_err(|e| cannot("write", transcript, &e))?;
+    let (tell, heard) = mpsc::channel();
+    disk.tell(tell.clone());
+    hear_resets(emulator.events(), tell.clone());
+    std::thread::spawn(move || listen(out, transcript, &tell));
+    let begun = emulator.go_on();
+    if begun.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
     }
+    begun.map(|()| (child, keys, heard))
 }
 
 impl Drop for Machine {
@@ -196,6 +190,7 @@ impl Drop for Machine {
 fn listen(out: impl Read, mut transcript: File, tell: &Sender<Heard>) {
     let mut out = BufReader::new(out);
     let mut line = Vec::new();
+    let power_on = Instant::now();
     loop {
         line.clear();
         match (&mut out).take(LINE_LEN_MAX).read_until(b'\n', &mut line) {
@@ -203,7 +198,8 @@ fn listen(out: impl Read, mut transcript: File, tell: &Sender<Heard>) {
             Ok(_) => {}
         }
         let text = plain(&line);
-        let _ = writeln!(transcript, "{text}");
+        let at = power_on.elapsed().as_secs_f64();
+        let _ = writeln!(transcript, "{at:7.2} {text}");
         if tell.send(Heard::Line(text)).is_err() {
             return;
         }

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::machine::Heard;
 use super::medium::Medium;
@@ -39,6 +40,7 @@ const DISCONNECT: u16 = 2;
 const FLUSH: u16 = 3;
 const TRIM: u16 = 4;
 
+const EIO: u32 = 5;
 const EINVAL: u32 = 22;
 
 /// Bytes of one option that are taken at most.
@@ -47,6 +49,7 @@ const OPTION_LEN_MAX: u32 = 64 << 10;
 const REQUEST_LEN_MAX: u32 = 32 << 20;
 
 /// A disk that an emulator can be connected to, again and again.
+#[derive(Clone)]
 pub(super) struct Disk {
     socket: PathBuf,
     state: Arc<Mutex<State>>,
@@ -56,8 +59,14 @@ struct State {
     medium: Medium,
     /// Operations after which the power is cut; `None` for never.
     cut_after: Option<u64>,
-    /// Whether it answers no more.
+    /// Whether it answers no more: the power went.
     is_cut: bool,
+    /// Whether it answers nobody, with power.
+    is_held: bool,
+    /// Whether it refuses to be read.
+    is_refused: bool,
+    /// When it was asked for something last.
+    used: SystemTime,
     /// Who is told of the cut.
     hears: Option<Sender<Heard>>,
 }
@@ -74,6 +83,9 @@ impl Disk {
             medium,
             cut_after: None,
             is_cut: false,
+            is_held: false,
+            is_refused: false,
+            used: SystemTime::UNIX_EPOCH,
             hears: None,
         }));
         let served = Arc::clone(&state);
@@ -114,10 +126,27 @@ impl Disk {
         act(&mut locked(&self.state).medium)
     }
 
+    /// Whether every read fails from now on.
+    pub(super) fn refuse(&self, is_refused: bool) {
+        locked(&self.state).is_refused = is_refused;
+    }
+
+    /// Answers nobody any more, unless somebody asked after this time; whether it is so now.
+    pub(super) fn hold_unless_used_since(&self, time: SystemTime) -> bool {
+        let mut state = locked(&self.state);
+        state.is_held = state.used <= time && !state.is_cut;
+        state.is_held
+    }
+
+    /// Answers again.
+    pub(super) fn release(&self) {
+        locked(&self.state).is_held = false;
+    }
+
     /// The power is back, and goes again after so many operations.
     pub(super) fn power_on(&self, cut_after: Option<u64>) {
         let mut state = locked(&self.state);
-        state.is_cut = false;
+        (state.is_cut, state.is_held) = (false, false);
         state.cut_after = cut_after;
     }
 }
@@ -299,8 +328,13 @@ impl Client {
 
 fn perform(state: &mut State, request: &Request) -> Answer {
     let Request { offset, length, .. } = *request;
+    if state.is_held {
+        return Answer::Silence;
+    }
+    state.used = SystemTime::now();
     let done = match request.kind {
         READ if state.is_cut => return Answer::Silence,
+        READ if state.is_refused => return Answer::Refused(EIO),
         READ => state.medium.read(offset, length).map(<[u8]>::to_vec),
         WRITE => {
             let is_cut = state.is_cut_now();
@@ -347,6 +381,9 @@ mod tests {
             medium: Medium::new(vec![0; length], Mistake::None),
             cut_after: None,
             is_cut: false,
+            is_held: false,
+            is_refused: false,
+            used: SystemTime::UNIX_EPOCH,
             hears: None,
         }
     }

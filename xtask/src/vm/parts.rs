@@ -1,17 +1,20 @@
 //! What the machine is made of: Debian's kernel, unpacked and never installed, and the agent with
 //! the libraries that it wants.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::archive::Archive;
+use super::userland::APPLETS;
 use crate::setup::{self, Needed};
 use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 use crate::world::cannot;
 
 /// Debian packages that the emulated machine is built from and run with.
-pub(super) const PACKAGES: [Needed; 10] = [
+pub(crate) const PACKAGES: [Needed; 12] = [
     needed("qemu-system-x86", "the emulator that updates are tried in"),
     needed("ovmf", "UEFI firmware of the emulated machine"),
     needed(
@@ -29,6 +32,11 @@ pub(super) const PACKAGES: [Needed; 10] = [
         "files into FAT file systems without mounting them",
     ),
     needed("dosfstools", "makes FAT file systems"),
+    needed(
+        "e2fsprogs",
+        "the emulated device checks and makes its file system",
+    ),
+    needed("zstd", "makes the emulated device's images small"),
     needed("gdisk", "sgdisk makes partition tables"),
     needed(
         "binutils",
@@ -63,18 +71,22 @@ pub(super) const MODULES: [&str; 16] = [
     "softdog",
 ];
 
+/// Folders of the device.
+const FOLDERS: [&str; 9] = [
+    "dev", "proc", "sys", "run", "tmp", "data", "factory", "esp", "modules",
+];
+
+/// Programs of e2fsprogs that the device carries, in `/sbin` here.
+const TOOLS: [&str; 2] = ["e2fsck", "mke2fs"];
+
 /// The parts, in memory: every image is put together from them.
 pub(super) struct Parts {
     /// The kernel, as Debian ships it.
     pub(super) kernel: Vec<u8>,
-    /// Its modules, in the order of [`MODULES`].
-    pub(super) modules: Vec<Vec<u8>>,
-    /// The agent.
-    pub(super) agent: Vec<u8>,
-    /// Libraries by the path at which the agent looks for them.
-    pub(super) libraries: Vec<(String, Vec<u8>)>,
-    /// BusyBox, linked statically.
-    pub(super) busybox: Vec<u8>,
+    /// Userland, the same in every image: an archive, compressed.
+    pub(super) shared: Vec<u8>,
+    /// The same without the agent.
+    pub(super) shared_without_agent: Vec<u8>,
 }
 
 impl Parts {
@@ -82,18 +94,66 @@ impl Parts {
     pub(super) fn gather(programs: &Path) -> Outcome<Self> {
         let kernel = unpacked_kernel()?;
         let agent = stripped(&programs.join("ampoule-agent"))?;
-        let mut modules = Vec::new();
-        for name in MODULES {
-            modules.push(module(&kernel, name)?);
-        }
+        let with_agent = userland(&kernel, &agent, true)?;
+        let without_agent = userland(&kernel, &agent, false)?;
         Ok(Self {
             kernel: read(&only(&kernel.join("boot"), "vmlinuz-")?)?,
-            modules,
-            libraries: libraries_of(&agent)?,
-            agent: read(&agent)?,
-            busybox: read(Path::new("/bin/busybox"))?,
+            shared: compressed(&with_agent)?,
+            shared_without_agent: compressed(&without_agent)?,
         })
     }
+}
+
+/// What all images share.
+fn userland(kernel: &Path, agent: &Path, has_agent: bool) -> Outcome<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in FOLDERS {
+        archive.folder(folder);
+    }
+    archive.file("bin/busybox", &read(Path::new("/bin/busybox"))?);
+    for applet in APPLETS {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    for name in MODULES {
+        archive.file(&format!("modules/{name}.ko"), &module(kernel, name)?);
+    }
+    let mut libraries = libraries_of(agent)?;
+    for name in TOOLS {
+        let tool = Path::new("/sbin").join(name);
+        libraries.extend(libraries_of(&tool)?);
+        archive.file(&format!("bin/{name}"), &read(&tool)?);
+    }
+    let mut folders = BTreeSet::new();
+    for (path, library) in &libraries {
+        let mut above: Vec<_> = Path::new(path).ancestors().skip(1).collect();
+        above.reverse();
+        for folder in above
+            .iter()
+            .filter_map(|folder| folder.strip_prefix("/").ok())
+        {
+            if !folder.as_os_str().is_empty() && folders.insert(folder.to_owned()) {
+                archive.folder(&folder.to_string_lossy());
+            }
+        }
+        archive.file(path.trim_start_matches('/'), library);
+    }
+    if has_agent {
+        archive.file("bin/ampoule-agent", &read(agent)?);
+    }
+    Ok(archive.finish())
+}
+
+/// As the kernel unpacks it.
+fn compressed(bytes: &[u8]) -> Outcome<Vec<u8>> {
+    let (from, to) = (
+        folder().join("userland.cpio"),
+        folder().join("userland.zst"),
+    );
+    fs::write(&from, bytes).map_err(|e| cannot("write", &from, &e))?;
+    let mut compress = Command::new("zstd");
+    compress.args(["-q", "-f", "-9", "-o"]).arg(&to).arg(&from);
+    shell::quietly(&mut compress)?;
+    read(&to)
 }
 
 /// The folder for what is kept between runs.
@@ -173,11 +233,11 @@ fn stripped(program: &Path) -> Outcome<PathBuf> {
     Ok(copy)
 }
 
-fn libraries_of(program: &Path) -> Outcome<Vec<(String, Vec<u8>)>> {
+fn libraries_of(program: &Path) -> Outcome<BTreeMap<String, Vec<u8>>> {
     let told = shell::read(Command::new("ldd").arg(program))?;
-    let mut libraries = Vec::new();
+    let mut libraries = BTreeMap::new();
     for path in told.lines().filter_map(library_of) {
-        libraries.push((path.to_owned(), read(Path::new(path))?));
+        libraries.insert(path.to_owned(), read(Path::new(path))?);
     }
     Ok(libraries)
 }

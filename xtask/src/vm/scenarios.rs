@@ -1,7 +1,7 @@
 //! Updates of a whole machine: a good one, then four that must come back by themselves, then a
 //! good one again.
 //!
-//! The next release is made while the one before is on trial, so that a device that came back goes
+//! The next release is made while the one before is filled in, so that a device that came back goes
 //! on to the next instead of trying the same again.
 
 use std::collections::BTreeMap;
@@ -62,8 +62,7 @@ pub(super) fn play(device: &mut Device<'_>) -> Outcome<Vec<Told>> {
                 }
             }
             News::Phase { phase, number } => match (phase.as_str(), number) {
-                ("arming", Some(number)) if number == device.newest && number < last => {
-                    trial = number;
+                ("filling", Some(number)) if number == device.newest && number < last => {
                     device.release(STORY[number as usize - 1])?;
                 }
                 ("arming", Some(number)) => trial = number,

@@ -6,7 +6,8 @@
 //!
 //! U-Boot's shell reads numbers but does not add, so it counts by going through them.
 
-use super::loader::{COPIES, COPY_LEN, WORDS};
+use super::disk::{COPIES, COPY_LEN};
+use super::loader::WORDS;
 
 /// The environment that the factory writes.
 pub(super) const ENVIRONMENT: &str = "\

@@ -101,13 +101,14 @@ attempts_max = 3
 
     /// Boots and starts the agent again and again, until there is a receipt more than before.
     fn live(&self, mut install: impl FnMut() -> Outcome<String>) -> Outcome<Ended> {
-        let before = self.receipts()?.len();
+        let before = self.receipts()?;
         self.boot()?;
         for _ in 0..ROUNDS_MAX {
             let told = install()?;
             let receipts = self.receipts()?;
-            if receipts.len() > before {
-                return Ok(Ended::read(&receipts[0]));
+            let new = receipts.iter().find(|receipt| !before.contains(receipt));
+            if let Some(new) = new {
+                return Ok(Ended::read(new));
             }
             if told.starts_with("nothing-new") {
                 // The server looks at its tree once a second.

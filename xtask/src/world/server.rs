@@ -9,7 +9,7 @@ use super::{Room, cannot};
 use crate::shell::{Fault, Outcome};
 
 /// How long a server may take to say that it listens, or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What differs between the servers of this world.
 pub(crate) struct Settings<'a> {
@@ -19,6 +19,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) timestamp_key: Option<&'a str>,
     /// The port; 0 takes a free one.
     pub(crate) port: u16,
+    /// How often a device is told to look, in seconds.
+    pub(crate) poll_interval_secs: u32,
     /// Further lines of the configuration.
     pub(crate) more: &'a str,
 }
@@ -41,6 +43,7 @@ pub(crate) fn configure(room: &Room, settings: &Settings<'_>) -> Outcome {
         tree,
         timestamp_key,
         port,
+        poll_interval_secs,
         more,
     } = settings;
     let mut text = format!(
@@ -49,7 +52,7 @@ listen = "127.0.0.1:{port}"
 certificate = "pki/server.pem"
 key = "pki/server.key"
 client_ca = "pki/ca.pem"
-poll_interval_secs = 300
+poll_interval_secs = {poll_interval_secs}
 {more}
 [admin]
 socket = "{}"

@@ -8,7 +8,7 @@ use crate::shell::{Fault, Outcome};
 /// Everybody in this world keeps their keys under one passphrase; nobody else should.
 const PASSPHRASE: &str = "for trying out only\n";
 
-const WORKSPACE: &str = "release";
+pub(crate) const WORKSPACE: &str = "release";
 /// Where `publish` leaves the tree, in the room.
 pub(crate) const TREE: &str = "release/published";
 /// The key that goes to the server, in the room.
