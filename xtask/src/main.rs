@@ -1,5 +1,5 @@
 //! The project's tasks: `cargo xtask demo | test | vm-test | bench | plant | reliability | fleet-sim |
-//! size | tidy`.
+//! size | cross | tidy`.
 //!
 //! Each task is a module that drives the real tools (cargo, the release binaries, Debian's
 //! packages, python-tuf) as a person would, and says each command it runs. Nothing here is a part
@@ -9,6 +9,7 @@
 //! it lives in the programs of `examples/` and is built in release only when asked for.
 
 mod bench;
+mod cross;
 mod demo;
 mod fleet_sim;
 mod fuzz;
@@ -41,6 +42,7 @@ tasks:
   vm-test [--cuts N] [--seed S] [--loader L]   updates and power cuts of a machine in an emulator
   fleet-sim [--devices N] [--seed S]           a fleet with the real agent and server, in one process
   size                                         crates, bytes and peak memory of the agent
+  cross  [aarch64 | armv7]...                  the agent for other processors, and an update by it
   tidy                                         formatting, file lengths, words, stubs, machine paths
 
 Each task says the commands that it runs; `cargo xtask TASK --help` says what it needs.";
@@ -69,6 +71,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "reliability" => reliability::run(rest),
         "fleet-sim" => fleet_sim::run(rest),
         "size" => size::run(rest),
+        "cross" => cross::run(rest),
         "tidy" => tidy::run(rest),
         "vm-test" => vm::run(rest),
         "-h" | "--help" | "help" => {
