@@ -16,7 +16,7 @@ use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 use crate::boot::World;
 use crate::install::Place;
 use crate::local::LocalConfig;
-use crate::net::{Backoff, Pace};
+use crate::net::{Backoff, LinkHost, Pace};
 use crate::state::StateConfig;
 use crate::system::CommandLine;
 
@@ -91,6 +91,18 @@ pub struct Server {
     /// The longest artifact that is fetched whole over this link; `None` for any. A longer one comes
     /// by a delta or not at all.
     pub whole_bytes_max: Option<u64>,
+    /// Where else targets may come from, by a link that the server gives; absent where no link is
+    /// followed.
+    pub links: Option<Links>,
+}
+
+/// Where links may lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Links {
+    /// To these hosts; 1 to 8.
+    pub hosts: Vec<LinkHost>,
+    /// Who may vouch for them.
+    pub ca: PathBuf,
 }
 
 /// How the device gets its first certificate.

@@ -11,10 +11,10 @@ use super::boot::{Folders, world};
 use super::gates::gates;
 use super::local::local;
 use super::table::{Faults, Table};
-use super::{Config, ConfigError, EnrolBy, Enrolment, HealthConfig, Server};
+use super::{Config, ConfigError, EnrolBy, Enrolment, HealthConfig, Links, Server};
 use crate::boot::World;
 use crate::install::{Options, Place};
-use crate::net::{Backoff, Pace};
+use crate::net::{Backoff, HOSTS_MAX, LinkHost, Pace};
 use crate::state::StateConfig;
 
 /// Seconds in a day and a week, as bounds.
@@ -168,6 +168,7 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
         },
         bytes_per_sec_max: has_max.then_some(bytes_per_sec_max),
         whole_bytes_max: is_metered.then_some(whole_bytes_max),
+        links: links(&mut table, folder, faults),
     };
     // A device that slows its server down must not take it for an attack.
     if has_max && server.pace.bytes_per_sec_min > bytes_per_sec_max / 2 {
@@ -176,6 +177,33 @@ fn server(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> S
     }
     table.finish(faults);
     server
+}
+
+fn links(server: &mut Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> Option<Links> {
+    if !server.has("links") {
+        return None;
+    }
+    let mut table = server.table("links", faults);
+    let mut hosts = Vec::new();
+    for (at, text) in table.texts("hosts", faults) {
+        match LinkHost::parse(&text) {
+            Some(host) => hosts.push(host),
+            None => faults.add(
+                at,
+                format!("\"{text}\" is not a host, or a host and a port"),
+            ),
+        }
+    }
+    if !(1..=HOSTS_MAX).contains(&hosts.len()) {
+        let what = format!(
+            "\"server.links.hosts\" names {} hosts, expected 1 to {HOSTS_MAX}",
+            hosts.len()
+        );
+        faults.add(table.at(), what);
+    }
+    let ca = folder.join(table.needed_path("ca", faults));
+    table.finish(faults);
+    Some(Links { hosts, ca })
 }
 
 fn enrolment_of(mut table: Table<'_, '_>, folder: &Path, faults: &mut Faults<'_>) -> Enrolment {

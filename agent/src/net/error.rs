@@ -16,7 +16,7 @@ pub struct NetError {
 }
 
 /// The codes that a network half may name: those of the client.
-const HEARD: [&str; 20] = [
+const HEARD: [&str; 22] = [
     "answer-malformed",
     "answer-too-long",
     "connection",
@@ -26,6 +26,8 @@ const HEARD: [&str; 20] = [
     "http",
     "identity",
     "length-mismatch",
+    "link-failed",
+    "link-refused",
     "not-on-server",
     "range-mismatch",
     "range-refused",

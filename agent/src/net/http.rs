@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,18 +14,25 @@ use ampoule_protocol::paths::TIMESTAMP_FILE;
 use rustls::SupportedCipherSuite;
 use rustls::crypto::CryptoProvider;
 use ureq::http::Response;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, ClientCert, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 use ampoule_protocol::time::UtcTime;
 
-use super::{Bucket, Identity, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS, Renewal, certify};
+use super::identity::certificates_in;
+use super::links::Links;
+use super::{
+    Bucket, Identity, IdentityError, LinkHost, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS,
+    Renewal, certify,
+};
 use crate::ports::{Fetch, Network};
 
 /// Bytes of an answer of the device API.
 const ANSWER_LEN_MAX: u64 = 256 << 10;
 /// Bytes of a problem body that are read for its sentence.
 const PROBLEM_LEN_MAX: u64 = 4096;
+/// Says that a link would be followed.
+const LINKS_HEADER: (&str, &str) = ("ampoule-links", "1");
 
 /// How the server is spoken to.
 #[derive(Debug, Clone)]
@@ -50,6 +58,8 @@ pub struct HttpNetwork {
     /// The last timestamp of each repository: most polls find it unchanged, and a server that is
     /// asked with its ETag says so in a line.
     timestamps: BTreeMap<&'static str, Known>,
+    /// Where targets may come from besides.
+    links: Option<Links>,
 }
 
 /// An answer and the server's name for it. Nothing is believed of it for being known.
@@ -64,12 +74,30 @@ impl HttpNetwork {
     pub fn new(settings: HttpSettings, identity: &Identity) -> Self {
         let bucket = settings.bytes_per_sec_max;
         Self {
-            agent: client(&settings, identity),
+            agent: client_of(&settings, identity),
             bucket: bucket.map(|rate| Rc::new(RefCell::new(Bucket::new(rate)))),
             settings,
             renewal: None,
             timestamps: BTreeMap::new(),
+            links: None,
         }
+    }
+
+    /// Follows links to these hosts, whose certificates are vouched for by `authorities` (PEM).
+    ///
+    /// # Errors
+    /// Bytes that hold no certificate.
+    pub fn following(
+        self,
+        hosts: Vec<LinkHost>,
+        authorities: &[u8],
+    ) -> Result<Self, IdentityError> {
+        let authorities = certificates_in(Path::new("server.links.ca"), authorities)?;
+        let client = client(&self.settings, &authorities, None);
+        Ok(Self {
+            links: Some(Links::new(hosts, client)),
+            ..self
+        })
     }
 
     /// Renews its certificate when it is time.
@@ -84,13 +112,13 @@ impl HttpNetwork {
         format!("{}/{path}", self.settings.url)
     }
 
-    fn get(&self, path: &str, more: Option<(&str, &str)>) -> Result<Response<Body>, NetError> {
+    fn get(&self, path: &str, more: &[(&str, &str)]) -> Result<Response<Body>, NetError> {
         let mut request = self
             .agent
             .get(self.url(path))
             .header("accept-encoding", "identity");
-        if let Some((name, value)) = more {
-            request = request.header(name, value);
+        for (name, value) in more {
+            request = request.header(*name, *value);
         }
         request.call().map_err(NetError::of_ureq)
     }
@@ -152,12 +180,21 @@ pub(super) fn provider() -> CryptoProvider {
     provider
 }
 
-fn client(settings: &HttpSettings, identity: &Identity) -> Agent {
+fn client_of(settings: &HttpSettings, identity: &Identity) -> Agent {
+    let own = identity.certificate.clone();
+    client(settings, &identity.authorities, Some(own))
+}
+
+fn client(
+    settings: &HttpSettings,
+    authorities: &[Certificate<'static>],
+    own: Option<ClientCert>,
+) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(provider()))
-        .root_certs(RootCerts::new_with_certs(&identity.authorities))
-        .client_cert(Some(identity.certificate.clone()))
+        .root_certs(RootCerts::new_with_certs(authorities))
+        .client_cert(own)
         .build();
     let config = Agent::config_builder()
         .https_only(true)
@@ -189,7 +226,7 @@ impl HttpNetwork {
         let is_timestamp = name == TIMESTAMP_FILE;
         let known = self.timestamps.get(repository).filter(|_| is_timestamp);
         let asked = known.map(|known| ("if-none-match", known.etag.as_str()));
-        let mut response = self.get(&path, asked)?;
+        let mut response = self.get(&path, asked.as_slice())?;
         match (response.status().as_u16(), known) {
             (200, _) => {
                 let bytes = self.read_all(&mut response, max_len)?;
@@ -213,6 +250,28 @@ impl HttpNetwork {
     }
 }
 
+impl HttpNetwork {
+    /// Opens a target: at the server, or where it sends a device to that asked for a link.
+    fn open(
+        &mut self,
+        name: &str,
+        offset: u64,
+        range: Option<&str>,
+    ) -> Result<Response<Body>, NetError> {
+        let asks = self.links.as_mut().is_some_and(|it| it.asks(name, offset));
+        let range_header = range.map(|range| ("range", range));
+        let asked = range_header.into_iter().chain(asks.then_some(LINKS_HEADER));
+        let path = format!("tuf/image/targets/{}", url_path(name));
+        let response = self.get(&path, &asked.collect::<Vec<_>>())?;
+        match &mut self.links {
+            Some(links) if asks && response.status().as_u16() == 307 => {
+                links.follow(header(&response, "location"), (name, offset), range)
+            }
+            _ => Ok(response),
+        }
+    }
+}
+
 impl Fetch for HttpNetwork {
     fn fetch(&mut self, name: &str, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
         self.metadata("image", name, max_len)
@@ -229,7 +288,7 @@ impl Network for HttpNetwork {
             certify(identity, url, request)
         })?;
         if renewed {
-            self.agent = client(&self.settings, &renewal.identity()?);
+            self.agent = client_of(&self.settings, &renewal.identity()?);
         }
         Ok(renewed)
     }
@@ -245,8 +304,7 @@ impl Network for HttpNetwork {
         length: u64,
     ) -> Result<Box<dyn Read + '_>, NetError> {
         let range = (offset > 0).then(|| format!("bytes={offset}-"));
-        let asked = range.as_deref().map(|range| ("range", range));
-        let response = self.get(&format!("tuf/image/targets/{}", url_path(name)), asked)?;
+        let response = self.open(name, offset, range.as_deref())?;
         let from = match response.status().as_u16() {
             200 => 0,
             206 if range.is_some() => {

@@ -103,7 +103,10 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Ide
     certificates_in(path, &read(path)?)
 }
 
-fn certificates_in(path: &Path, pem: &[u8]) -> Result<Vec<Certificate<'static>>, IdentityError> {
+pub(super) fn certificates_in(
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<Certificate<'static>>, IdentityError> {
     let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,

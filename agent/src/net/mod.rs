@@ -1,4 +1,5 @@
-//! The network port over HTTP/1.1 and mutual TLS: one connection, blocking, no redirects.
+//! The network port over HTTP/1.1 and mutual TLS: one connection, blocking, no redirects but the
+//! one kind that the device's own configuration asks for ([`LinkHost`]).
 //!
 //! - Every answer is length-capped, and cut off when it is slow: by the average over a window, and
 //!   by a stall (slow retrieval attack).
@@ -13,6 +14,7 @@ mod error;
 pub mod est;
 mod http;
 mod identity;
+mod links;
 mod pace;
 mod renew;
 
@@ -23,6 +25,7 @@ pub use error::NetError;
 pub use http::{HttpNetwork, HttpSettings};
 pub(crate) use identity::certificates;
 pub use identity::{Identity, IdentityError};
+pub use links::{HOSTS_MAX, LinkHost};
 pub use pace::{Pace, Paced};
 pub use renew::{Renewal, certify};
 

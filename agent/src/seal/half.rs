@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::walls;
-use super::words::{Answered, Asked, Begin, Failed, PIECE_LEN, answer, ask_port, hear};
+use super::words::{Answered, Asked, Begin, Failed, PIECE_LEN, answer, hear};
 use crate::net::est::Answered as Answer;
-use crate::net::{HttpNetwork, Identity, NetError, certify};
+use crate::net::{HttpNetwork, Identity, IdentityError, NetError, certify};
 use crate::ports::{Fetch, Network};
 
 /// Runs as the network half: the other end of the pair is stdin. Ends when that is closed.
@@ -32,7 +32,7 @@ pub fn run() -> io::Result<()> {
             "it is started by the agent, with a socket as its stdin",
         ));
     };
-    let walls = walls::network(ask_port(&begin.url));
+    let walls = walls::network(&begin.ports());
     answer(&mut pipe, &Answered::Told(walls.gaps().join("; ")))?;
     match Client::new(&begin) {
         Ok(client) => serve(&mut pipe, client),
@@ -54,9 +54,16 @@ impl Client {
             begin.key.as_bytes(),
             begin.authorities.as_bytes(),
         );
-        let identity = identity.map_err(|error| NetError::new("identity", error.to_string()))?;
+        let unfit = |error: IdentityError| NetError::new("identity", error.to_string());
+        let identity = identity.map_err(unfit)?;
+        let mut network = HttpNetwork::new(begin.settings(), &identity);
+        if let Some(links) = &begin.links {
+            let authorities = links.authorities.as_bytes();
+            let following = network.following(begin.link_hosts(), authorities);
+            network = following.map_err(unfit)?;
+        }
         Ok(Self {
-            network: HttpNetwork::new(begin.settings(), &identity),
+            network,
             url: begin.url.clone(),
             identity,
         })

@@ -14,7 +14,7 @@ use ampoule_protocol::time::UtcTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::words::{Answered, Asked, Begin, answer_end, ask, take};
+use super::words::{Answered, Asked, Begin, Elsewhere, answer_end, ask, take};
 use crate::config::Server;
 use crate::disk::Disk;
 use crate::net::est::Answered as Answer;
@@ -153,6 +153,12 @@ fn begin(server: &Server) -> Result<Begin, IdentityError> {
             what: format!("cannot be read: {error}"),
         })
     };
+    let links = server.links.as_ref().map(|links| {
+        Ok(Elsewhere {
+            hosts: links.hosts.iter().map(ToString::to_string).collect(),
+            authorities: text(&links.ca)?,
+        })
+    });
     Ok(Begin {
         url: server.url.clone(),
         connect_timeout: server.connect_timeout,
@@ -163,6 +169,7 @@ fn begin(server: &Server) -> Result<Begin, IdentityError> {
         certificate: text(&server.certificate)?,
         key: text(&server.key)?,
         authorities: text(&server.ca)?,
+        links: links.transpose()?,
     })
 }
 

@@ -70,11 +70,11 @@ impl Walls {
     }
 }
 
-/// Around the network half: reads what resolving names takes, writes nothing, connects to `port`,
-/// starts no program, listens nowhere.
-pub fn network(port: u16) -> Walls {
+/// Around the network half: reads what resolving names takes, writes nothing, connects to
+/// `ports`, starts no program, listens nowhere.
+pub fn network(ports: &[u16]) -> Walls {
     Walls {
-        files: landlock(&[], &RESOLVING.map(PathBuf::from), Some(port)),
+        files: landlock(&[], &RESOLVING.map(PathBuf::from), Some(ports)),
         calls: calls::deny(calls::Kind::Network),
     }
 }
@@ -97,8 +97,8 @@ pub fn writer_with_programs() -> Walls {
     }
 }
 
-fn landlock(writes: &[PathBuf], reads: &[PathBuf], port: Option<u16>) -> Wall {
-    match restrict(writes, reads, port) {
+fn landlock(writes: &[PathBuf], reads: &[PathBuf], ports: Option<&[u16]>) -> Wall {
+    match restrict(writes, reads, ports) {
         Ok(RulesetStatus::FullyEnforced) => Wall::Stands,
         Ok(RulesetStatus::PartiallyEnforced) => Wall::InPart,
         Ok(RulesetStatus::NotEnforced) => Wall::Missing("the kernel has no Landlock".to_owned()),
@@ -109,7 +109,7 @@ fn landlock(writes: &[PathBuf], reads: &[PathBuf], port: Option<u16>) -> Wall {
 fn restrict(
     writes: &[PathBuf],
     reads: &[PathBuf],
-    port: Option<u16>,
+    ports: Option<&[u16]>,
 ) -> Result<RulesetStatus, RulesetError> {
     let there = |paths: &[PathBuf]| -> Vec<PathBuf> {
         paths
@@ -120,7 +120,7 @@ fn restrict(
     };
     // Only the network half may connect at all; the writer's sockets are seccomp's to refuse.
     let mut rules = Ruleset::default().handle_access(AccessFs::from_all(ABI_WANTED))?;
-    if port.is_some() {
+    if ports.is_some() {
         rules = rules.handle_access(AccessNet::from_all(ABI_WANTED))?;
     }
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -131,8 +131,11 @@ fn restrict(
             there(writes),
             AccessFs::from_all(ABI_WANTED) ^ AccessFs::Execute,
         ))?;
-    for port in port.into_iter().flat_map(|port| [port, DNS_PORT]) {
-        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    let ports = ports
+        .into_iter()
+        .flat_map(|ports| ports.iter().chain([&DNS_PORT]));
+    for port in ports {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     Ok(rules.restrict_self()?.ruleset)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::{HttpSettings, NetError, Pace};
+use crate::net::{HttpSettings, LinkHost, NetError, Pace};
 
 /// Bytes of a frame: a receipt of 256 components, or a piece of an image, and some.
 const FRAME_LEN_MAX: usize = 1 << 20;
@@ -56,9 +56,33 @@ pub(super) struct Begin {
     pub(super) key: String,
     /// PEM.
     pub(super) authorities: String,
+    /// Where targets may come from besides.
+    pub(super) links: Option<Elsewhere>,
+}
+
+/// Hosts that links may lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Elsewhere {
+    /// `host:port` of each.
+    pub(super) hosts: Vec<String>,
+    /// PEM.
+    pub(super) authorities: String,
 }
 
 impl Begin {
+    /// The hosts that links may lead to.
+    pub(super) fn link_hosts(&self) -> Vec<LinkHost> {
+        let hosts = self.links.iter().flat_map(|links| &links.hosts);
+        hosts.filter_map(|host| LinkHost::parse(host)).collect()
+    }
+
+    /// The ports that the network half may connect to.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let links = self.link_hosts();
+        let links = links.iter().map(LinkHost::port);
+        std::iter::once(ask_port(&self.url)).chain(links).collect()
+    }
+
     pub(super) fn settings(&self) -> HttpSettings {
         HttpSettings {
             url: self.url.clone(),
@@ -113,7 +137,7 @@ impl Failed {
 }
 
 /// The port of an address `https://host:port`; that of HTTPS where none is named.
-pub(super) fn ask_port(url: &str) -> u16 {
+fn ask_port(url: &str) -> u16 {
     let host = url.split("//").nth(1).unwrap_or(url);
     let host = host.split('/').next().unwrap_or(host);
     let port = host

@@ -42,6 +42,8 @@ product = \"in fusion\"
 colour = \"red\"
 [server]
 url = \"http://localhost\"
+[server.links]
+hosts = [\"https://x\"]
 [health]
 bake_secs = -1
 commands = [\"x\"]
@@ -66,11 +68,14 @@ install = \"tree\"
         "line 4: \"server.certificate\" is missing",
         "line 4: \"server.key\" is missing",
         "line 5: \"server.url\" does not begin with \"https://\"",
-        "line 7: \"health.bake_secs\" is not a number from 0 to 604800",
-        "line 8: \"health.commands\" is not a list of commands (each a list of texts)",
-        "line 12: both slots are the same file",
-        "line 13: \"component.dir\" is missing",
-        "line 13: component \"rootfs\" stands twice",
+        "line 6: \"server.links.ca\" is missing",
+        "line 6: \"server.links.hosts\" names 0 hosts, expected 1 to 8",
+        "line 7: \"https://x\" is not a host, or a host and a port",
+        "line 9: \"health.bake_secs\" is not a number from 0 to 604800",
+        "line 10: \"health.commands\" is not a list of commands (each a list of texts)",
+        "line 14: both slots are the same file",
+        "line 15: \"component.dir\" is missing",
+        "line 15: component \"rootfs\" stands twice",
     ];
     let expected = format!(
         "error: configuration \"agent.toml\" has {} faults: {}\n",

@@ -10,6 +10,7 @@ mod consent_cut;
 mod download;
 mod gates;
 mod kill;
+mod links;
 mod local;
 mod medium;
 mod recover;

@@ -10,7 +10,7 @@ use ampoule_protocol::digest::Digest;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::repo::Tree;
@@ -52,6 +52,10 @@ pub(crate) struct World {
     pub(crate) raw: Option<Vec<u8>>,
     /// `path range` of each request.
     pub(crate) requests: Vec<String>,
+    /// Where it sends whoever asks for a target by a link.
+    pub(crate) link: Option<String>,
+    /// What nobody but this server may be shown: certificates, cookies, passwords.
+    pub(crate) shown: Vec<String>,
 }
 
 /// A running server; its thread ends with the process.
@@ -63,6 +67,24 @@ pub(crate) struct Server {
 /// Writes `ca.pem`, `device.pem` and `device.key` into `folder`, and starts a server that trusts
 /// them.
 pub(crate) fn start(folder: &Path, tree: Tree) -> Server {
+    start_with(folder, tree, |verifier| verifier)
+}
+
+/// Starts a server with an authority of its own, which does not ask who comes and gives what lies
+/// below `/fleet/`.
+pub(crate) fn start_bucket(folder: &Path, tree: Tree) -> Server {
+    start_with(
+        folder,
+        tree,
+        ClientCertVerifierBuilder::allow_unauthenticated,
+    )
+}
+
+fn start_with(
+    folder: &Path,
+    tree: Tree,
+    asking: impl FnOnce(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+) -> Server {
     let (certificates, key, ca) = identities(folder);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -71,7 +93,7 @@ pub(crate) fn start(folder: &Path, tree: Tree) -> Server {
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider's own")
-        .with_client_cert_verifier(verifier.build().expect("one root"))
+        .with_client_cert_verifier(asking(verifier).build().expect("one root"))
         .with_single_cert(certificates, key)
         .expect("our own certificate");
     let config = Arc::new(config);
@@ -85,6 +107,8 @@ pub(crate) fn start(folder: &Path, tree: Tree) -> Server {
         headers: String::new(),
         raw: None,
         requests: Vec::new(),
+        link: None,
+        shown: Vec::new(),
     };
     let world = Arc::new(Mutex::new(world));
     let shared = world.clone();
@@ -145,6 +169,10 @@ fn serve(
         let Some(request) = read_request(&mut stream)? else {
             return Ok(());
         };
+        if stream.get_ref().conn.peer_certificates().is_some() {
+            let mut world = world.lock().expect("nobody panics with it");
+            world.shown.push("certificate".to_owned());
+        }
         answer(stream.get_mut(), &request, world)?;
     }
 }
@@ -153,6 +181,9 @@ struct Request {
     path: String,
     range_from: Option<usize>,
     if_none_match: Option<String>,
+    asks_for_link: bool,
+    /// Headers that tell who is asking.
+    telling: Vec<String>,
     body: Vec<u8>,
 }
 
@@ -166,6 +197,8 @@ fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Request>> {
         path,
         range_from: None,
         if_none_match: None,
+        asks_for_link: false,
+        telling: Vec::new(),
         body: Vec::new(),
     };
     loop {
@@ -177,6 +210,13 @@ fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Request>> {
         }
         if let Some(range) = header.strip_prefix("range: bytes=") {
             request.range_from = range.trim_end_matches('-').parse().ok();
+        }
+        request.asks_for_link |= header.starts_with("ampoule-links:");
+        if ["cookie", "authorization", "referer"]
+            .iter()
+            .any(|name| header.starts_with(name))
+        {
+            request.telling.push(header.clone());
         }
         if let Some(etag) = header.strip_prefix("if-none-match: ") {
             request.if_none_match = Some(etag.to_owned());
@@ -194,7 +234,9 @@ fn answer(stream: &mut impl Write, request: &Request, world: &Mutex<World>) -> s
     let range = request
         .range_from
         .map_or_else(String::new, |from| format!(" {from}-"));
-    let known = if request.if_none_match.is_some() {
+    let known = if request.asks_for_link {
+        " by a link"
+    } else if request.if_none_match.is_some() {
         " if another"
     } else {
         ""
@@ -207,6 +249,22 @@ fn answer(stream: &mut impl Write, request: &Request, world: &Mutex<World>) -> s
         stream.write_all(&raw)?;
         stream.flush()?;
         return Err(std::io::ErrorKind::BrokenPipe.into());
+    }
+    world.shown.extend(request.telling.iter().cloned());
+    let is_target = request.path.starts_with("/tuf/image/targets/");
+    if let (Some(link), true) = (&world.link, is_target && request.asks_for_link) {
+        let header = format!("location: {link}\r\n");
+        drop(world);
+        return send(stream, "307 Temporary Redirect", &header, b"");
+    }
+    if let Some(path) = request.path.strip_prefix("/fleet/") {
+        let name = path.split('?').next().unwrap_or(path);
+        let (file, fault) = (world.tree.get(name).cloned(), world.fault);
+        drop(world);
+        return match file {
+            Some(file) => send_file(stream, &file, request.range_from, fault),
+            None => send(stream, "403 Forbidden", "", b"<Error/>"),
+        };
     }
     if let Some(path) = request.path.strip_prefix("/tuf/image/") {
         let (file, fault) = (world.tree.get(path).cloned(), world.fault);

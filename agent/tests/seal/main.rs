@@ -70,7 +70,8 @@ fn child() {
     let folder = PathBuf::from(std::env::var(FOLDER).expect("told"));
     let port: u16 = std::env::var(PORT).expect("told").parse().expect("a port");
     let walls: Option<Walls> = match kind.as_str() {
-        "network" => Some(seal::network(port)),
+        "network" => Some(seal::network(&[port])),
+        "network-and-bucket" => Some(seal::network(&[port, port + 1])),
         "alone" => Some(seal::writer_alone(&[folder.join("inside")])),
         "programs" => Some(seal::writer_with_programs()),
         _ => None,
@@ -137,6 +138,15 @@ fn the_network_half_connects_to_one_port_and_does_nothing_else() {
     assert_eq!(
         can("network"),
         ["connect", "udp", "local-socket", "resolve"]
+    );
+}
+
+/// Where links are followed, the ports of their hosts are open besides.
+#[test]
+fn a_port_of_a_bucket_is_open_where_it_is_configured() {
+    assert_eq!(
+        can("network-and-bucket"),
+        ["connect", "connect-other", "udp", "local-socket", "resolve"]
     );
 }
 

@@ -2,6 +2,7 @@
 //! server or by links; against a real store that checks signatures.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::common::bucket::{Bucket, SECRET_KEY};
@@ -146,6 +147,7 @@ fn a_link_reads_one_target_for_a_while_and_nothing_else() {
     assert_eq!(part.status, 206, "{part:?}");
     let expected: Vec<u8> = (1000..2000).map(image_byte).collect();
     assert_eq!(part.body, expected);
+    assert_eq!(bucket.links.load(Ordering::Relaxed), 1);
     // Catches: a store that is open to everybody, which would make the above prove nothing.
     let (bare, _) = path.split_once('?').expect("it is signed");
     assert_eq!(read(bare).status, 403);

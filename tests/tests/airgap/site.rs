@@ -11,6 +11,11 @@ pub(crate) struct Site(tempfile::TempDir);
 impl Site {
     /// The product is set up, release 1.0.0 is published, the device is enrolled.
     pub(crate) fn new() -> Self {
+        Self::bent(|_| {})
+    }
+
+    /// The same, where the files of the example are bent before anything is made of them.
+    pub(crate) fn bent(bend: impl FnOnce(&Self)) -> Self {
         let site = Self(tempfile::tempdir().expect("a folder"));
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/first-update");
         for entry in std::fs::read_dir(examples).expect("the examples") {
@@ -22,6 +27,7 @@ impl Site {
             site.write(name, &image(seed));
         }
         site.write("slot-a.img", b"as it left the factory");
+        bend(&site);
         site.signer("init ceremony.toml -w release --generate keys --work-factor 1");
         site.signer("-w release sign --all --yes -k keys/alice.key -k keys/bob.key");
         site.release("release-1.toml");

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
@@ -21,6 +25,8 @@ pub const SECRET_KEY: &str = "a-secret-that-nobody-else-has";
 /// A store with one bucket, `fleet`; its thread ends with the process.
 pub struct Bucket {
     pub address: SocketAddr,
+    /// Requests by a link so far.
+    pub links: Arc<AtomicUsize>,
 }
 
 impl Bucket {
@@ -44,6 +50,8 @@ impl Bucket {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
+        let links = Arc::new(AtomicUsize::new(0));
+        let counting = links.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().unwrap();
@@ -52,16 +60,23 @@ impl Bucket {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
                     let (acceptor, service) = (acceptor.clone(), service.clone());
+                    let links = counting.clone();
+                    let counted = service_fn(move |request: Request<Incoming>| {
+                        let query = request.uri().query().unwrap_or_default();
+                        let is_link = query.contains("X-Amz-Signature=");
+                        links.fetch_add(usize::from(is_link), Ordering::Relaxed);
+                        Service::call(&service, request)
+                    });
                     tokio::spawn(async move {
                         let stream = acceptor.accept(stream).await.ok()?;
                         let builder = Builder::new(TokioExecutor::new());
                         let io = TokioIo::new(stream);
-                        builder.serve_connection(io, service).await.ok()
+                        builder.serve_connection(io, counted).await.ok()
                     });
                 }
             });
         });
-        Self { address }
+        Self { address, links }
     }
 
     /// `[blobs]` for it, with the credentials in a file.
