@@ -9,7 +9,7 @@ use ampoule_protocol::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::common::people::{Api, CTL, Person, ctl, first, hire, program, with_door};
-use crate::common::{Server, World, said, text, until};
+use crate::common::{Device, Server, World, said, text, until};
 use crate::rollout_reaches_devices::with_director;
 
 /// Standard error and the exit code; nothing may be on standard output.
@@ -175,6 +175,7 @@ struct Desk {
     bob: Person,
     home: PathBuf,
     release: Digest,
+    device: Device,
 }
 
 impl Desk {
@@ -197,6 +198,7 @@ impl Desk {
             bob,
             home,
             release,
+            device,
         }
     }
 
@@ -263,6 +265,68 @@ fn a_person_logs_in_tags_a_device_and_leaves() {
         said(&gone),
         "error: the server refused: log in, or come with a client certificate of an operator \
          (nobody)\nhint: log in with \"ampoule-ctl login ACCOUNT\"\n"
+    );
+    desk.server.stop();
+}
+
+/// Meant to catch: a decommission that is no more than a revocation; one without a code.
+#[test]
+fn a_device_is_taken_out_of_use_for_ever() {
+    let mut desk = Desk::new();
+    let password = desk.bob.password.clone();
+    assert!(desk.login(&password).status.success());
+    let open = desk.device.client(&desk.server);
+    assert_eq!(open.get("/device/v1/self").status, 200);
+    let shown = desk.json(&["device", "show", "pump-1"], "");
+    let certificate = shown["certificate"].as_str().unwrap().to_owned();
+    let end = |desk: &Desk, certificate: &str, code: &str| {
+        let args = [
+            "device",
+            "decommission",
+            "pump-1",
+            "--certificate",
+            certificate,
+        ];
+        desk.ctl(&args, &format!("{code}\n"))
+    };
+    let other = Digest::of(b"another").to_string();
+    let refused = said(&end(&desk, &other, "000000"));
+    assert!(refused.contains("(other-digest)"), "{refused}");
+    let refused = said(&end(&desk, &certificate, "000000"));
+    assert!(refused.contains("(code-refused)"), "{refused}");
+    assert_eq!(open.get("/device/v1/self").status, 200, "nothing happened");
+
+    let code = desk.bob.code();
+    let mut done = end(&desk, &certificate, &code);
+    if said(&done).contains("(code-refused)") {
+        // A step of the clock ended between the two of us.
+        let code = desk.bob.code();
+        done = end(&desk, &certificate, &code);
+    }
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(told, "decommissioned pump-1\n");
+    assert_eq!(open.get("/device/v1/self").problem(), "device-revoked");
+    let pem = desk.device.dir.join("device.pem");
+    let again = desk.ctl(&["device", "enroll", text(&pem)], "");
+    assert!(
+        said(&again).contains("was decommissioned"),
+        "{}",
+        said(&again)
+    );
+    let shown = desk.ctl(&["device", "show", "pump-1"], "");
+    assert!(
+        shown.status.success(),
+        "its record is kept: {}",
+        said(&shown)
+    );
+    let folder = desk.world.path("state/audit");
+    let log = desk.ctl(&["audit", "show", text(&folder), "--count", "1000"], "");
+    let log = String::from_utf8(log.stdout).unwrap();
+    let act = log.lines().find(|line| line.contains("decommission"));
+    let act = act.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        act.contains("account:bob") && act.contains("pump-1"),
+        "{act}"
     );
     desk.server.stop();
 }
