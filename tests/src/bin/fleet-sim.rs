@@ -1,15 +1,17 @@
 //! `cargo xtask fleet-sim`: a whole fleet in one process, or over real sockets (see
 //! `ampoule_tests::fleet`).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use ampoule_tests::fleet::load::{self, Load};
-use ampoule_tests::fleet::{Options, Weather, run};
+use ampoule_tests::fleet::process::{cpu_of, peak_kib};
+use ampoule_tests::fleet::{Mistake, Options, Weather, run};
 
 const USAGE: &str = "\
-fleet-sim [--devices N] [--seed S] [--poll SECS] [--look SECS] [--calm]
+fleet-sim [--devices N] [--seed S] [--poll SECS] [--look SECS] [--calm] [--mistake NAME]
 fleet-sim --load [--devices N] [--poll SECS] [--seconds SECS] [--threads N] [--seed S]
 
 Takes a fleet in memory through four releases: a good one, one that makes half of the devices ill,
@@ -57,12 +59,13 @@ fn simulate(options: &Options) -> bool {
     print!("{outcome}");
     let took = start.elapsed();
     let wakings = u32::try_from(outcome.wakings).unwrap_or(u32::MAX).max(1);
+    let own = std::process::id();
+    let cpu = cpu_of(own).unwrap_or_default();
     println!(
-        "{:>8.0?} of real time, {:.0?} for a waking",
-        took,
-        took / wakings
+        "{took:>8.0?} of real time, {cpu:.0?} of CPU, {:.0?} of it for a waking",
+        cpu / wakings
     );
-    if let Some(kib) = peak_kib() {
+    if let Ok(kib) = peak_kib(own) {
         println!("{:>8} MiB of memory at most", kib / 1024);
     }
     outcome.is_right()
@@ -89,56 +92,59 @@ fn put_load_on(asked: &Asked) -> std::io::Result<bool> {
     Ok(loaded.missing == 0)
 }
 
-fn parse(words: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked {
-        options: Options::new(300, 1),
-        is_load: false,
-        secs: 30,
-        threads: 16,
-    };
-    let mut has_poll = false;
+/// Options by name; those that take nothing have an empty value.
+fn named(words: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>, String> {
     let mut words = words;
+    let mut named = BTreeMap::new();
     while let Some(word) = words.next() {
-        let mut number = || -> Result<u32, String> {
-            let value = words.next().ok_or(format!("{word} needs a number"))?;
-            let parsed = value.parse();
-            parsed.map_err(|_| format!("{word} needs a number, not \"{value}\""))
-        };
-        let options = &mut asked.options;
-        match word.as_str() {
-            "--devices" => options.devices = number()?,
-            "--seed" => options.seed = number()?.into(),
-            "--look" => options.look_secs = number()?.into(),
-            "--poll" => {
-                options.poll_secs = number()?;
-                has_poll = true;
-            }
-            "--calm" => options.weather = Weather::CALM,
-            "--load" => asked.is_load = true,
-            "--seconds" => asked.secs = number()?,
-            "--threads" => asked.threads = number()?,
+        let value = match word.as_str() {
+            "--calm" | "--load" => String::new(),
+            "--devices" | "--seed" | "--poll" | "--look" | "--seconds" | "--threads"
+            | "--mistake" => words.next().ok_or(format!("{word} needs a value"))?,
             _ => return Err(format!("fleet-sim takes no \"{word}\"")),
-        }
+        };
+        named.insert(word, value);
     }
-    let options = &mut asked.options;
-    if asked.is_load && !has_poll {
-        options.poll_secs = 10;
+    Ok(named)
+}
+
+fn parse(words: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let words = named(words)?;
+    let number = |word: &str, default: u32| -> Result<u32, String> {
+        let Some(value) = words.get(word) else {
+            return Ok(default);
+        };
+        let parsed = value.parse();
+        parsed.map_err(|_| format!("{word} needs a number, not \"{value}\""))
+    };
+    let is_load = words.contains_key("--load");
+    let mut options = Options::new(number("--devices", 300)?, number("--seed", 1)?.into());
+    let look_secs = u32::try_from(options.look_secs).unwrap_or(60);
+    options.look_secs = number("--look", look_secs)?.into();
+    let poll_secs = if is_load { 10 } else { options.poll_secs };
+    options.poll_secs = number("--poll", poll_secs)?;
+    if words.contains_key("--calm") {
+        options.weather = Weather::CALM;
     }
-    let is_good = (1..1_000_000).contains(&options.devices)
-        && options.look_secs > 0
-        && options.poll_secs > 0
+    if let Some(name) = words.get("--mistake") {
+        let known = Mistake::ALL.iter().find(|(known, _)| known == name);
+        let all = Mistake::ALL.map(|(name, _)| name).join(", ");
+        let known = known.ok_or_else(|| format!("mistakes are {all}, not \"{name}\""))?;
+        options.mistake = Some(known.1);
+    }
+    let asked = Asked {
+        is_load,
+        secs: number("--seconds", 30)?,
+        threads: number("--threads", 16)?,
+        options,
+    };
+    let is_good = (1..1_000_000).contains(&asked.options.devices)
+        && asked.options.look_secs > 0
+        && asked.options.poll_secs > 0
         && (1..=64).contains(&asked.threads);
     if is_good {
         Ok(asked)
     } else {
         Err("expected 1 to 999,999 devices, 1 to 64 threads, and times above 0".to_owned())
     }
-}
-
-fn peak_kib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }

@@ -42,6 +42,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_mins(4);
 /// Between two questions to the gate, which says no every third time.
 const GATES_INTERVAL: Duration = Duration::from_mins(7);
 const GATE_CLOSES: usize = 3;
+/// One in so many daemons that are at rest is started anew.
+const STARTED_ANEW: usize = 8;
 /// A cut comes within so many operations of its disk.
 const CUT_WITHIN: usize = 80;
 
@@ -216,8 +218,13 @@ impl Device {
         let poll = i64::try_from(driver.until_next_check().as_secs()).unwrap_or(i64::MAX);
         self.patience = poll;
         Ok(Some(match rest {
-            // Nothing is under way: the process may as well be another one next time.
-            Rest::Idle => now + poll.max(1),
+            Rest::Idle => {
+                // Nothing is under way: the process may as well be another one next time.
+                if !self.random.one_in(STARTED_ANEW) {
+                    self.driver = Some(driver);
+                }
+                now + poll.max(1)
+            }
             Rest::Wait(time) => {
                 let secs = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
                 self.waited += secs;

@@ -35,6 +35,7 @@ use ampoule_server::pki::{Authority, KeyKind, make_dev_ca};
 use ampoule_server::store::open::Opened;
 use ampoule_server::store::{Store as _, Write};
 
+use super::process::{cpu_of, peak_kib};
 use super::server::{director_key, director_root};
 use super::world::name_of;
 use crate::power::repo::{Catalogue, HARDWARE, PRODUCT};
@@ -88,7 +89,7 @@ pub fn run(load: &Load, server: &Path) -> io::Result<Loaded> {
     let done = poll_all(load, &world, &running.address, start);
     let (wall, server_cpu) = (start.elapsed(), cpu_of(process)?.saturating_sub(before));
     let own_cpu = cpu_of(std::process::id())?.saturating_sub(own_before);
-    let server_kib = resident_kib(process)?;
+    let server_kib = peak_kib(process)?;
     running.stop()?;
     let mut loaded = Loaded {
         polls: 0,
@@ -317,24 +318,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The CPU time of all threads of a process so far.
-fn cpu_of(process: u32) -> io::Result<Duration> {
-    let mut nanos = 0;
-    for thread in std::fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
-        let told = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        let first = told.split_whitespace().next();
-        nanos += first.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(nanos))
-}
-
-fn resident_kib(process: u32) -> io::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-    Ok(kib.unwrap_or(0))
 }
 
 impl fmt::Display for Loaded {

@@ -26,11 +26,15 @@ pub mod load;
 mod network;
 mod observer;
 mod outcome;
+pub mod process;
 mod server;
 mod world;
 
 pub use outcome::{Campaign, Outcome};
 pub use world::run;
+
+/// A fleet of more devices is large.
+const LARGE: u32 = 10_000;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -145,14 +149,26 @@ pub enum Mistake {
     AcknowledgesTooEarly,
 }
 
+impl Mistake {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("acts-alone", Self::ActsAlone),
+        ("silence-is-consent", Self::SilenceIsConsent),
+        ("permits-lost-at-death", Self::PermitsLostAtDeath),
+        ("acknowledges-too-early", Self::AcknowledgesTooEarly),
+    ];
+}
+
 impl Options {
-    /// So many devices in bad weather, which poll each hour.
+    /// So many devices in bad weather, which poll each hour; a large fleet each four hours, while its
+    /// server looks each ten minutes.
     pub fn new(devices: u32, seed: u64) -> Self {
+        let is_large = devices > LARGE;
         Self {
             devices,
             seed,
-            poll_secs: 3600,
-            look_secs: 60,
+            poll_secs: if is_large { 4 * 3600 } else { 3600 },
+            look_secs: if is_large { 600 } else { 60 },
             campaigns: Release::ALL.to_vec(),
             weather: Weather::BAD,
             mistake: None,
