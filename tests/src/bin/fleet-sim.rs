@@ -8,10 +8,15 @@ use std::time::Instant;
 
 use ampoule_tests::fleet::load::{self, Load};
 use ampoule_tests::fleet::process::{cpu_of, peak_kib};
-use ampoule_tests::fleet::{Mistake, Options, Weather, run};
+use ampoule_tests::fleet::{Mistake, Options, Release, Weather, run};
+
+/// Half of a simulated device's life is small allocations; a server has the same allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "\
-fleet-sim [--devices N] [--seed S] [--poll SECS] [--look SECS] [--calm] [--mistake NAME]
+fleet-sim [--devices N] [--seed S] [--poll SECS] [--look SECS] [--calm]
+          [--only good,sick,deadly,last] [--mistake NAME]
 fleet-sim --load [--devices N] [--poll SECS] [--seconds SECS] [--threads N] [--seed S]
 
 Takes a fleet in memory through four releases: a good one, one that makes half of the devices ill,
@@ -99,7 +104,7 @@ fn named(words: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>
     while let Some(word) = words.next() {
         let value = match word.as_str() {
             "--calm" | "--load" => String::new(),
-            "--devices" | "--seed" | "--poll" | "--look" | "--seconds" | "--threads"
+            "--devices" | "--seed" | "--poll" | "--look" | "--seconds" | "--threads" | "--only"
             | "--mistake" => words.next().ok_or(format!("{word} needs a value"))?,
             _ => return Err(format!("fleet-sim takes no \"{word}\"")),
         };
@@ -131,6 +136,16 @@ fn parse(words: impl Iterator<Item = String>) -> Result<Asked, String> {
         let all = Mistake::ALL.map(|(name, _)| name).join(", ");
         let known = known.ok_or_else(|| format!("mistakes are {all}, not \"{name}\""))?;
         options.mistake = Some(known.1);
+    }
+    if let Some(names) = words.get("--only") {
+        let all = Release::ALL.map(Release::as_str).join(",");
+        let named = |name| {
+            Release::ALL
+                .into_iter()
+                .find(|known| known.as_str() == name)
+        };
+        let only: Option<Vec<Release>> = names.split(',').map(named).collect();
+        options.campaigns = only.ok_or_else(|| format!("releases are {all}, not \"{names}\""))?;
     }
     let asked = Asked {
         is_load,
