@@ -20,6 +20,15 @@ fn now_secs() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// Asks until it is so; nothing here waits for a fixed time.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// A running server; killed when dropped.
 pub(crate) struct Running {
     child: Child,
@@ -126,10 +135,8 @@ impl Stage {
             let line = line.expect("text");
             if let Some(address) = line.strip_prefix("listening on ") {
                 let address = address.to_owned();
-                for (file, text) in [("agent.toml", &self.agent)] {
-                    let text = text.replace(EXAMPLE, &address);
-                    self.site.write(file, text.as_bytes());
-                }
+                let text = self.agent.replace(EXAMPLE, &address);
+                self.site.write("agent.toml", text.as_bytes());
                 return Ok(Running { child, address });
             }
         }
@@ -157,7 +164,7 @@ impl Stage {
             "device tag pump-0042 region=EU --config serving-{config}"
         ));
         // Versions of a director are times: where it decided before, the device calls it old.
-        self.until("the clock is past what the device has seen", || {
+        until("the clock is past what the device has seen", || {
             self.director_seen() < now_secs()
         });
         let _ = self.other_agent("agent.toml", "install");
@@ -184,7 +191,7 @@ impl Stage {
         self.site.server(&format!(
             "rollout create plan.toml --config serving-{config}"
         ));
-        self.until("it is offered", || {
+        until("it is offered", || {
             let output = self.other_agent("agent.toml", "check");
             let told = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
             told["update"]["version"] == version
@@ -256,14 +263,6 @@ impl Stage {
         self.site.signer("-w release delta");
         self.sign(&holders);
         self.publish(&online);
-    }
-
-    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < PATIENCE, "never: {what}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
     }
 
     /// A command of the server's program.

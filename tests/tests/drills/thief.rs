@@ -163,11 +163,11 @@ impl Thief {
 
 /// Lets the newest release be another one, which nobody made: version 9.9.9, above every floor.
 fn rename_release(role: &mut Targets) {
-    let release = role
+    let mut release = role
         .targets
         .iter()
         .filter(|(path, _)| path.base_name().starts_with("release-"));
-    let (path, target) = release.last().expect("a release");
+    let (path, target) = release.next_back().expect("a release");
     let (path, target) = (path.clone(), target.clone());
     let custom = target.custom.expect("a description");
     let text = ampoule_protocol::json::canonical(&custom);
