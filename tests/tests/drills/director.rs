@@ -16,7 +16,7 @@ fn published() -> Stage {
 /// The online key is replaced by the holders of the director's root, and goes to the server.
 fn replace_director(stage: &mut Stage) {
     stage.new_key("director-2");
-    stage.rotate("director", "director", "director-2");
+    stage.rotate("director.online", "director", "director-2");
     let site = &stage.site;
     let text = String::from_utf8(site.read("server.toml")).expect("text");
     let text = text.replace("keys/director.key", "keys/director-2.key");
