@@ -11,7 +11,7 @@ use crate::error::{Damage, PatchError};
 
 const MAGIC: &[u8; 4] = b"AMPD";
 /// The format version this build writes and reads.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 /// No header is longer; enough first bytes to hand to [`header`].
 pub const HEADER_LEN_MAX: usize = 192;
 
@@ -177,7 +177,7 @@ pub struct Limits {
     pub frame_max: u64,
     /// Most covers in one region.
     pub covers_max: u64,
-    /// Most bytes of tables (extents, code) in one region.
+    /// Most bytes of tables (covers, extents, code) in one region.
     pub tables_max: u64,
     /// Bytes for decoded extents of the old image that are kept.
     pub cache_max: u64,
@@ -189,11 +189,11 @@ pub struct Limits {
 
 impl Limits {
     /// Buffers and decoder state that every patch needs.
-    const FIXED: u64 = (256 << 10)
+    const FIXED: u64 = (128 << 10)
         + crate::patch::LINES_MEMORY
         + 2 * crate::code::Guess::memory(crate::plan::PIECE as u64);
-    /// Bytes held for one cover.
-    pub(crate) const COVER: u64 = size_of::<crate::plan::Cover>() as u64;
+    /// Bytes held for one cover while they are put in order, before anything is decoded.
+    const COVER: u64 = size_of::<crate::plan::Cover>() as u64;
 
     /// Memory the patcher holds at most.
     pub fn memory(&self, profile: Profile) -> u64 {
@@ -201,13 +201,13 @@ impl Limits {
             Profile::Fast => 2 * crate::codec::zstd::MEMORY,
             Profile::Small => self.model_max,
         };
-        Self::FIXED
-            .saturating_add(model)
-            .saturating_add(self.frame_max)
-            .saturating_add(self.covers_max.saturating_mul(Self::COVER))
-            .saturating_add(self.tables_max)
+        let decoding = model
             .saturating_add(self.cache_max)
-            .saturating_add(self.encode_max)
+            .saturating_add(self.encode_max);
+        Self::FIXED
+            .saturating_add(self.frame_max)
+            .saturating_add(self.tables_max)
+            .saturating_add(decoding.max(self.covers_max.saturating_mul(Self::COVER)))
     }
 }
 

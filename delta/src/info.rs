@@ -129,7 +129,7 @@ impl Info {
     fn count_covers(&mut self, map: &Map) {
         let mut copied = 0;
         self.covers += map.covers.len() as u64;
-        for cover in &map.covers {
+        for cover in map.covers.iter() {
             let len = u64::from(cover.len);
             copied += len;
             if cover.is_exact() {

@@ -20,7 +20,7 @@ usage: ampoule-delta diff [options] OLD NEW PATCH   make the patch that turns OL
 options of diff:
   --profile small|fast  small: fewer bytes (default); fast: quicker to apply
   --caps LIST           what the devices can re-encode and map, by comma; \"none\"; default: all
-  --memory-max BYTES    memory the devices give to a patch (default 512 MiB); K, M, G may follow
+  --memory-max BYTES    memory the devices give to a patch (default 16 MiB); K, M, G may follow
   --threads N           threads to use (default 2); the patch is the same for any number
   --verify              apply the patch again and compare, before it is kept
   --in-place            a patch that rewrites the image in its place, for devices with one slot
@@ -45,7 +45,7 @@ exit: 0 done; 1 refused or failed, and then there is no output file; 2 wrong usa
 ";
 
 /// Memory that a patch may ask for on a device when nothing else is said.
-const DIFF_MEMORY_MAX: u64 = 512 << 20;
+const DIFF_MEMORY_MAX: u64 = 16 << 20;
 /// Scratch of devices with one slot, when nothing else is said.
 const SCRATCH_KIB: u64 = 1024;
 /// Memory of devices with one slot, when nothing else is said.

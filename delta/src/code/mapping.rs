@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Load, Module};
 use crate::plan::Cover;
+use crate::plan::covers::Covers;
 
 /// From places in the logical old image to places in the region.
 ///
@@ -23,15 +24,13 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// The mapping of some covers: where they overlap in the old image, the longest counts.
-    /// `None` when it would take more than `memory_max` bytes.
-    pub(crate) fn new(covers: &[Cover], memory_max: u64) -> Option<Self> {
-        if Self::order_memory(covers) > memory_max {
-            return None;
-        }
-        let order = Self::order(covers);
+    /// `None` when it would take more than `memory_max` bytes, [`ordered`](Self::ordered) covers
+    /// not counted.
+    pub(crate) fn new(covers: &Covers, memory_max: u64) -> Option<Self> {
+        let ordered = Self::ordered(covers);
         // Counted first, so that nothing is allocated that is not needed.
-        let size = Size::of(covers, &order);
-        if Self::order_memory(covers) + size.memory() > memory_max {
+        let size = Size::of(&ordered);
+        if size.memory() > memory_max {
             return None;
         }
         let mut this = Self {
@@ -39,7 +38,7 @@ impl Mapping {
             index: Vec::with_capacity(size.stretches() + 1),
             stretch_bits: size.stretch_bits(),
         };
-        sweep(covers, &order, |at, shift| {
+        sweep(&ordered, |at, shift| {
             while this.index.len() as u64 <= at >> this.stretch_bits {
                 this.index.push(this.shifts.len() as u32);
             }
@@ -49,21 +48,18 @@ impl Mapping {
         Some(this)
     }
 
-    /// Bytes of memory while the mapping of some covers is made.
+    /// Bytes of memory of the mapping of some covers, and of what is open while it is made.
     #[cfg(feature = "diff")]
-    pub(crate) fn memory(covers: &[Cover]) -> u64 {
-        Self::order_memory(covers) + Size::of(covers, &Self::order(covers)).memory()
+    pub(crate) fn memory(covers: &Covers) -> u64 {
+        Size::of(&Self::ordered(covers)).memory()
     }
 
-    /// Covers by where they begin in the old image.
-    fn order(covers: &[Cover]) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..covers.len() as u32).collect();
-        order.sort_unstable_by_key(|index| (covers[*index as usize].old(), *index));
-        order
-    }
-
-    fn order_memory(covers: &[Cover]) -> u64 {
-        covers.len() as u64 * size_of::<u32>() as u64
+    /// Covers by where they begin in the old image: held while a mapping is made.
+    fn ordered(covers: &Covers) -> Vec<Cover> {
+        let mut ordered = Vec::with_capacity(covers.len());
+        ordered.extend(covers.iter());
+        ordered.sort_unstable_by_key(|cover| (cover.old(), cover.new));
+        ordered
     }
 
     /// Where a place of the logical old image went; between covers it goes with the one before.
@@ -124,9 +120,9 @@ struct Size {
 }
 
 impl Size {
-    fn of(covers: &[Cover], order: &[u32]) -> Self {
+    fn of(ordered: &[Cover]) -> Self {
         let (mut count, mut last) = (0, 0);
-        let open_max = sweep(covers, order, |at, _| {
+        let open_max = sweep(ordered, |at, _| {
             count += 1;
             last = at;
         });
@@ -152,32 +148,35 @@ impl Size {
     fn memory(&self) -> u64 {
         let shifts = self.count * size_of::<(u32, u32)>();
         let index = (self.stretches() + 1) * size_of::<u32>();
-        let open = 2 * self.open_max.max(4) * size_of::<(u32, u32)>();
+        let open = 2 * self.open_max.max(4) * size_of::<Open>();
         (shifts + index + open) as u64
     }
 }
 
-/// Goes over the covers in `order` and tells from where on, and by how much, places move; returns
-/// how many covers were open at once at most.
-fn sweep(covers: &[Cover], order: &[u32], mut tell: impl FnMut(u64, i64)) -> usize {
-    let mut waiting = order.iter().copied().peekable();
-    let mut open: BinaryHeap<(u32, u32)> = BinaryHeap::new();
+/// A cover that has begun: its length, then where it is in the new image, then its number.
+type Open = (u32, u32, u32);
+
+/// Goes over covers in order of the old image and tells from where on, and by how much, places
+/// move; returns how many covers were open at once at most.
+fn sweep(ordered: &[Cover], mut tell: impl FnMut(u64, i64)) -> usize {
+    let mut waiting = ordered.iter().zip(0u32..).peekable();
+    let mut open: BinaryHeap<Open> = BinaryHeap::new();
     let (mut open_max, mut last) = (0, None);
     let mut at = 0u64;
     loop {
         // Those that begin here join, those that ended leave.
-        while let Some(index) = waiting.next_if(|index| covers[*index as usize].old() <= at) {
-            open.push((covers[index as usize].len, index));
+        while let Some((cover, index)) = waiting.next_if(|(cover, _)| cover.old() <= at) {
+            open.push((cover.len, cover.new, index));
         }
         open_max = open_max.max(open.len());
         while open
             .peek()
-            .is_some_and(|(_, index)| covers[*index as usize].old_end() <= at)
+            .is_some_and(|(_, _, index)| ordered[*index as usize].old_end() <= at)
         {
             open.pop();
         }
-        let next_start = waiting.peek().map(|index| covers[*index as usize].old());
-        let longest = open.peek().map(|(_, index)| covers[*index as usize]);
+        let next_start = waiting.peek().map(|(cover, _)| cover.old());
+        let longest = open.peek().map(|(_, _, index)| ordered[*index as usize]);
         if let Some(cover) = longest {
             let shift = i64::from(cover.new).wrapping_sub(cover.old() as i64);
             if last != Some(shift) {
@@ -201,7 +200,10 @@ mod tests {
     #[test]
     fn the_longest_cover_says_where_a_place_went() {
         let cover = |old, new, len| Cover::new(old, new, len, false);
-        let mapping = |covers: &[Cover]| Mapping::new(covers, 1 << 20).expect("there is room");
+        let mapping = |covers: &[Cover]| {
+            let covers = covers.iter().copied().collect();
+            Mapping::new(&covers, 1 << 20).expect("there is room")
+        };
         let first = mapping(&[cover(100, 0, 50), cover(10, 50, 200), cover(300, 400, 10)]);
         assert_eq!(first.place(5), None);
         assert_eq!(first.place(120), Some(160));
@@ -219,7 +221,7 @@ mod tests {
     #[test]
     fn every_place_is_found_as_by_looking_at_all() {
         let far = 5u64 << 32;
-        let covers: Vec<Cover> = (0..300u32)
+        let covers: Covers = (0..300u32)
             .map(|n| {
                 let old = far + u64::from(n * n % 977) * 13 + u64::from(n % 3) * (1 << 30);
                 Cover::new(old, n * 40, 1 + n * 7 % 40, false)
@@ -227,7 +229,7 @@ mod tests {
             .collect();
         let mapping = Mapping::new(&covers, 1 << 20).expect("there is room");
         let mut shifts = Vec::new();
-        sweep(&covers, &Mapping::order(&covers), |at, shift| {
+        sweep(&Mapping::ordered(&covers), |at, shift| {
             shifts.push((at, shift));
         });
         for old in (far - 10..far + 20_000).chain(far + (1 << 30)..far + (1 << 30) + 20_000) {

@@ -35,16 +35,19 @@ pub(crate) struct Size(u8);
 
 impl Size {
     const MAX: u8 = 3;
-
-    /// The size for a payload of about `len` bytes.
+    /// The smallest, and so on.
     #[cfg(feature = "diff")]
-    pub(crate) fn of_payload(len: u64) -> Self {
-        Self(match len {
+    pub(crate) const ALL: [Self; 4] = [Self(0), Self(1), Self(2), Self(3)];
+
+    /// The size for a payload of about `len` bytes, at most `most`.
+    #[cfg(feature = "diff")]
+    pub(crate) fn of_payload(len: u64, most: Self) -> Self {
+        most.min(Self(match len {
             0..0x4000 => 0,
             0x4000..0x1_0000 => 1,
             0x1_0000..0x4_0000 => 2,
             _ => 3,
-        })
+        }))
     }
 
     /// As a byte of the format.

@@ -42,10 +42,10 @@ pub(crate) enum Codec {
 }
 
 /// Output beside what an encoder holds: it is given away in pieces.
-const PIECES: u64 = 256 << 10;
+const PIECES: u64 = 192 << 10;
 
 #[cfg_attr(
-    not(any(feature = "xz", feature = "lz4", feature = "deflate", feature = "zstd")),
+    not(all(feature = "xz", feature = "lz4", feature = "deflate", feature = "zstd")),
     allow(unused_variables)
 )]
 impl Codec {
@@ -79,7 +79,8 @@ impl Codec {
     #[cfg(feature = "diff")]
     pub(crate) fn to_read(self) -> Self {
         match self {
-            Self::Xz(_) | Self::Lz4(_) => self,
+            Self::Xz(_) => self,
+            Self::Lz4(lz4) => Self::Lz4(lz4.to_read()),
             Self::Deflate(deflate) => Self::Deflate(deflate.to_read()),
             Self::Zstd(_) => Self::Zstd(zstd::Zstd::any()),
         }
@@ -96,11 +97,11 @@ impl Codec {
         }
     }
 
-    /// Memory for decoding, input and what comes out not counted.
-    pub(crate) fn decode_memory(self) -> u64 {
+    /// Memory for decoding `raw_len` bytes, input and what comes out not counted.
+    pub(crate) fn decode_memory(self, raw_len: u32) -> u64 {
         match self {
             #[cfg(feature = "xz")]
-            Self::Xz(xz) => xz.decode_memory(),
+            Self::Xz(xz) => xz.decode_memory(raw_len.into()),
             #[cfg(feature = "lz4")]
             Self::Lz4(_) => 0,
             #[cfg(feature = "deflate")]
@@ -110,14 +111,48 @@ impl Codec {
         }
     }
 
+    /// Memory of a [`Reader`] that gives pieces of `piece` bytes; `None` when there is none.
+    pub(crate) fn reader_memory(self, raw_len: u32, piece: u32) -> Option<u64> {
+        match self {
+            #[cfg(feature = "xz")]
+            Self::Xz(xz) => Some(xz.decode_memory(raw_len.into()) + u64::from(piece)),
+            #[cfg(feature = "lz4")]
+            Self::Lz4(_) => Some(lz4::Reader::memory(piece.into())),
+            #[cfg(any(feature = "deflate", feature = "zstd"))]
+            _ => None,
+        }
+    }
+
+    /// Decodes as bytes come; `None` when what is so compressed is only decoded whole.
+    pub(crate) fn reader(self, raw_len: u32) -> Option<Reader> {
+        match self {
+            #[cfg(feature = "xz")]
+            Self::Xz(xz) => xz.reader(raw_len).map(|xz| Reader::Xz(Box::new(xz))),
+            #[cfg(feature = "lz4")]
+            Self::Lz4(lz4) => Some(Reader::Lz4(lz4.reader())),
+            #[cfg(any(feature = "deflate", feature = "zstd"))]
+            _ => None,
+        }
+    }
+
+    /// Whether the length of the extent has to be known before it is made.
+    pub(crate) fn asks_length(self) -> bool {
+        match self {
+            #[cfg(feature = "lz4")]
+            Self::Lz4(lz4) => lz4.asks_length(),
+            #[cfg(any(feature = "xz", feature = "deflate", feature = "zstd"))]
+            _ => false,
+        }
+    }
+
     /// Memory for encoding `raw_len` bytes, all buffers included.
     pub(crate) fn encode_memory(self, raw_len: u32) -> u64 {
         let raw_len = u64::from(raw_len);
-        let own = match self {
+        let own: u64 = match self {
             #[cfg(feature = "xz")]
             Self::Xz(xz) => xz.encode_memory(raw_len),
             #[cfg(feature = "lz4")]
-            Self::Lz4(_) => (512 << 10) + 2 * raw_len + (raw_len >> 7) + 1024,
+            Self::Lz4(lz4) => lz4.encode_memory(raw_len),
             #[cfg(feature = "deflate")]
             Self::Deflate(deflate) => deflate.encode_memory(raw_len),
             #[cfg(feature = "zstd")]
@@ -146,7 +181,7 @@ impl Codec {
     #[cfg(all(test, feature = "diff"))]
     pub(crate) fn encode(self, raw: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let mut encoder = Encoder::new(self, u32::try_from(raw.len()).ok()?)?;
+        let mut encoder = Encoder::new(self, u32::try_from(raw.len()).ok()?, 0)?;
         encoder.push(raw, &mut out)?;
         encoder.finish(&mut out)?;
         Some(out)
@@ -158,7 +193,7 @@ pub(crate) enum Encoder {
     #[cfg(feature = "xz")]
     Xz(Box<xz::Encoder>),
     #[cfg(feature = "lz4")]
-    Lz4(lz4::Lz4, Vec<u8>),
+    Lz4(lz4::Encoder),
     #[cfg(feature = "deflate")]
     Deflate(Box<deflate::Encoder>),
     #[cfg(feature = "zstd")]
@@ -166,17 +201,17 @@ pub(crate) enum Encoder {
 }
 
 #[cfg_attr(
-    not(any(feature = "xz", feature = "lz4", feature = "deflate", feature = "zstd")),
+    not(all(feature = "xz", feature = "lz4", feature = "deflate", feature = "zstd")),
     allow(unused_variables)
 )]
 impl Encoder {
-    /// For `raw_len` plain bytes.
-    pub(crate) fn new(codec: Codec, raw_len: u32) -> Option<Self> {
+    /// For `raw_len` plain bytes, which become `len` where the codec asks for that.
+    pub(crate) fn new(codec: Codec, raw_len: u32, len: u32) -> Option<Self> {
         match codec {
             #[cfg(feature = "xz")]
             Codec::Xz(xz) => xz::Encoder::new(xz, raw_len).map(|xz| Self::Xz(Box::new(xz))),
             #[cfg(feature = "lz4")]
-            Codec::Lz4(lz4) => Some(Self::Lz4(lz4, Vec::with_capacity(raw_len as usize))),
+            Codec::Lz4(lz4) => Some(Self::Lz4(lz4::Encoder::new(lz4, raw_len, len))),
             #[cfg(feature = "deflate")]
             Codec::Deflate(deflate) => deflate::Encoder::new(deflate, raw_len)
                 .map(|deflate| Self::Deflate(Box::new(deflate))),
@@ -193,14 +228,27 @@ impl Encoder {
             #[cfg(feature = "xz")]
             Self::Xz(xz) => xz.push(bytes, out),
             #[cfg(feature = "lz4")]
-            Self::Lz4(_, raw) => {
-                raw.extend_from_slice(bytes);
-                Some(())
-            }
+            Self::Lz4(lz4) => lz4.push(bytes, out),
             #[cfg(feature = "deflate")]
             Self::Deflate(deflate) => deflate.push(bytes, out),
             #[cfg(feature = "zstd")]
             Self::Zstd(zstd) => zstd.push(bytes, out),
+            #[cfg(not(any(
+                feature = "xz",
+                feature = "lz4",
+                feature = "deflate",
+                feature = "zstd"
+            )))]
+            _ => None,
+        }
+    }
+
+    /// The codec of what was pushed with no more in it than that took.
+    #[cfg(feature = "diff")]
+    pub(crate) fn settled(&self, codec: Codec) -> Codec {
+        match (self, codec) {
+            (Self::Lz4(encoder), Codec::Lz4(lz4)) => Codec::Lz4(encoder.settled(lz4)),
+            _ => codec,
         }
     }
 
@@ -210,14 +258,75 @@ impl Encoder {
             #[cfg(feature = "xz")]
             Self::Xz(xz) => xz.finish(out),
             #[cfg(feature = "lz4")]
-            Self::Lz4(lz4, raw) => {
-                out.append(&mut lz4.encode(&raw)?);
-                Some(())
-            }
+            Self::Lz4(lz4) => lz4.finish(out),
             #[cfg(feature = "deflate")]
             Self::Deflate(deflate) => deflate.finish(out),
             #[cfg(feature = "zstd")]
             Self::Zstd(zstd) => zstd.finish(out),
+        }
+    }
+}
+
+/// Decodes one extent in order, piece by piece.
+pub(crate) enum Reader {
+    #[cfg(feature = "xz")]
+    Xz(Box<xz::Reader>),
+    #[cfg(feature = "lz4")]
+    Lz4(lz4::Reader),
+}
+
+#[cfg_attr(
+    not(all(feature = "xz", feature = "lz4")),
+    allow(unused_variables, clippy::unused_self)
+)]
+impl Reader {
+    /// Begins a piece of `len` bytes: what was read before is gone.
+    pub(crate) fn begin(&mut self, len: usize) {
+        match self {
+            #[cfg(feature = "xz")]
+            Self::Xz(xz) => xz.begin(len),
+            #[cfg(feature = "lz4")]
+            Self::Lz4(lz4) => lz4.begin(len),
+            #[cfg(not(any(feature = "xz", feature = "lz4")))]
+            _ => {}
+        }
+    }
+
+    /// Takes bytes off `input` until the `wanted` ones are there, which are taken off it; how many
+    /// of `input` were used. `None` when they are damaged.
+    pub(crate) fn read(&mut self, input: &[u8], wanted: &mut usize) -> Option<usize> {
+        match self {
+            #[cfg(feature = "xz")]
+            Self::Xz(xz) => xz.read(input, wanted),
+            #[cfg(feature = "lz4")]
+            Self::Lz4(lz4) => lz4.read(input, wanted),
+            #[cfg(not(any(feature = "xz", feature = "lz4")))]
+            _ => None,
+        }
+    }
+
+    /// The piece of `len` bytes that was begun.
+    pub(crate) fn piece(&self, len: usize) -> &[u8] {
+        match self {
+            #[cfg(feature = "xz")]
+            Self::Xz(xz) => xz.piece(),
+            #[cfg(feature = "lz4")]
+            Self::Lz4(lz4) => lz4.last(len),
+            #[cfg(not(any(feature = "xz", feature = "lz4")))]
+            _ => &[],
+        }
+    }
+
+    /// A reader that goes on from here, and the memory it takes, where that is little: between two
+    /// pieces.
+    pub(crate) fn mark(&self) -> Option<(Self, u64)> {
+        match self {
+            #[cfg(feature = "xz")]
+            Self::Xz(_) => None,
+            #[cfg(feature = "lz4")]
+            Self::Lz4(lz4) => Some((Self::Lz4(lz4.clone()), lz4::Reader::memory(0))),
+            #[cfg(not(any(feature = "xz", feature = "lz4")))]
+            _ => None,
         }
     }
 }

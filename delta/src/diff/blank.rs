@@ -1,23 +1,37 @@
 //! Images for matching only: with the operands of references blanked, so that code that moved still
 //! matches. What the operands really are is predicted later (see `code`), or coded.
 
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::elf::Executable;
 use super::image::Image;
 use crate::code::btf::{Record, Word};
 use crate::code::{Kind, Machine, x64_shape};
+use crate::codec::varint::{self, Reader};
 
-/// The text of `image` with the operands in its executables' code set to zero.
-pub(super) fn blanked<'a>(image: &'a Image, executables: &[Executable]) -> Cow<'a, [u8]> {
+/// What was blanked, to be put back: a copy of the whole image would take as much again.
+#[derive(Debug, Default)]
+pub(super) struct Blanked(Vec<Stretch>);
+
+/// What was blanked of a stretch: for each run of bytes how far it is from the last, how long, and
+/// what it was.
+#[derive(Debug)]
+struct Stretch {
+    range: Range<usize>,
+    runs: Vec<u8>,
+}
+
+/// Sets the operands in the code of an image's executables to zero.
+pub(super) fn blank(image: &mut Image, executables: &[Executable]) -> Blanked {
+    let mut blanked = Blanked::default();
     let types: Vec<usize> = btf_in(image.text());
-    if executables.is_empty() && types.is_empty() {
-        return Cow::Borrowed(image.text());
-    }
-    let mut blank = image.text().to_vec();
     for at in types {
-        blank_btf(&mut blank[at..]);
+        let types = btf_types(&image.text()[at..]);
+        let types = types.map(|types| at + types.start..at + types.end);
+        if let Some(range) = types {
+            blanked.blank(image, range, blank_btf);
+        }
     }
     for executable in executables {
         let code = executable
@@ -26,15 +40,57 @@ pub(super) fn blanked<'a>(image: &'a Image, executables: &[Executable]) -> Cow<'
             .filter(|zone| zone.kind == Kind::Code);
         for zone in code {
             let start = executable.at + zone.at;
-            for (range, place) in image.held_in(start..start + zone.len) {
+            let held: Vec<_> = image.held_in(start..start + zone.len).collect();
+            for (range, place) in held {
                 // Instructions are at multiples of their length from where the zone begins.
                 let skip = (start.wrapping_sub(place) % 4) as usize;
-                let code = blank[range].get_mut(skip..).unwrap_or_default();
-                blank_code(code, executable);
+                if skip < range.len() {
+                    let range = range.start + skip..range.end;
+                    blanked.blank(image, range, |code| blank_code(code, executable));
+                }
             }
         }
     }
-    Cow::Owned(blank)
+    blanked
+}
+
+impl Blanked {
+    /// Blanks a stretch of the text.
+    fn blank(&mut self, image: &mut Image, range: Range<usize>, blank: impl FnOnce(&mut [u8])) {
+        let known = image.text()[range.clone()].to_vec();
+        let now = &mut image.text_mut()[range.clone()];
+        blank(now);
+        let (mut runs, mut at, mut told) = (Vec::new(), 0, 0);
+        while at < now.len() {
+            let len = now[at..].iter().zip(&known[at..]);
+            let len = len.take_while(|(now, known)| now != known).count();
+            if len == 0 {
+                at += super::suffix::common_prefix(&now[at..], &known[at..]);
+                continue;
+            }
+            varint::write(&mut runs, (at - told) as u64);
+            varint::write(&mut runs, len as u64);
+            runs.extend_from_slice(&known[at..at + len]);
+            at += len;
+            told = at;
+        }
+        runs.shrink_to_fit();
+        self.0.push(Stretch { range, runs });
+    }
+
+    /// Puts everything back.
+    pub(super) fn restore(self, image: &mut Image) {
+        for stretch in self.0.into_iter().rev() {
+            let text = &mut image.text_mut()[stretch.range];
+            let (mut reader, mut at) = (Reader::new(&stretch.runs), 0);
+            while let Some((gap, len)) = reader.number().zip(reader.number()) {
+                at += gap as usize;
+                let known = reader.slice(len as usize).expect("it was written so");
+                text[at..at + known.len()].copy_from_slice(known);
+                at += known.len();
+            }
+        }
+    }
 }
 
 fn blank_code(code: &mut [u8], executable: &Executable) {
@@ -69,19 +125,19 @@ fn btf_in(image: &[u8]) -> Vec<usize> {
     found
 }
 
-/// Blanks the names and types that BTF refers to.
-fn blank_btf(image: &mut [u8]) {
+/// Where the types of the BTF stand that an image begins with.
+fn btf_types(image: &[u8]) -> Option<Range<usize>> {
     let number = |at: usize| {
         let bytes = image.get(at..at + 4)?.try_into().ok()?;
         usize::try_from(u32::from_le_bytes(bytes)).ok()
     };
-    let (Some(from), Some(len)) = (number(8), number(12)) else {
-        return;
-    };
-    let start = BTF.len() + 16 + from;
-    let Some(types) = image.get_mut(start..start.saturating_add(len)) else {
-        return;
-    };
+    let start = BTF.len() + 16 + number(8)?;
+    let range = start..start.saturating_add(number(12)?);
+    image.get(range.clone()).map(|_| range)
+}
+
+/// Blanks the names and types that BTF refers to.
+fn blank_btf(types: &mut [u8]) {
     let (mut words, _) = types.as_chunks_mut::<4>();
     while let Some(record) = words
         .get(1)
@@ -140,5 +196,30 @@ fn blank_thumb(code: &mut [u8]) {
         } else {
             at += 2;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Watched;
+    use super::*;
+
+    /// Catches a run that is put back in another place, and stretches that overlap put back in the
+    /// order in which they were blanked.
+    #[test]
+    fn what_was_blanked_comes_back() {
+        let bytes: Vec<u8> = (0..5000u32).map(|n| ((n * n) >> 3) as u8).collect();
+        let bytes = &bytes[..];
+        let source = Watched::new(&bytes);
+        let mut image = Image::new(&source, &[]);
+        let mut blanked = Blanked::default();
+        for (range, every) in [(10..4000, 3), (100..5000, 7), (0..20, 1), (50..50, 1)] {
+            blanked.blank(&mut image, range, |stretch| {
+                stretch.iter_mut().step_by(every).for_each(|byte| *byte = 1);
+            });
+        }
+        assert_ne!(image.text(), bytes);
+        blanked.restore(&mut image);
+        assert_eq!(image.text(), bytes);
     }
 }

@@ -15,6 +15,7 @@ use super::suffix;
 use super::unpack::{Opened, on_threads};
 use super::{DiffError, DiffOptions};
 use crate::code::{Guess, Mapping};
+use crate::codec::model::Size;
 use crate::codec::range::Encoder;
 use crate::codec::{frame, varint};
 use crate::header::{Caps, Header, Limits, Profile, VERSION};
@@ -23,19 +24,42 @@ use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
 pub(super) const WINDOW_OUTPUT: u32 = 48 << 20;
-/// A window closes when its new bytes and a 32nd of its differing stretches pass this: its frame
-/// stays near 1 MiB at most.
-const WINDOW_BUSY: u32 = 2 << 20;
 /// Decoded extents of the old image that a device keeps may take this much at least.
 const CACHE_MIN: u64 = 4 << 20;
 /// Decoded extents of the old image that a device keeps take no more than this.
-const CACHE_MAX: u64 = 32 << 20;
+const CACHE_MAX: u64 = 16 << 20;
 
 /// An equal stretch of this length within a cover is told of: that costs a few bytes.
 const EXACT_MIN: usize = 32 << 10;
 
-/// Memory that is left for a patch beside what extents need.
-pub(super) const PLAIN_MEMORY: u64 = 8 << 20;
+/// How much of a device's memory windows take.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// A window closes when its new bytes and a 32nd of its differing stretches pass this: its
+    /// frame is half as long at most.
+    busy: u32,
+    /// The largest model.
+    model: Size,
+}
+
+/// From the shortest patch to the least memory: the first that fits is taken.
+const PLANS: [Plan; 6] = [
+    Plan::new(2048, 3),
+    Plan::new(2048, 2),
+    Plan::new(1024, 2),
+    Plan::new(512, 1),
+    Plan::new(256, 1),
+    Plan::new(128, 0),
+];
+
+impl Plan {
+    const fn new(busy_kib: u32, size: usize) -> Self {
+        Self {
+            busy: busy_kib << 10,
+            model: Size::ALL[size],
+        }
+    }
+}
 
 /// Both images, and what is known of them.
 pub(super) struct Images<'a> {
@@ -60,10 +84,9 @@ pub(super) fn patch(
     if options.caps.contains(Caps::CODE) {
         add_modules(images, &mut maps);
     }
-    let (frames, model_max) = frames(images, &maps, options, progress);
     let (old_digest, old_check) = sums(old);
     let (new_digest, _) = sums(new);
-    let header = Header {
+    let header = |limits| Header {
         version: VERSION,
         profile: options.profile,
         caps_needed: caps_needed(&maps),
@@ -72,20 +95,39 @@ pub(super) fn patch(
         old_digest,
         new_digest,
         old_check,
-        limits: limits(&maps, &frames, model_max, options),
+        limits,
     };
-    if header.memory_needed() > options.memory_max {
-        return Err(DiffError::Memory {
-            needed: header.memory_needed(),
-            allowed: options.memory_max,
-        });
+    let mut needed = u64::MAX;
+    for plan in PLANS {
+        let about = limits(
+            &maps,
+            u64::from(plan.busy / 2),
+            plan.model.memory(),
+            options,
+        );
+        let about = about.memory(options.profile);
+        if about > options.memory_max {
+            needed = needed.min(about);
+            continue;
+        }
+        let (frames, model_max) = frames(images, &maps, plan, options, progress);
+        let frame_max = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
+        let header = header(limits(&maps, frame_max, model_max, options));
+        if header.memory_needed() > options.memory_max {
+            needed = needed.min(header.memory_needed());
+            continue;
+        }
+        let mut out = header.to_bytes();
+        for payload in frames {
+            let at = out.len() as u64;
+            frame::write(&mut out, at, &payload);
+        }
+        return Ok(out);
     }
-    let mut out = header.to_bytes();
-    for payload in frames {
-        let at = out.len() as u64;
-        frame::write(&mut out, at, &payload);
-    }
-    Ok(out)
+    Err(DiffError::Memory {
+        needed,
+        allowed: options.memory_max,
+    })
 }
 
 /// The digest of an image, and its quick check.
@@ -99,8 +141,8 @@ fn sums(image: &Watched) -> ([u8; 32], u64) {
     (digest.finalize().into(), check.finish())
 }
 
-/// What the device has to hold for these maps and frames.
-fn limits(maps: &[Map], frames: &[Vec<u8>], model_max: u64, options: &DiffOptions) -> Limits {
+/// What the device has to hold for these maps, and for frames and models of such a size.
+fn limits(maps: &[Map], frame_max: u64, model_max: u64, options: &DiffOptions) -> Limits {
     let most = |of: &dyn Fn(&Map) -> u64| maps.iter().map(of).max().unwrap_or(0);
     let encode_max = most(&|map| {
         let costs = map
@@ -119,11 +161,7 @@ fn limits(maps: &[Map], frames: &[Vec<u8>], model_max: u64, options: &DiffOption
         costs.max().unwrap_or(0)
     });
     let mut limits = Limits {
-        frame_max: frames
-            .iter()
-            .map(|frame| frame.len() as u64)
-            .max()
-            .unwrap_or(0),
+        frame_max,
         covers_max: most(&|map| map.covers.len() as u64),
         tables_max: most(&Map::tables_memory),
         encode_max,
@@ -135,7 +173,7 @@ fn limits(maps: &[Map], frames: &[Vec<u8>], model_max: u64, options: &DiffOption
         let room = options
             .memory_max
             .saturating_sub(limits.memory(options.profile));
-        limits.cache_max = decode_max.max((decode_max * 3).clamp(CACHE_MIN, CACHE_MAX).min(room));
+        limits.cache_max = decode_max.max((decode_max * 2).clamp(CACHE_MIN, CACHE_MAX).min(room));
     }
     limits
 }
@@ -154,6 +192,7 @@ fn regions(images: &Images, covers: &[Found]) -> Vec<Map> {
             last: end == new.length(),
             ..Map::default()
         };
+        let mut parts = Vec::new();
         while let Some(extent) = opened.next_if(|extent| (extent.raw_at as u64) < end) {
             map.extents.new.push(extent.within(start as usize));
         }
@@ -166,14 +205,14 @@ fn regions(images: &Images, covers: &[Found]) -> Vec<Map> {
                     len: len as u32,
                     exact: true,
                 };
-                add_part(&mut map.covers, cover.old, at, &part);
+                add_part(&mut parts, cover.old, at, &part);
             } else {
                 let (old, new) = (
                     old.get(cover.old, len as usize),
                     new.get(cover.new, len as usize),
                 );
                 for part in split(&old, &new) {
-                    add_part(&mut map.covers, cover.old, at, &part);
+                    add_part(&mut parts, cover.old, at, &part);
                 }
             }
             if len == cover.len {
@@ -185,6 +224,7 @@ fn regions(images: &Images, covers: &[Found]) -> Vec<Map> {
                 break;
             }
         }
+        map.covers = parts.into_iter().collect();
         map.extents.old.clone_from(&images.old_extents);
         maps.push(map);
         start = end;
@@ -319,6 +359,7 @@ struct Window<'a> {
 fn frames(
     images: &Images,
     maps: &[Map],
+    plan: Plan,
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
 ) -> (Vec<Vec<u8>>, u64) {
@@ -328,7 +369,7 @@ fn frames(
     for (map, mapping) in maps.iter().zip(&mappings) {
         let mut from = 0;
         while from < map.len {
-            let range = from..window_end(map, from, options.window_max);
+            let range = from..window_end(map, from, plan.busy, options.window_max);
             from = range.end;
             windows.push(Window {
                 images,
@@ -342,7 +383,7 @@ fn frames(
     }
     progress(0);
     let coded = on_threads(windows.len(), options.threads, &|at| {
-        windows[at].code(options.profile)
+        windows[at].code(options.profile, plan.model)
     });
     progress(images.new.length());
     let (mut frames, mut model_max) = (Vec::new(), 0);
@@ -359,8 +400,8 @@ fn frames(
 }
 
 /// Where the window that begins at `from` ends: not inside of an extent.
-fn window_end(map: &Map, from: u32, window_max: u32) -> u32 {
-    let end = busy_end(map, from, window_max.clamp(1, WINDOW_OUTPUT));
+fn window_end(map: &Map, from: u32, busy_max: u32, window_max: u32) -> u32 {
+    let end = busy_end(map, from, busy_max, window_max.clamp(1, WINDOW_OUTPUT));
     let open = map
         .extents
         .new
@@ -373,7 +414,7 @@ fn window_end(map: &Map, from: u32, window_max: u32) -> u32 {
 }
 
 /// Where a window has taken enough.
-fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
+fn busy_end(map: &Map, from: u32, busy_max: u32, window_max: u32) -> u32 {
     let limit = map.len.min(from.saturating_add(window_max));
     let (mut at, mut busy) = (from, 0u32);
     for segment in map.segments(from, limit) {
@@ -383,8 +424,8 @@ fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
             Segment::Copy { len, .. } => (len, len / 32),
             Segment::Literal { len, .. } => (len, len),
         };
-        if busy + cost > WINDOW_BUSY {
-            let share = u64::from(len) * u64::from(WINDOW_BUSY - busy) / u64::from(cost);
+        if busy + cost > busy_max {
+            let share = u64::from(len) * u64::from(busy_max - busy) / u64::from(cost);
             return (at + share as u32).max(from + 1);
         }
         busy += cost;
@@ -395,10 +436,10 @@ fn busy_end(map: &Map, from: u32, window_max: u32) -> u32 {
 
 impl Window<'_> {
     /// The payload, and the memory of its model.
-    fn code(&self, profile: Profile) -> (Vec<u8>, u64) {
+    fn code(&self, profile: Profile, model: Size) -> (Vec<u8>, u64) {
         let mut streams = match profile {
             Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
-            Profile::Small => Streams::small(self.busy()),
+            Profile::Small => Streams::small(self.busy(), model),
         };
         let (old, new) = (&self.images.old, &self.images.new);
         let mut at = self.range.start;

@@ -98,34 +98,26 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// The same image when `text` has become of its text: with more at its end.
-    pub(super) fn followed<'b>(&self, text: Cow<'b, [u8]>) -> Image<'b>
-    where
-        'a: 'b,
-    {
-        let mut parts = self.parts.clone();
+    /// The same image when `text` has become of its text, if anything has: with more at its end.
+    pub(super) fn followed(mut self, text: Option<Vec<u8>>) -> Self {
+        let Some(text) = text else { return self };
         let more = text.len() - self.text.len();
         if more > 0 {
-            parts.push(Part {
+            self.parts.push(Part {
                 at: self.length(),
                 len: more as u64,
                 text_at: self.text.len(),
                 left: None,
             });
         }
-        Image {
-            source: self.source,
-            text,
-            parts,
-        }
+        self.text = Cow::Owned(text);
+        self
     }
 
-    /// The same image when `text` has become of its text: with some stretches, in order, in another
-    /// length. `None` where one of them is not held whole.
-    pub(super) fn opened<'b>(&self, text: Cow<'b, [u8]>, grown: &[Grown]) -> Option<Image<'b>>
-    where
-        'a: 'b,
-    {
+    /// The same image when `text` has become of its text, if anything has: with some stretches, in
+    /// order, in another length. `None` where one of them is not held whole.
+    pub(super) fn opened(mut self, text: Option<Vec<u8>>, grown: &[Grown]) -> Option<Self> {
+        let Some(text) = text else { return Some(self) };
         let mut grown = grown.iter().peekable();
         let (mut parts, mut at, mut held) = (Vec::new(), 0, 0);
         for part in &self.parts {
@@ -145,11 +137,13 @@ impl<'a> Image<'a> {
             held += parts.last().map_or(0, |part| part.text().len());
             at += len;
         }
-        Some(Image {
-            source: self.source,
-            text,
-            parts,
-        })
+        (self.text, self.parts) = (Cow::Owned(text), parts);
+        Some(self)
+    }
+
+    /// The text, to be changed for a while.
+    pub(super) fn text_mut(&mut self) -> &mut [u8] {
+        self.text.to_mut()
     }
 
     /// The text.
@@ -266,11 +260,13 @@ mod tests {
             raw_len: 5,
         };
         let opened = image
-            .opened(text.into(), &[stretch(12, 2)])
+            .opened(Some(text), &[stretch(12, 2)])
             .expect("it is held");
         assert_eq!(opened.length(), 103);
         assert_eq!(opened.get(18, 8)[..], [18, 19, 20, 21, 9, 9, 9, 9]);
         assert_eq!(opened.get(27, 1)[..], [24]);
-        assert!(image.opened(bytes.into(), &[stretch(9, 3)]).is_none());
+        let image = Image::new(&source, core::slice::from_ref(&left));
+        let across = image.opened(Some(bytes.to_vec()), &[stretch(9, 3)]);
+        assert!(across.is_none());
     }
 }

@@ -13,6 +13,7 @@ mod blank;
 mod elf;
 mod encode;
 mod equal;
+mod error;
 mod image;
 mod modules;
 mod scan;
@@ -21,15 +22,15 @@ mod streams;
 mod suffix;
 mod unpack;
 
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
-use core::error::Error;
-use core::fmt;
 use core::ops::Range;
 
+use crate::code::Machine;
 use crate::header::{Caps, Profile};
 use encode::{Found, Images};
 use equal::{Equal, Scale};
+pub use error::DiffError;
 use image::{Grown, Image};
 use scan::Alike;
 use source::Watched;
@@ -100,65 +101,6 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Why no patch was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DiffError {
-    /// No patch can be applied in the memory that is allowed.
-    Memory {
-        /// What the smallest patch would need.
-        needed: u64,
-        /// What is allowed.
-        allowed: u64,
-    },
-    /// Sorting the old image failed.
-    Index(String),
-    /// No order of the windows fits the scratch.
-    Scratch {
-        /// What the best order that was tried would need.
-        needed: u64,
-        /// What is allowed.
-        allowed: u64,
-    },
-    /// The image cannot be rewritten in place.
-    InPlace(String),
-    /// An image cannot be read.
-    Read(String),
-}
-
-impl DiffError {
-    /// The stable code for reports.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Memory { .. } => "delta-memory-allowed",
-            Self::Index(_) => "delta-index",
-            Self::Scratch { .. } => "delta-scratch-allowed",
-            Self::InPlace(_) => "delta-in-place",
-            Self::Read(_) => "delta-read",
-        }
-    }
-}
-
-impl fmt::Display for DiffError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory { needed, allowed } => write!(
-                f,
-                "a patch needs at least {needed} bytes of memory on the device, {allowed} are allowed"
-            ),
-            Self::Index(what) => write!(f, "failed to sort the old image: {what}"),
-            Self::Scratch { needed, allowed } => write!(
-                f,
-                "a patch in place needs {needed} bytes of scratch, {allowed} are allowed"
-            ),
-            Self::InPlace(what) => write!(f, "no patch in place was made: {what}"),
-            Self::Read(what) => write!(f, "failed to read an image: {what}"),
-        }
-    }
-}
-
-impl Error for DiffError {}
-
 /// A patch that looked inside and is longer than this share of the new image is made once more
 /// without looking.
 const DOUBTFUL: u64 = 2;
@@ -227,17 +169,31 @@ fn diff_once(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<u8>, DiffError> {
     let (old, new) = (Watched::new(old), Watched::new(new));
-    let patch = diff_watched((&old, &new), &Scale::USUAL, options, progress);
+    let mut patch = Err(DiffError::Memory {
+        needed: u64::MAX,
+        allowed: options.memory_max,
+    });
+    for reserve in RESERVES {
+        let both = (&old, &new);
+        patch = diff_watched(both, &Scale::USUAL, (options, reserve), progress);
+        let is_over = matches!(patch, Err(DiffError::Memory { .. }));
+        if !is_over || options.caps.without(Caps::CODE).is_empty() {
+            break;
+        }
+    }
     match old.failure().or(new.failure()) {
         Some(error) => Err(DiffError::Read(error.to_string())),
         None => patch,
     }
 }
 
+/// Memory that is left for a patch beside what extents need: more is left where less is not enough.
+const RESERVES: [u64; 3] = [3 << 19, 3 << 20, 8 << 20];
+
 fn diff_watched(
     (old, new): (&Watched, &Watched),
     scale: &Scale,
-    options: &DiffOptions,
+    (options, reserve): (&DiffOptions, u64),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<u8>, DiffError> {
     let equal = equal::find(old, new, scale);
@@ -256,19 +212,29 @@ fn diff_watched(
         whole[0].text(),
         whole[1].text(),
         options.caps,
-        options.memory_max.saturating_sub(encode::PLAIN_MEMORY),
+        options.memory_max.saturating_sub(reserve),
         options.threads,
         &mut |done| tell(Stage::Unpacking, done, whole[1].text().len()),
     );
     let old_encoded = unpacked.old_encoded.clone();
-    let Some(mut images) = placed(&whole, unpacked) else {
+    let Some(mut images) = placed(whole, unpacked) else {
         // Something seemed to be compressed across what was left out: then nothing is left out.
-        return diff_watched((old, new), &Scale::NEVER, options, progress);
+        return diff_watched((old, new), &Scale::NEVER, (options, reserve), progress);
     };
     if options.caps.contains(Caps::CODE) {
         images.found = [elf::find(&images.old), elf::find(&images.new)];
     }
-    let covers = covers(&images, old_encoded, options, &mut tell)?;
+    let found = core::mem::take(&mut images.found);
+    let blanked = [
+        blank::blank(&mut images.old, &found[0]),
+        blank::blank(&mut images.new, &found[1]),
+    ];
+    let is_thumb = found[0].iter().any(|one| one.machine == Machine::Thumb);
+    let covers = covers(&images, old_encoded, (options, is_thumb), &mut tell)?;
+    let [old_blanked, new_blanked] = blanked;
+    old_blanked.restore(&mut images.old);
+    new_blanked.restore(&mut images.new);
+    images.found = found;
     let covers = with_equal(&images, &equal, &covers);
     let total = images.new.text().len();
     encode::patch((old, new), &images, &covers, options, &mut |done| {
@@ -292,7 +258,7 @@ fn apart(equal: &[Equal]) -> Vec<Range<u64>> {
 
 /// The opened images, with extents in places of theirs; `None` where an extent was found across
 /// what is left out.
-fn placed<'a>(whole: &'a [Image<'a>; 2], unpacked: Unpacked<'a>) -> Option<Images<'a>> {
+fn placed(whole: [Image<'_>; 2], unpacked: Unpacked) -> Option<Images<'_>> {
     let [old, new] = whole;
     let opened: Vec<Grown> = unpacked
         .new_extents
@@ -327,15 +293,14 @@ fn placed<'a>(whole: &'a [Image<'a>; 2], unpacked: Unpacked<'a>) -> Option<Image
     })
 }
 
-/// Matches the texts of both images.
+/// Matches the texts of both images, in which operands are blank.
 fn covers(
     images: &Images,
     old_encoded: Vec<Range<usize>>,
-    options: &DiffOptions,
+    (options, is_thumb): (&DiffOptions, bool),
     tell: &mut dyn FnMut(Stage, u64, usize),
 ) -> Result<Vec<Alike>, DiffError> {
-    let old = &blank::blanked(&images.old, &images.found[0])[..];
-    let new = &blank::blanked(&images.new, &images.found[1])[..];
+    let (old, new) = (images.old.text(), images.new.text());
     let anchors = anchors::find(old, new, &mut |done| {
         tell(Stage::Indexing, done, new.len());
     });
@@ -348,7 +313,7 @@ fn covers(
         &index,
         (old, new),
         &anchors,
-        (options.profile, options.threads),
+        (options.profile, is_thumb, options.threads),
         &mut |done| tell(Stage::Matching, done, new.len()),
     ))
 }
@@ -409,7 +374,8 @@ mod tests {
     fn made(old: &[u8], new: &[u8], scale: &Scale) -> Vec<u8> {
         let options = DiffOptions::default();
         let (old, new) = (Watched::new(&old), Watched::new(&new));
-        diff_watched((&old, &new), scale, &options, &mut |_| {}).expect("a patch is made")
+        diff_watched((&old, &new), scale, (&options, RESERVES[0]), &mut |_| {})
+            .expect("a patch is made")
     }
 
     /// Catches a patch that is made of what was never read.

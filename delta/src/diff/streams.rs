@@ -30,9 +30,9 @@ pub(super) struct Small {
 }
 
 impl Streams {
-    /// For a payload of about `len` bytes.
-    pub(super) fn small(len: u64) -> Self {
-        let size = Size::of_payload(len);
+    /// For a payload of about `len` bytes, with no larger a model than `most`.
+    pub(super) fn small(len: u64, most: Size) -> Self {
+        let size = Size::of_payload(len, most);
         Self::Small(Box::new(Small {
             size,
             model: Model::new(size),

@@ -7,6 +7,9 @@ use crate::container::Encoder;
 use crate::error::{Damage, PatchError};
 use crate::plan::extents::NewExtent;
 
+/// Room for what an encoder gives that is kept.
+const ENCODED_KEPT: usize = 128 << 10;
+
 /// Takes logical bytes in order and appends real ones.
 pub(super) struct Emitter<'a, 'b> {
     extents: &'a [NewExtent],
@@ -70,13 +73,14 @@ impl<'a, 'b> Emitter<'a, 'b> {
         }
         self.output.append(&self.encoded)?;
         self.encoded.clear();
+        self.encoded.shrink_to(ENCODED_KEPT);
         Ok(())
     }
 
     fn encode_part(&mut self, extent: NewExtent, part: &[u8], is_whole: bool) -> Option<()> {
         let mut encoder = match self.open.take() {
             Some(encoder) => encoder,
-            None => Encoder::new(extent.codec, extent.raw_len)?,
+            None => Encoder::new(extent.codec, extent.raw_len, extent.len)?,
         };
         encoder.push(part, &mut self.encoded)?;
         if is_whole {

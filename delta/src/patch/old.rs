@@ -1,20 +1,31 @@
 //! The logical old image: the old image, followed by the decoded bytes of its extents.
 //!
-//! Decoded extents are kept while there is room, the least recently read going first. Plain bytes
-//! come through some lines that are read whole: most covers go on where one before ended, and each
-//! read of a file or a device is a call into the kernel.
+//! Decoded extents are kept while there is room, the least recently read going first: short ones
+//! whole, long ones in pages, see [`pages`]. Plain bytes come through [`lines`].
+
+mod lines;
+mod pages;
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::error::{Damage, PatchError};
 use crate::image::OldImage;
-use crate::plan::extents::{OldExtent, decode_cost};
+use crate::plan::extents::{OldExtent, PAGE, decode_cost, paged_cost};
+pub(crate) use lines::LINES_MEMORY;
+use lines::Lines;
+use pages::{Live, Mark};
 
-/// Decoded extents, the most recently read last.
+/// Decoded bytes of an extent: its number, and that of the page, 0 for all.
+type Key = (usize, u32);
+
+/// Decoded bytes, the most recently read last, and what decodes more of them.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    kept: Vec<(usize, Vec<u8>)>,
+    kept: Vec<(Key, Vec<u8>)>,
+    /// The reader that read last.
+    live: Option<Live>,
+    marks: Vec<Mark>,
     lines: Lines,
 }
 
@@ -27,94 +38,44 @@ impl Cache {
         this
     }
 
-    /// Forgets decoded extents: they are numbered anew in each region.
+    /// Forgets what is decoded: extents are numbered anew in each region.
     pub(super) fn clear(&mut self) {
         self.kept.clear();
+        self.live = None;
+        self.marks.clear();
     }
 
-    /// Makes room so that what is kept and `cost` more stay within `cache_max`.
+    /// Where what is kept under `key` stands, now that it was read last.
+    fn touch(&mut self, key: Key) -> Option<usize> {
+        let at = self.kept.iter().rposition(|(known, _)| *known == key)?;
+        self.kept[at..].rotate_left(1);
+        Some(self.kept.len() - 1)
+    }
+
+    /// Makes room so that what is held and `cost` more stay within `cache_max`.
     fn make_room(&mut self, cost: u64, cache_max: u64) {
-        let mut held: u64 = self.kept.iter().map(|(_, raw)| raw.len() as u64).sum();
+        let fits = |held: u64| held.saturating_add(cost) <= cache_max;
+        let mut beside = self.marks_memory();
+        beside += self.live.as_ref().map_or(0, Live::memory);
+        let mut held = self.kept_memory();
         let mut gone = 0;
-        while gone < self.kept.len() && held.saturating_add(cost) > cache_max {
+        while gone < self.kept.len() && !fits(held.saturating_add(beside)) {
             held -= self.kept[gone].1.len() as u64;
             gone += 1;
         }
         self.kept.drain(..gone);
-    }
-}
-
-/// Lines of the old image, each at a multiple of its length: those read last.
-#[derive(Debug, Default)]
-struct Lines {
-    bytes: Vec<u8>,
-    /// Which line stands in which place: its number and one.
-    held: Vec<u64>,
-    off: bool,
-}
-
-/// Bytes of a line.
-const LINE: usize = 16 << 10;
-/// How many there are.
-const LINES: usize = 16;
-/// Memory of the lines.
-pub(crate) const LINES_MEMORY: u64 = (LINES * (LINE + size_of::<u64>())) as u64;
-
-impl Lines {
-    /// Fills `buf` with the bytes of an image of `image_len` bytes that begin at `offset`.
-    fn read_at(
-        &mut self,
-        image: &mut dyn OldImage,
-        image_len: u64,
-        mut offset: u64,
-        mut buf: &mut [u8],
-    ) -> Result<(), PatchError> {
-        while !buf.is_empty() {
-            let within = (offset % LINE as u64) as usize;
-            let number = offset / LINE as u64;
-            let line_len = usize::try_from(image_len - number * LINE as u64)
-                .map_or(LINE, |left| left.min(LINE));
-            if self.off || buf.len() >= LINE && within == 0 {
-                // Whole lines go where they are wanted; what follows them comes from a line again.
-                let whole = if self.off {
-                    buf.len()
-                } else {
-                    buf.len() / LINE * LINE
-                };
-                let (now, later) = buf.split_at_mut(whole);
-                image.read_at(offset, now).map_err(PatchError::Old)?;
-                (offset, buf) = (offset + whole as u64, later);
-                continue;
-            }
-            let len = (line_len - within).min(buf.len());
-            let (now, later) = buf.split_at_mut(len);
-            now.copy_from_slice(&self.line(image, number, line_len)?[within..within + len]);
-            (offset, buf) = (offset + len as u64, later);
+        if !fits(held.saturating_add(beside)) {
+            self.live = None;
+            self.marks.clear();
         }
-        Ok(())
     }
 
-    /// The line of this number, read where it is not held.
-    fn line(
-        &mut self,
-        image: &mut dyn OldImage,
-        number: u64,
-        len: usize,
-    ) -> Result<&[u8], PatchError> {
-        if self.held.is_empty() {
-            self.bytes = vec![0; LINES * LINE];
-            self.held = vec![0; LINES];
-        }
-        let place = (number % LINES as u64) as usize;
-        let line = &mut self.bytes[place * LINE..][..len];
-        if self.held[place] != number + 1 {
-            self.held[place] = 0;
-            image
-                .read_at(number * LINE as u64, line)
-                .map_err(PatchError::Old)?;
-            self.held[place] = number + 1;
-        }
-        Ok(line)
+    fn kept_memory(&self) -> u64 {
+        self.kept.iter().map(|(_, raw)| raw.len() as u64).sum()
+    }
+
+    fn marks_memory(&self) -> u64 {
+        self.marks.iter().map(Mark::memory).sum()
     }
 }
 
@@ -170,10 +131,17 @@ impl OldView<'_> {
             .extents
             .partition_point(|extent| extent.raw_at <= offset)
             - 1;
-        let from = (offset - self.extents[index].raw_at) as usize;
+        let extent = &self.extents[index];
+        let mut from = (offset - extent.raw_at) as u32;
         let damaged = PatchError::damaged(self.asked_at, Damage::Map);
-        let raw = self.decoded(index)?;
-        let Some(raw) = raw.get(from..).filter(|raw| !raw.is_empty()) else {
+        let raw = if paged_cost(extent.codec, extent.raw_len).is_some() {
+            let number = from / PAGE;
+            from %= PAGE;
+            self.page(index, number)?
+        } else {
+            self.decoded(index)?
+        };
+        let Some(raw) = raw.get(from as usize..).filter(|raw| !raw.is_empty()) else {
             return Err(damaged);
         };
         let len = raw.len().min(buf.len());
@@ -181,12 +149,10 @@ impl OldView<'_> {
         Ok(len)
     }
 
+    /// An extent as a whole.
     fn decoded(&mut self, index: usize) -> Result<&[u8], PatchError> {
-        let kept = &mut self.cache.kept;
-        if let Some(at) = kept.iter().rposition(|(known, _)| *known == index) {
-            let last = kept.len() - 1;
-            kept[at..].rotate_left(1);
-            return Ok(&self.cache.kept[last].1);
+        if let Some(at) = self.cache.touch((index, 0)) {
+            return Ok(&self.cache.kept[at].1);
         }
         let extent = &self.extents[index];
         self.cache.make_room(
@@ -201,7 +167,7 @@ impl OldView<'_> {
             .codec
             .decode(&encoded, extent.raw_len as usize)
             .ok_or(PatchError::damaged(self.asked_at, Damage::Map))?;
-        self.cache.kept.push((index, raw));
+        self.cache.kept.push(((index, 0), raw));
         Ok(&self.cache.kept[self.cache.kept.len() - 1].1)
     }
 }

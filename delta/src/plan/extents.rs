@@ -29,6 +29,8 @@ pub(crate) struct NewExtent {
     /// Where it begins, counted from the region's start.
     pub(crate) at: u32,
     pub(crate) raw_len: u32,
+    /// How long it is encoded, where its codec asks for that; else 0.
+    pub(crate) len: u32,
     pub(crate) codec: Codec,
 }
 
@@ -50,12 +52,31 @@ pub(crate) const CODECS_MAX: u64 = 64;
 /// Bytes of memory for one extent.
 const EXTENT: u64 = 48;
 
-/// Memory to hold a decoded extent and to decode it.
+/// Longer extents of the old image are decoded in pages where that can be.
+const WHOLE_MAX: u32 = 512 << 10;
+/// Bytes of a page.
+pub(crate) const PAGE: u32 = 64 << 10;
+/// Packed bytes are read in such pieces.
+pub(crate) const INPUT: usize = 16 << 10;
+/// So many pages are held at least.
+const PAGES_MIN: u64 = 4;
+
+/// Memory of the reader of an extent that is decoded in pages; `None` for one that is held whole.
+pub(crate) fn paged_cost(codec: Codec, raw_len: u32) -> Option<u64> {
+    let reader = codec.reader_memory(raw_len, PAGE);
+    let cost = reader.filter(|_| raw_len > WHOLE_MAX)?;
+    Some(cost.saturating_add(INPUT as u64))
+}
+
+/// Memory to hold a decoded extent, or the least of its pages, and to decode it.
 pub(crate) fn decode_cost(codec: Codec, len: u32, raw_len: u32) -> u64 {
-    codec
-        .decode_memory()
-        .saturating_add(u64::from(raw_len))
-        .saturating_add(u64::from(len))
+    match paged_cost(codec, raw_len) {
+        Some(reader) => reader.saturating_add(PAGES_MIN * u64::from(PAGE)),
+        None => codec
+            .decode_memory(raw_len)
+            .saturating_add(u64::from(raw_len))
+            .saturating_add(u64::from(len)),
+    }
 }
 
 /// Memory to encode an extent, its buffers included.
@@ -112,6 +133,9 @@ impl Extents {
             numbers.code(bits, 6, u64::from(extent.at - end));
             numbers.code(bits, 7, extent.raw_len.into());
             numbers.code(bits, 8, index(extent.codec));
+            if extent.codec.asks_length() {
+                numbers.code(bits, 9, extent.len.into());
+            }
             end = extent.end();
         }
     }
@@ -172,6 +196,11 @@ impl Extents {
             let at = end.checked_add(u32::try_from(numbers.code(bits, 6, 0)).ok()?)?;
             let raw_len = u32::try_from(numbers.code(bits, 7, 0)).ok()?;
             let codec = codec(numbers.code(bits, 8, 0))?;
+            let len = if codec.asks_length() {
+                u32::try_from(numbers.code(bits, 9, 0)).ok()?
+            } else {
+                0
+            };
             end = at.checked_add(raw_len)?;
             let fits = end <= region_len
                 && raw_len > 0
@@ -180,7 +209,12 @@ impl Extents {
             if !fits {
                 return None;
             }
-            new.push(NewExtent { at, raw_len, codec });
+            new.push(NewExtent {
+                at,
+                raw_len,
+                len,
+                codec,
+            });
         }
         Some(Self { old, new })
     }

@@ -8,6 +8,7 @@
 //! Invariants of a [`Map`]: covers are in order and do not overlap in the new image, each has a
 //! length, and each lies within the old image and within the region.
 
+pub(crate) mod covers;
 pub(crate) mod extents;
 mod models;
 
@@ -16,14 +17,12 @@ use alloc::vec::Vec;
 use crate::code::{Mapping, Module};
 use crate::codec::range::Decoder;
 use crate::header::Limits;
+use covers::Covers;
 use extents::Extents;
 use models::{Models, START};
 
 /// Regions are not longer, so that a cover's place and length fit 32 bits.
 pub(crate) const REGION_LEN_MAX: u64 = 1 << 31;
-
-/// A list of covers grows by so many at least.
-const COVERS_MORE: usize = 1024;
 
 /// A stretch of the new image that is, but for some bytes, a stretch of the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +77,7 @@ pub(crate) struct Map {
     /// What is compressed in it and in the old image.
     pub(crate) extents: Extents,
     /// In order of the new image.
-    pub(crate) covers: Vec<Cover>,
+    pub(crate) covers: Covers,
     /// Executables whose references are predicted, in order of the old image.
     pub(crate) modules: Vec<Module>,
 }
@@ -133,27 +132,26 @@ impl Segment {
 impl Map {
     /// The segments of `from..to`, in order.
     pub(crate) fn segments(&self, from: u32, to: u32) -> impl Iterator<Item = Segment> + '_ {
-        let mut next = self.covers.partition_point(|cover| cover.new_end() <= from);
+        let mut walk = self.covers.after(from);
+        let mut before = walk.before;
+        let mut next = walk.next();
         let mut at = from;
         core::iter::from_fn(move || {
             if at >= to {
                 return None;
             }
-            let segment = match self.covers.get(next) {
+            let segment = match next {
                 Some(cover) if cover.new <= at => {
-                    next += 1;
+                    (before, next) = (cover, walk.next());
                     let len = cover.new_end().min(to) - at;
                     Segment::Copy {
-                        cover: *cover,
+                        cover,
                         skip: at - cover.new,
                         len,
                     }
                 }
                 follower => {
                     let end = follower.map_or(to, |cover| cover.new.min(to));
-                    let before = next
-                        .checked_sub(1)
-                        .map_or(START, |before| self.covers[before]);
                     // Read as zeros beyond the end, so where exactly it lies beyond is all one.
                     let hint = before
                         .old_end()
@@ -178,9 +176,9 @@ impl Map {
         models.head.code(bits, 2, self.last.into());
         self.extents.write(bits);
         let mut previous = START;
-        for cover in &self.covers {
-            models.cover(bits, &previous, Some(*cover));
-            previous = *cover;
+        for cover in self.covers.iter() {
+            models.cover(bits, &previous, Some(cover));
+            previous = cover;
         }
         Module::write_all(&self.modules, bits);
     }
@@ -197,9 +195,8 @@ impl Map {
         let len = u32::try_from(len).ok()?;
         let extents = Extents::read(bits, len, bounds)?;
         let logical_len = extents.logical_len(bounds.old_len);
-        // Bounded by what the device accepted; grown as covers really come, by a quarter.
-        let count = usize::try_from(count).ok()?;
-        let mut covers = Vec::new();
+        // Bounded by what the device accepted; grown as covers really come.
+        let mut covers = Covers::default();
         let mut previous = START;
         for _ in 0..count {
             let cover = models.cover(bits, &previous, None)?;
@@ -209,14 +206,15 @@ impl Map {
             if !fits {
                 return None;
             }
-            if covers.len() == covers.capacity() {
-                let more = (covers.len() / 4).max(COVERS_MORE);
-                covers.reserve_exact(more.min(count - covers.len()));
-            }
             covers.push(cover);
+            if covers.memory() > bounds.limits.tables_max {
+                return None;
+            }
             previous = cover;
         }
-        let room = bounds.limits.tables_max.checked_sub(extents.memory())?;
+        covers.shrink();
+        let held = extents.memory().saturating_add(covers.memory());
+        let room = bounds.limits.tables_max.checked_sub(held)?;
         let modules = Module::read_all(bits, room)?;
         let map = Self {
             len,
@@ -237,7 +235,7 @@ impl Map {
         Mapping::new(&self.covers, memory_max.checked_sub(self.lists_memory())?)
     }
 
-    /// Memory of everything but the covers themselves.
+    /// Memory of all of it, and of the mapping.
     #[cfg(feature = "diff")]
     pub(crate) fn tables_memory(&self) -> u64 {
         let mapping = if self.modules.is_empty() {
@@ -248,10 +246,10 @@ impl Map {
         self.lists_memory() + mapping
     }
 
-    /// Memory of extents and modules.
+    /// Memory of covers, extents and modules.
     fn lists_memory(&self) -> u64 {
         let modules: u64 = self.modules.iter().map(Module::memory).sum();
-        self.extents.memory() + modules
+        self.covers.memory() + self.extents.memory() + modules
     }
 }
 

@@ -23,10 +23,25 @@ pub(super) struct Models {
     diagonals: [i64; DIAGONALS],
     /// Old and new end of the last long cover: the next ones are mostly near its diagonal.
     home: (i64, u32),
+    /// Covers before, each with the gap before it; the one numbered `n` in the place `n` modulo
+    /// [`LATELY`].
+    lately: [(u32, Cover); LATELY],
+    count: usize,
+    /// The number of the cover that the next one repeats, if it repeats any.
+    follows: Option<usize>,
+    repeats: [Prob; 2],
 }
 
-/// How a cover's place is told: on the diagonal, right after, on an earlier diagonal, or by a jump.
-const KINDS: usize = 4;
+/// Numbers that were read lead outside of what can be counted.
+struct Nowhere;
+
+/// Covers that may be repeated: the same edit in a sibling file has the same covers in a row.
+const LATELY: usize = 128;
+
+/// How a cover's place is told: on the diagonal, right after, on an earlier diagonal, by a jump, or
+/// as that of an earlier cover.
+const KINDS: usize = 5;
+const REPEATED: usize = KINDS - 1;
 /// Earlier diagonals that are remembered.
 const DIAGONALS: usize = 8;
 /// A cover of this length is long.
@@ -36,9 +51,9 @@ impl Models {
     pub(super) fn new() -> Self {
         Self {
             head: Numbers::new(3),
-            gap: Numbers::new(4),
+            gap: Numbers::new(KINDS),
             len: Numbers::new(2 * KINDS),
-            jump: Numbers::new(4),
+            jump: Numbers::new(KINDS),
             same_diagonal: [Prob::new(); KINDS],
             adjacent: [Prob::new(); KINDS],
             again: [[Prob::new(); DIAGONALS]; KINDS],
@@ -47,6 +62,10 @@ impl Models {
             previous_class: 0,
             diagonals: [0; DIAGONALS],
             home: (0, 0),
+            lately: [(0, START); LATELY],
+            count: 0,
+            follows: None,
+            repeats: [Prob::new(); 2],
         }
     }
 
@@ -58,6 +77,9 @@ impl Models {
         cover: Option<Cover>,
     ) -> Option<Cover> {
         let known = cover.unwrap_or(START);
+        if let Some(repeated) = self.repeated(bits, previous, known).ok()? {
+            return Some(repeated);
+        }
         let kind = self.previous_kind;
         let gap = self.gap.code(
             bits,
@@ -99,7 +121,52 @@ impl Models {
         self.previous_class = (32 - len.leading_zeros()) as usize;
         let exact =
             self.exact[usize::from(self.previous_class > 6)].code(bits, known.is_exact().into());
-        Some(Cover::new(u64::try_from(old).ok()?, new, len, exact == 1))
+        let cover = Cover::new(u64::try_from(old).ok()?, new, len, exact == 1);
+        let same = |at: &usize| {
+            let (_, before) = &self.lately[at % LATELY];
+            (before.old(), before.len) == (cover.old(), len)
+        };
+        let first = self.count.saturating_sub(LATELY);
+        self.follows = (first..self.count).rev().find(same).map(|at| at + 1);
+        self.note(new - previous.new_end(), cover);
+        Some(cover)
+    }
+
+    /// Codes whether a cover is the one that followed last time, if the one before it was known.
+    fn repeated(
+        &mut self,
+        bits: &mut impl Bits,
+        previous: &Cover,
+        known: Cover,
+    ) -> Result<Option<Cover>, Nowhere> {
+        let Some(number) = self.follows.filter(|number| *number < self.count) else {
+            return Ok(None);
+        };
+        let (gap, before) = self.lately[number % LATELY];
+        let new = previous.new_end().checked_add(gap).ok_or(Nowhere)?;
+        let cover = Cover::new(before.old(), new, before.len, before.is_exact());
+        // Where the last one did repeat, this one does too.
+        let context = usize::from(self.previous_kind == REPEATED);
+        if self.repeats[context].code(bits, u32::from(cover != known)) == 1 {
+            return Ok(None);
+        }
+        new.checked_add(cover.len).ok_or(Nowhere)?;
+        self.follows = Some(number + 1);
+        self.previous_kind = REPEATED;
+        let old = i64::try_from(cover.old()).map_err(|_| Nowhere)?;
+        self.remember(old.checked_sub(i64::from(new)).ok_or(Nowhere)?);
+        if cover.len >= LONG {
+            let end = old.checked_add(i64::from(cover.len)).ok_or(Nowhere)?;
+            self.home = (end, cover.new_end());
+        }
+        self.previous_class = (32 - cover.len.leading_zeros()) as usize;
+        self.note(gap, cover);
+        Ok(Some(cover))
+    }
+
+    fn note(&mut self, gap: u32, cover: Cover) {
+        self.lately[self.count % LATELY] = (gap, cover);
+        self.count += 1;
     }
 
     /// Codes whether the cover at `new` is on an earlier diagonal, and which.

@@ -25,6 +25,8 @@ const LZMA2: u8 = 0x21;
 const X86: u8 = 4;
 const RISCV: u8 = 11;
 const STREAM_HEADER_LEN: usize = 12;
+/// liblzma takes no smaller dictionary.
+const DICTIONARY_MIN: u64 = 4096;
 
 /// What the bytes of a stream depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,28 +93,47 @@ impl Xz {
         }
     }
 
-    pub(super) fn decode_memory(self) -> u64 {
-        self.dictionary_len() + (64 << 10)
+    /// Memory that decoding touches: no more of the dictionary than comes.
+    pub(super) fn decode_memory(self, raw_len: u64) -> u64 {
+        self.dictionary_len().min(raw_len.max(DICTIONARY_MIN)) + (64 << 10)
     }
 
+    /// Memory that encoding touches (liblzma 5.8, `lz_encoder.c`: binary trees take eight bytes for
+    /// each that comes up to the dictionary's length; hashes two for each of the dictionary, and
+    /// 320 KiB; bytes are held up to one and a half dictionaries and 512 KiB; prices and
+    /// probabilities 400 KiB).
     pub(super) fn encode_memory(self, raw_len: u64) -> u64 {
-        // Measured with presets 6 to 9 (binary tree match finders): 11 bytes for each of the
-        // dictionary, and tables.
-        let tables = self.dictionary_len().saturating_mul(11) + (3 << 20);
+        let dictionary = self.dictionary_len();
+        let trees = dictionary.min(raw_len).saturating_mul(8);
+        let hashes = dictionary.saturating_mul(2).max(256 << 10) + (320 << 10);
+        let window = (dictionary + dictionary / 2 + (528 << 10)).min(raw_len + (16 << 10));
         // A header with sizes is written when the data is there.
         let held = if self.sizes {
             raw_len + (raw_len >> 3) + 1024
         } else {
             0
         };
-        tables.saturating_add(held)
+        trees
+            .saturating_add(hashes + window + (400 << 10))
+            .saturating_add(held)
+    }
+
+    /// Decodes it as its bytes come.
+    pub(super) fn reader(self, raw_len: u32) -> Option<Reader> {
+        Some(Reader {
+            stream: self.decoder(raw_len.into())?,
+            skip: if self.part { 0 } else { STREAM_HEADER_LEN },
+            is_skipping_block: true,
+            out: Vec::new(),
+            filled: 0,
+        })
     }
 
     pub(super) fn decode(self, encoded: &[u8], raw_len: usize) -> Option<Vec<u8>> {
         let before = if self.part { 0 } else { STREAM_HEADER_LEN };
         let header_len = (usize::from(*encoded.get(before)?) + 1) * 4;
         let data = encoded.get(before + header_len..)?;
-        let mut stream = Stream::new_raw_decoder(&self.filters()?).ok()?;
+        let mut stream = self.decoder(raw_len as u64)?;
         let mut raw = Vec::new();
         // One byte more than is right, so that too long an output shows.
         raw.reserve_exact(raw_len + 1);
@@ -120,13 +141,23 @@ impl Xz {
         (raw.len() == raw_len).then_some(raw)
     }
 
+    /// A decoder of `raw_len` bytes: copies reach back no further than that.
+    fn decoder(self, raw_len: u64) -> Option<Stream> {
+        let dictionary = self.dictionary_len().min(raw_len.max(DICTIONARY_MIN));
+        Stream::new_raw_decoder(&self.filters_with(dictionary)?).ok()
+    }
+
     fn filters(self) -> Option<Filters> {
+        self.filters_with(self.dictionary_len())
+    }
+
+    fn filters_with(self, dictionary: u64) -> Option<Filters> {
         const EXTREME: u32 = 1 << 31;
         let preset = u32::from(self.preset) | if self.extreme { EXTREME } else { 0 };
         let mut options = LzmaOptions::new_preset(preset).ok()?;
         let properties = u32::from(self.properties);
         options
-            .dict_size(u32::try_from(self.dictionary_len()).ok()?)
+            .dict_size(u32::try_from(dictionary).ok()?)
             .literal_context_bits(properties % 9)
             .literal_position_bits(properties / 9 % 5)
             .position_bits(properties / 45);
@@ -309,6 +340,57 @@ impl Encoder {
         out.extend_from_slice(&crc32(&footer).to_le_bytes());
         out.extend_from_slice(&footer);
         out.extend_from_slice(FOOTER_MAGIC);
+    }
+}
+
+/// Decodes a block in order, piece by piece.
+pub(crate) struct Reader {
+    stream: Stream,
+    /// Bytes before the next thing that is looked at.
+    skip: usize,
+    /// Whether that is the first byte of the block's header.
+    is_skipping_block: bool,
+    out: Vec<u8>,
+    filled: usize,
+}
+
+impl Reader {
+    pub(super) fn begin(&mut self, len: usize) {
+        self.filled = 0;
+        self.out.reserve_exact(len.saturating_sub(self.out.len()));
+        self.out.resize(len, 0);
+    }
+
+    pub(super) fn read(&mut self, input: &[u8], wanted: &mut usize) -> Option<usize> {
+        let mut used = self.skip.min(input.len());
+        self.skip -= used;
+        if self.skip == 0 && self.is_skipping_block {
+            let Some(first) = input.get(used) else {
+                return Some(used);
+            };
+            self.is_skipping_block = false;
+            self.skip = (usize::from(*first) + 1) * 4;
+        }
+        let more = self.skip.min(input.len() - used);
+        self.skip -= more;
+        used += more;
+        if self.skip > 0 || used == input.len() {
+            return Some(used);
+        }
+        let before = (self.stream.total_in(), self.stream.total_out());
+        let room = &mut self.out[self.filled..];
+        self.stream
+            .process(&input[used..], room, Action::Run)
+            .ok()?;
+        let came = usize::try_from(self.stream.total_out() - before.1).ok()?;
+        used += usize::try_from(self.stream.total_in() - before.0).ok()?;
+        self.filled += came;
+        *wanted = wanted.checked_sub(came)?;
+        Some(used)
+    }
+
+    pub(super) fn piece(&self) -> &[u8] {
+        &self.out
     }
 }
 

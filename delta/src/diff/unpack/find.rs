@@ -174,6 +174,7 @@ impl Finder<'_> {
             let lz4 = Lz4 {
                 level: 12,
                 with_length: false,
+                reach: 0,
             };
             let raw = self
                 .image
@@ -194,6 +195,8 @@ impl Finder<'_> {
         let lz4 = Lz4 {
             level: 9,
             with_length: true,
+            // Until it is known what it takes.
+            reach: 1,
         };
         let raw_len = lz4.decode(encoded, raw_max)?.len();
         if len <= 8 {

@@ -9,7 +9,6 @@ mod find;
 mod prove;
 mod squashfs;
 
-use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -26,9 +25,10 @@ use crate::header::Caps;
 use crate::plan::extents::{NewExtent, OldExtent, decode_cost, encode_cost};
 
 /// Both images as covers see them.
-pub(super) struct Unpacked<'a> {
-    pub(super) old: Cow<'a, [u8]>,
-    pub(super) new: Cow<'a, [u8]>,
+pub(super) struct Unpacked {
+    /// `None` where nothing was opened.
+    pub(super) old: Option<Vec<u8>>,
+    pub(super) new: Option<Vec<u8>>,
     pub(super) old_extents: Vec<OldExtent>,
     /// Places are in the whole logical new image.
     pub(super) new_extents: Vec<Opened>,
@@ -53,6 +53,11 @@ impl Opened {
         NewExtent {
             at: (self.raw_at - start) as u32,
             raw_len: self.raw_len as u32,
+            len: if self.codec.asks_length() {
+                self.len as u32
+            } else {
+                0
+            },
             codec: self.codec,
         }
     }
@@ -89,14 +94,14 @@ pub fn openings(image: &[u8], caps: Caps, threads: usize) -> Vec<Opening> {
 }
 
 /// Looks into both images.
-pub(super) fn unpack<'a>(
-    old: &'a [u8],
-    new: &'a [u8],
+pub(super) fn unpack(
+    old: &[u8],
+    new: &[u8],
     caps: Caps,
     memory_max: u64,
     threads: usize,
     progress: &mut dyn FnMut(u64),
-) -> Unpacked<'a> {
+) -> Unpacked {
     let (old_streams, new_streams) = (find::streams(old, caps), find::streams(new, caps));
     let sums = |image: &[u8], streams: &[Stream]| -> BTreeSet<u64> {
         streams
@@ -121,7 +126,13 @@ pub(super) fn unpack<'a>(
     let mut old_streams = changed(old, old_streams, &new_sums);
     fit(&mut old_streams, &mut new_streams, memory_max);
 
-    let new_plain = prove(new, &new_streams, threads, progress);
+    let mut new_plain = prove(new, &new_streams, threads, progress);
+    // What made a stream may need more than was thought of.
+    let left = memory_max.saturating_sub(most_to_decode(&old_streams));
+    for plain in &mut new_plain {
+        let fits = |plain: &Plain| encode_cost(plain.codec, plain.raw.len() as u32) <= left;
+        *plain = plain.take().filter(fits);
+    }
     if new_plain.iter().all(Option::is_none) {
         old_streams.clear();
     }
@@ -138,30 +149,42 @@ pub(super) fn unpack<'a>(
 /// Drops streams that a device could not open: when not all fit its memory together, each side gets
 /// half of it.
 fn fit(old: &mut Vec<Stream>, new: &mut Vec<Stream>, memory_max: u64) {
-    let decode = |s: &Stream| decode_cost(s.codec, s.len as u32, s.raw_len as u32);
     let encode = |s: &Stream| encode_cost(s.codec, s.raw_len as u32);
-    let most = |streams: &[Stream], cost: &dyn Fn(&Stream) -> u64| {
-        streams.iter().map(cost).max().unwrap_or(0)
-    };
-    if most(old, &decode).saturating_add(most(new, &encode)) > memory_max {
-        old.retain(|s| decode(s) <= memory_max / 2);
-        let left = memory_max - most(old, &decode);
+    let most = new.iter().map(encode).max().unwrap_or(0);
+    if most_to_decode(old).saturating_add(most) > memory_max {
+        old.retain(|s| to_decode(s) <= memory_max / 2);
+        let left = memory_max - most_to_decode(old);
         new.retain(|s| encode(s) <= left);
     }
 }
 
+fn to_decode(stream: &Stream) -> u64 {
+    decode_cost(stream.codec, stream.len as u32, stream.raw_len as u32)
+}
+
+fn most_to_decode(streams: &[Stream]) -> u64 {
+    streams.iter().map(to_decode).max().unwrap_or(0)
+}
+
 /// Puts the logical images together.
-fn assemble<'a>(
-    old: &'a [u8],
-    new: &'a [u8],
+fn assemble(
+    old: &[u8],
+    new: &[u8],
     old_streams: &[Stream],
     old_plain: Vec<Option<Vec<u8>>>,
     new_streams: &[Stream],
     new_plain: Vec<Option<Plain>>,
-) -> Unpacked<'a> {
-    let (mut logical_old, mut old_extents) = (Cow::Borrowed(old), Vec::new());
+) -> Unpacked {
+    let more = |plain: &mut dyn Iterator<Item = usize>| plain.sum::<usize>();
+    let grown = old.len() + more(&mut old_plain.iter().flatten().map(Vec::len));
+    let mut logical_old = Vec::new();
+    let mut old_extents = Vec::new();
     for (stream, raw) in old_streams.iter().zip(old_plain) {
         let Some(raw) = raw else { continue };
+        if logical_old.is_empty() {
+            logical_old.reserve_exact(grown);
+            logical_old.extend_from_slice(old);
+        }
         old_extents.push(OldExtent {
             at: stream.at as u64,
             len: stream.len as u32,
@@ -169,12 +192,16 @@ fn assemble<'a>(
             raw_len: stream.raw_len as u32,
             codec: stream.codec,
         });
-        logical_old.to_mut().extend_from_slice(&raw);
+        logical_old.extend_from_slice(&raw);
     }
-    let (mut new_extents, mut done) = (Vec::new(), 0);
+    let grown = new.len() + more(&mut new_plain.iter().flatten().map(|plain| plain.raw.len()));
     let mut logical_new = Vec::new();
+    let (mut new_extents, mut done) = (Vec::new(), 0);
     for (stream, plain) in new_streams.iter().zip(new_plain) {
         let Some(plain) = plain else { continue };
+        if new_extents.is_empty() {
+            logical_new.reserve_exact(grown);
+        }
         logical_new.extend_from_slice(&new[done..stream.at]);
         let raw_len = plain.raw.len();
         new_extents.push(Opened {
@@ -187,19 +214,16 @@ fn assemble<'a>(
         logical_new.extend_from_slice(&plain.raw);
         done = stream.at + stream.len;
     }
-    let logical_new = if new_extents.is_empty() {
-        Cow::Borrowed(new)
-    } else {
+    if !new_extents.is_empty() {
         logical_new.extend_from_slice(&new[done..]);
-        Cow::Owned(logical_new)
-    };
+    }
     let old_encoded = old_extents
         .iter()
         .map(|e| e.at as usize..e.at as usize + e.len as usize)
         .collect();
     Unpacked {
-        old: logical_old,
-        new: logical_new,
+        old: (!old_extents.is_empty()).then_some(logical_old),
+        new: (!new_extents.is_empty()).then_some(logical_new),
         old_extents,
         new_extents,
         old_encoded,

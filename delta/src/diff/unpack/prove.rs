@@ -83,32 +83,37 @@ fn kind(codec: Codec) -> u8 {
 /// Tries what made another stream alone.
 fn prove_hinted(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain> {
     let encoded = &image[stream.at..stream.at + stream.len];
-    let codec = match (stream.codec, hint?) {
-        (Codec::Xz(xz), Codec::Xz(known)) => Codec::Xz(xz.with_preset_of(known)),
-        (Codec::Lz4(lz4), Codec::Lz4(known)) => Codec::Lz4(lz4.with_level_of(known)),
-        (Codec::Zstd(zstd), Codec::Zstd(known)) => Codec::Zstd(zstd.made_as(known)),
+    let candidates: Vec<Codec> = match (stream.codec, hint?) {
+        (Codec::Xz(xz), Codec::Xz(known)) => Vec::from([Codec::Xz(xz.with_preset_of(known))]),
+        (Codec::Lz4(lz4), Codec::Lz4(known)) => lz4.with_level_of(known).map(Codec::Lz4).collect(),
+        (Codec::Zstd(zstd), Codec::Zstd(known)) => Vec::from([Codec::Zstd(zstd.made_as(known))]),
         (Codec::Deflate(_), _) => return prove_one(image, stream, hint),
         _ => return None,
     };
     let raw = stream.codec.decode(encoded, stream.raw_len)?;
-    makes(codec, &raw, encoded).then_some(Plain { raw, codec })
+    let mut candidates = candidates.into_iter();
+    let codec = candidates.find_map(|codec| made_by(codec, &raw, encoded))?;
+    Some(Plain { raw, codec })
 }
 
-/// Whether encoding `raw` gives just `encoded`; it ends at the first byte that differs.
-fn makes(codec: Codec, raw: &[u8], encoded: &[u8]) -> bool {
+/// The codec, if encoding `raw` by it gives just `encoded`, with no more in it than that takes; it
+/// ends at the first byte that differs.
+fn made_by(codec: Codec, raw: &[u8], encoded: &[u8]) -> Option<Codec> {
     const PIECE: usize = 1 << 20;
-    let compare = || {
-        let mut encoder = Encoder::new(codec, u32::try_from(raw.len()).ok()?)?;
-        let (mut out, mut rest) = (Vec::new(), encoded);
-        for piece in raw.chunks(PIECE) {
-            encoder.push(piece, &mut out)?;
-            rest = rest.strip_prefix(&out[..])?;
-            out.clear();
-        }
-        encoder.finish(&mut out)?;
-        Some(rest == out)
-    };
-    compare() == Some(true)
+    let (raw_len, len) = (
+        u32::try_from(raw.len()).ok()?,
+        u32::try_from(encoded.len()).ok()?,
+    );
+    let mut encoder = Encoder::new(codec, raw_len, len)?;
+    let (mut out, mut rest) = (Vec::new(), encoded);
+    for piece in raw.chunks(PIECE) {
+        encoder.push(piece, &mut out)?;
+        rest = rest.strip_prefix(&out[..])?;
+        out.clear();
+    }
+    let codec = encoder.settled(codec);
+    encoder.finish(&mut out)?;
+    (rest == out).then_some(codec)
 }
 
 /// Searches through all that could have made a stream.
@@ -120,22 +125,20 @@ fn prove_one(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain
             _ => None,
         };
         let (raw, deflate) = deflate.explain(encoded, stream.raw_len, hint)?;
-        let codec = Codec::Deflate(deflate);
-        return makes(codec, &raw, encoded).then_some(Plain { raw, codec });
+        let codec = made_by(Codec::Deflate(deflate), &raw, encoded)?;
+        return Some(Plain { raw, codec });
     }
     let raw = stream.codec.decode(encoded, stream.raw_len)?;
-    let same = |codec: &Codec| makes(*codec, &raw, encoded);
+    let proven = |codec: Codec| made_by(codec, &raw, encoded);
     let codec = match stream.codec {
         Codec::Xz(xz) => {
-            let mut presets = xz.candidates().filter(|xz| xz.begins(encoded, &raw));
-            presets.find(|xz| same(&Codec::Xz(*xz))).map(Codec::Xz)
+            let presets = xz.candidates().filter(|xz| xz.begins(encoded, &raw));
+            presets.map(Codec::Xz).find_map(proven)
         }
-        Codec::Lz4(lz4) => lz4.candidates().map(Codec::Lz4).find(same),
+        Codec::Lz4(lz4) => lz4.candidates().map(Codec::Lz4).find_map(proven),
         Codec::Zstd(zstd) => {
             let mut candidates = zstd.candidates(encoded, &raw);
-            candidates
-                .find(|zstd| same(&Codec::Zstd(*zstd)))
-                .map(Codec::Zstd)
+            candidates.find_map(|zstd| proven(Codec::Zstd(zstd)))
         }
         Codec::Deflate(_) => None,
     }?;

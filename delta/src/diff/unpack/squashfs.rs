@@ -85,6 +85,7 @@ impl Reader<'_> {
         let lz4 = Lz4 {
             level: 9,
             with_length: false,
+            reach: 0,
         };
         Some((lz4.decode(bytes, METADATA)?, at + len))
     }
