@@ -15,11 +15,8 @@ use ampoule_server::store::transfer::{self, Moved, TransferError};
 use ampoule_server::store::{Capacity, Write};
 
 use crate::postgres::Cluster;
+use crate::sled_engine::opened as sled;
 use crate::suite::{CAPACITY, device, enroll, receipt};
-
-fn sled(folder: &Path) -> Arc<dyn Store> {
-    Arc::new(SledStore::open(folder, CAPACITY, 8).unwrap())
-}
 
 fn postgres() -> Arc<dyn Store> {
     let database = Cluster::shared().database();
