@@ -7,7 +7,6 @@
 use crate::fuzz;
 use crate::setup::{self, Needed};
 use crate::shell::{self, Fault, Outcome};
-use crate::vm;
 use crate::workspace;
 
 /// Debian packages that a test drives.
@@ -55,9 +54,8 @@ const HELP: &str = "\
 cargo xtask test [--offline]
 
 Installs what is missing (Debian packages as root or through sudo; python-tuf into target/python),
-builds the tests once, runs each fuzz target for some seconds on the nightly toolchain, then all
-tests, then the quick form of `cargo xtask vm-test`. --offline installs nothing and leaves out what
-needs it, saying what.";
+builds the tests once, runs them all, then runs each fuzz target for some seconds on the nightly
+toolchain. --offline installs nothing and leaves out what needs it, saying what.";
 
 /// Tells the tests that parts are left out on purpose; without it a missing part fails its test.
 const OFFLINE: &str = "AMPOULE_TEST_OFFLINE";
@@ -90,7 +88,6 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     } else {
         shell::heading("set up");
         setup::install(&PACKAGES)?;
-        setup::install(&vm::PACKAGES)?;
         tests.env(PYTHON, setup::python()?).env_remove(OFFLINE);
     }
 
@@ -106,11 +103,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     fuzz::smoke(offline)?;
 
     shell::heading("tests");
-    shell::run(&mut tests)?;
-    if offline {
-        return Ok(());
-    }
-    vm::quick()
+    shell::run(&mut tests)
 }
 
 fn say_what_is_left_out() {
@@ -121,7 +114,6 @@ fn say_what_is_left_out() {
             package.name, package.reason
         );
     }
-    println!("left out: machines in an emulator (cargo xtask vm-test)");
     if !setup::python_is_there() {
         println!("left out: interoperation with python-tuf");
     }

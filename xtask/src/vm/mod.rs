@@ -60,6 +60,7 @@ power N times (50, over both loaders) at moments that the seed chooses (1). Cons
 target/vm/LOADER/console.txt. `--cuts 1000` is the long form. The machine's own processor is used
 where virtualisation works (--accel kvm), else software (--accel tcg).
 
+--quick          12 cuts, under U-Boot alone
 --programs DIR   take ampoule-agent, ampoule-server and ampoule-signer from there and build none
 --plant flushes  a disk that lies about flushes: the run must fail";
 
@@ -133,16 +134,6 @@ pub(crate) fn programs() -> Outcome<PathBuf> {
     built()
 }
 
-/// The quick form, with the programs that the tests were built with.
-pub(crate) fn quick() -> Outcome {
-    let options = Options {
-        cuts: CUTS_QUICK,
-        cut: vec![Loader::Uboot],
-        ..Options::default()
-    };
-    play(&options, Accel::found(), &built()?)
-}
-
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -172,6 +163,10 @@ impl Options {
             };
             match word.as_str() {
                 "--help" | "-h" => return Ok(None),
+                "--quick" => {
+                    options.cuts = CUTS_QUICK;
+                    options.cut = vec![Loader::Uboot];
+                }
                 "--cuts" => options.cuts = u32::try_from(number(value()?)?).unwrap_or(u32::MAX),
                 "--seed" => options.seed = number(value()?)?,
                 "--programs" => options.programs = Some(value()?.into()),
