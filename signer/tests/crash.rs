@@ -15,7 +15,7 @@ use ampoule_protocol::time::UtcTime;
 use ampoule_signer::progress::Silent;
 use ampoule_signer::request::Request;
 use ampoule_signer::verify::{self, Expiry, Report};
-use common::Ground;
+use common::{Ground, PUBLISH};
 
 const KILLS: usize = 200;
 /// A machine so fast that every command ends before its kill would turn this test into an endless
@@ -59,16 +59,7 @@ fn two_hundred_kills_lose_nothing_that_was_signed() {
                 assert!(now >= signed, "a signature was lost: {now} of {signed}");
             });
         }
-        let publish = [
-            "-w",
-            "w",
-            "publish",
-            "-k",
-            "snapshot.key",
-            "-k",
-            "timestamp.key",
-        ];
-        kills += until_done(&ground, &mut random, &publish, &|| {
+        kills += until_done(&ground, &mut random, &PUBLISH, &|| {
             tree(&ground, published);
         });
         published += 1;

@@ -11,7 +11,7 @@ use ampoule_protocol::json::{self, Value};
 use ampoule_protocol::metadata::{Envelope, Payload, RoleType, Root};
 use ampoule_protocol::sign::Sign;
 use ampoule_protocol::trust::KeyRing;
-use common::{Ground, key};
+use common::{Ground, PUBLISH, key};
 
 const SECOND: &str = "w/staging/director.2.root.request";
 
@@ -163,16 +163,7 @@ fn a_request_that_forgets_the_root_before_is_not_published_without_its_holders()
             ground.ok(&["sign", draft, "--yes", "-k", &key]);
         }
         forget_previous(&ground, draft);
-        let publish = [
-            "-w",
-            "w",
-            "publish",
-            "-k",
-            "snapshot.key",
-            "-k",
-            "timestamp.key",
-        ];
-        ground.run(&publish);
+        ground.run(&PUBLISH);
         assert!(!ground.path(published).exists(), "{role} went out");
         ground.ok(&["verify", "w/published"]);
         ground.ok(&["-w", "w", "review"]);
@@ -198,16 +189,7 @@ fn a_version_that_skips_one_is_not_published() {
     assert_ne!(text, leap);
     ground.write(draft, leap.as_bytes());
     ground.sign_all(&["alice", "bob"]);
-    let publish = [
-        "-w",
-        "w",
-        "publish",
-        "-k",
-        "snapshot.key",
-        "-k",
-        "timestamp.key",
-    ];
-    let said = ground.refused(1, &publish);
+    let said = ground.refused(1, &PUBLISH);
     assert!(said.contains("root version 7"), "{said}");
     assert!(!ground.path("w/published/metadata/7.root.json").exists());
     ground.ok(&["verify", "w/published"]);

@@ -4,7 +4,7 @@ mod common;
 
 use ampoule_protocol::downgrade::Downgrade;
 use ampoule_protocol::metadata::{Envelope, Payload, Targets};
-use common::Ground;
+use common::{Ground, PUBLISH};
 
 /// 2.4.1 over 2.4.0, both listed.
 fn ground() -> Ground {
@@ -76,16 +76,7 @@ fn a_record_is_told_in_words_and_needs_the_products_threshold() {
         assert!(words.contains(expected), "{expected}\n--\n{words}");
     }
     ground.sign_all(&["engineer"]);
-    let publish = [
-        "-w",
-        "w",
-        "publish",
-        "-k",
-        "snapshot.key",
-        "-k",
-        "timestamp.key",
-    ];
-    ground.refused(1, &publish);
+    ground.refused(1, &PUBLISH);
     ground.sign_all(&["safety"]);
     ground.publish();
     ground.ok(&["verify", "w/published"]);

@@ -7,7 +7,7 @@ use ampoule_protocol::json::{self, Value};
 use ampoule_protocol::sign::Sign;
 use ampoule_signer::keys::public;
 use ampoule_signer::request::Request;
-use common::{Ground, key};
+use common::{Ground, PUBLISH, key};
 
 const REQUEST: &str = "w/staging/1.root.request";
 
@@ -50,16 +50,7 @@ fn nothing_is_published_below_a_threshold() {
     ground.release("2.4.0", 16);
     ground.ok(&["-w", "w", "add", "release.toml"]);
     ground.sign_all(&["alice", "bob", "engineer"]);
-    let publish = [
-        "-w",
-        "w",
-        "publish",
-        "-k",
-        "snapshot.key",
-        "-k",
-        "timestamp.key",
-    ];
-    let refused = ground.refused(1, &publish);
+    let refused = ground.refused(1, &PUBLISH);
     assert!(
         refused.starts_with("error: infusion-pump version 1 is signed by 1 of 2 required keys\n"),
         "{refused}"
@@ -70,7 +61,7 @@ fn nothing_is_published_below_a_threshold() {
     );
     // The same key again changes nothing.
     ground.ok(&["-w", "w", "sign", "--all", "--yes", "-k", "engineer.key"]);
-    ground.refused(1, &publish);
+    ground.refused(1, &PUBLISH);
     ground.sign_all(&["safety"]);
     ground.publish();
 }
@@ -132,16 +123,7 @@ fn a_new_root_needs_the_old_threshold_and_the_new() {
         "--add", "erin.pub",
     ]);
     ground.sign_all(&["dave", "erin"]);
-    let publish = [
-        "-w",
-        "w",
-        "publish",
-        "-k",
-        "snapshot.key",
-        "-k",
-        "timestamp.key",
-    ];
-    let refused = ground.refused(1, &publish);
+    let refused = ground.refused(1, &PUBLISH);
     assert!(
         refused.starts_with(
             "error: root version 2 is signed by 0 of 2 keys required by the root before it\n"
@@ -149,7 +131,7 @@ fn a_new_root_needs_the_old_threshold_and_the_new() {
         "{refused}"
     );
     ground.sign_all(&["alice", "carol"]);
-    ground.ok(&publish);
+    ground.ok(&PUBLISH);
     ground.ok(&["verify", "w/published"]);
 }
 

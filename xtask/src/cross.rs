@@ -15,7 +15,7 @@ use crate::table::{self, Table};
 use crate::vm;
 use crate::workspace;
 use crate::world::device::Device;
-use crate::world::server::{self, Server, Settings};
+use crate::world::server::{self, Server};
 use crate::world::signer::{self, Plan};
 use crate::world::{self, Room, Telling, cannot};
 use toolchain::Toolchain;
@@ -168,16 +168,7 @@ fn live(target: &Target, agent: &Path, programs: &Path) -> Outcome<[String; 2]> 
     signer::ceremony(&room)?;
     let noise = crate::bench::noise(IMAGE_LEN);
     release(&room, 1, &noise)?;
-    server::make_ca(&room)?;
-    let settings = Settings {
-        tree: signer::TREE,
-        timestamp_key: Some(signer::TIMESTAMP_KEY),
-        port: 0,
-        poll_interval_secs: 300,
-        more: "",
-    };
-    server::configure(&room, &settings)?;
-    server::enroll(&room, DEVICE)?;
+    server::ready(&room, DEVICE)?;
     let server = Server::start(&room, &[])?;
     let device = Device::set_up(&room, DEVICE, server.address(), Path::new("/bin/true"))?;
     let first = updated(&device, "full")?;

@@ -17,7 +17,7 @@ use crate::server::{self, Server};
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\netag: \"e\"\r\n\r\nhello";
 const LEN_MAX: u64 = 64;
 
-fn network(folder: &Path, server: &Server) -> HttpNetwork {
+pub(crate) fn network(folder: &Path, server: &Server) -> HttpNetwork {
     let path = |name| folder.join(name);
     let identity = Identity::load(&path("device.pem"), &path("device.key"), &path("ca.pem"));
     let settings = HttpSettings {

@@ -7,13 +7,11 @@
 //! or a password that goes to the bucket; a bucket that sends on and is followed; an error that
 //! tells the link; a device that is held up for ever by a bucket that lies.
 
-use std::path::Path;
-use std::time::Duration;
-
-use ampoule_agent::net::{HttpNetwork, HttpSettings, Identity, LinkHost, NetError, Pace};
+use ampoule_agent::net::{HttpNetwork, LinkHost, NetError};
 use ampoule_agent::ports::Network as _;
 use ampoule_protocol::error::Coded as _;
 
+use crate::answers::network;
 use crate::repo::Tree;
 use crate::server::{self, Fault, Server};
 
@@ -30,22 +28,6 @@ struct Ground {
 
 fn image() -> Vec<u8> {
     (0..50_000_u32).map(|n| n.to_be_bytes()[3]).collect()
-}
-
-fn network(folder: &Path, server: &Server) -> HttpNetwork {
-    let path = |name| folder.join(name);
-    let identity = Identity::load(&path("device.pem"), &path("device.key"), &path("ca.pem"));
-    let settings = HttpSettings {
-        url: format!("https://{}", server.address),
-        connect_timeout: Duration::from_secs(20),
-        stall_timeout: Duration::from_secs(20),
-        bytes_per_sec_max: None,
-        pace: Pace {
-            bytes_per_sec_min: 1,
-            window: Duration::from_secs(20),
-        },
-    };
-    HttpNetwork::new(settings, &identity.expect("our own"))
 }
 
 impl Ground {

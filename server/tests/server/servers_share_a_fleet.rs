@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::common::client::Client;
 use crate::common::people::with_secrets;
-use crate::common::{Server, World, run, text, until};
+use crate::common::{Device, Server, World, run, text, until};
 use crate::postgres::{Cluster, Raw};
 use crate::rollout_reaches_devices::{InFleet, with_director, write_plan};
 
@@ -212,18 +212,24 @@ fn an_audit_log_that_was_set_back_is_not_gone_on_with() {
     assert!(refused.contains("signed with another key"), "{refused}");
 }
 
-/// Goal: a session that one server began is resumed by another that has met the device before, and
-/// not under other authorities; the fleet's ticket keys are not in the database in plain.
-/// Catches: ticket keys of each server's own; a chain that is taken from a ticket without having
-/// been seen.
-#[test]
-fn a_session_is_resumed_by_another_server() {
+/// Two servers that share a database, and a device that they know.
+fn two_servers() -> (World, Device, [Server; 2]) {
     let mut world = with_secrets(World::new());
     let database = Cluster::shared().database_text();
     world.store = format!("engine = \"postgres\"\ndatabase = \"{database}\"");
     let device = world.enroll("pump-1");
     let configs = ["a", "b"].map(|name| config(&world, name));
     let servers = configs.each_ref().map(|config| Server::start(config));
+    (world, device, servers)
+}
+
+/// Goal: a session that one server began is resumed by another that has met the device before, and
+/// not under other authorities; the fleet's ticket keys are not in the database in plain.
+/// Catches: ticket keys of each server's own; a chain that is taken from a ticket without having
+/// been seen.
+#[test]
+fn a_session_is_resumed_by_another_server() {
+    let (_world, device, servers) = two_servers();
     let client = device.client(&servers[0]);
     let ask = |server: &Server| {
         let client = Client {
@@ -248,12 +254,7 @@ fn a_session_is_resumed_by_another_server() {
 /// in memory that only follows its own writes.
 #[test]
 fn a_revocation_reaches_every_server() {
-    let mut world = with_secrets(World::new());
-    let database = Cluster::shared().database_text();
-    world.store = format!("engine = \"postgres\"\ndatabase = \"{database}\"");
-    let device = world.enroll("pump-1");
-    let configs = ["a", "b"].map(|name| config(&world, name));
-    let servers = configs.each_ref().map(|config| Server::start(config));
+    let (world, device, servers) = two_servers();
     for server in &servers {
         assert_eq!(device.client(server).get("/device/v1/self").status, 200);
     }

@@ -23,6 +23,17 @@ pub(crate) const HOLDERS: [&str; 8] = [
     "director",
 ];
 
+/// Publishes what is signed, with the keys that sign online roles.
+pub(crate) const PUBLISH: [&str; 7] = [
+    "-w",
+    "w",
+    "publish",
+    "-k",
+    "snapshot.key",
+    "-k",
+    "timestamp.key",
+];
+
 /// The secret key of a holder.
 pub(crate) fn key(name: &str) -> Ed25519Key {
     let seed = Digest::of(name.as_bytes());
@@ -169,15 +180,7 @@ impl Ground {
     }
 
     pub(crate) fn publish(&self) -> String {
-        self.ok(&[
-            "-w",
-            "w",
-            "publish",
-            "-k",
-            "snapshot.key",
-            "-k",
-            "timestamp.key",
-        ])
+        self.ok(&PUBLISH)
     }
 
     /// Every file below `name` with its bytes, lock files and part files aside.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Room, cannot};
+use super::{Room, cannot, signer};
 use crate::shell::{Fault, Outcome};
 
 /// How long a server may take to say that it listens, or to end.
@@ -35,6 +35,20 @@ pub(crate) struct Server {
 pub(crate) fn make_ca(room: &Room) -> Outcome {
     room.run("ampoule-server", &["dev-ca", "--dir", "server/pki"])?;
     Ok(())
+}
+
+/// All that a server of the workspace's own tree needs, and one device that it knows.
+pub(crate) fn ready(room: &Room, device: &str) -> Outcome {
+    make_ca(room)?;
+    let settings = Settings {
+        tree: signer::TREE,
+        timestamp_key: Some(signer::TIMESTAMP_KEY),
+        port: 0,
+        poll_interval_secs: 300,
+        more: "",
+    };
+    configure(room, &settings)?;
+    enroll(room, device)
 }
 
 /// Writes `server/server.toml`.

@@ -14,7 +14,7 @@ use crate::shell::{self, Fault, Outcome};
 use crate::table::{self, Table, median};
 use crate::workspace;
 use crate::world::device::Device;
-use crate::world::server::{self, Server, Settings};
+use crate::world::server::{self, Server};
 use crate::world::signer::{self, Plan};
 use crate::world::{Room, cannot};
 use medium::{Medium, Taken};
@@ -164,17 +164,7 @@ pub(crate) fn once(len: u64, story: Story) -> Outcome<Installed> {
     let image = room.write("sources/image.img", &noise)?;
     signer::ceremony(&room)?;
     release(&room, 1, &image)?;
-    server::make_ca(&room)?;
-    let key = Some(signer::TIMESTAMP_KEY);
-    let settings = Settings {
-        tree: signer::TREE,
-        timestamp_key: key,
-        port: 0,
-        poll_interval_secs: 300,
-        more: "",
-    };
-    server::configure(&room, &settings)?;
-    server::enroll(&room, DEVICE)?;
+    server::ready(&room, DEVICE)?;
     let server = Server::start(&room, &[])?;
     let device = Device::set_up(&room, DEVICE, server.address(), Path::new("/bin/true"))?;
     let start = Instant::now();

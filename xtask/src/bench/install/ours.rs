@@ -6,7 +6,7 @@ use std::path::Path;
 use super::medium::{Medium, Taken, timed};
 use crate::shell::{Fault, Outcome};
 use crate::world::device::Device;
-use crate::world::server::{self, Settings};
+use crate::world::server;
 use crate::world::signer;
 use crate::world::{HARDWARE, PRODUCT, Room, cannot};
 
@@ -29,16 +29,7 @@ impl Ours {
             let more = [HARDWARE, "-k", "keys/snapshot.key", &file];
             room.run("ampoule-signer", &[&words[..], &more].concat())?;
         }
-        server::make_ca(&room)?;
-        let settings = Settings {
-            tree: signer::TREE,
-            timestamp_key: Some(signer::TIMESTAMP_KEY),
-            port: 0,
-            poll_interval_secs: 300,
-            more: "",
-        };
-        server::configure(&room, &settings)?;
-        server::enroll(&room, DEVICE)?;
+        server::ready(&room, DEVICE)?;
         Ok(Self { room })
     }
 
