@@ -258,6 +258,12 @@ impl StoredFile for DiskFile {
         self.file.sync_data()
     }
 
+    fn begin_sync(&self, offset: u64, len: u64) {
+        // Linux begins to write dirty pages that it is told are not needed, and does not wait.
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(&self.file, offset, len, rustix::fs::Advice::DontNeed);
+    }
+
     fn discard(&mut self, offset: u64) -> io::Result<()> {
         use rustix::fs::FallocateFlags as Flags;
         let rest = self.len()?.saturating_sub(offset);
@@ -278,5 +284,43 @@ impl StoredFile for DiskFile {
         // memory file systems) have no medium beneath to read from.
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block device needs root (`agent/tests/device/medium.rs`); the aligned reads do not.
+    #[test]
+    fn past_the_cache_every_place_and_length_reads_the_same() {
+        const LEN: usize = 3 * DIRECT_LEN + 700;
+        let program = std::env::current_exe().expect("a path");
+        // Beside the program: a file system in memory has no way past the cache.
+        let folder = tempfile::tempdir_in(program.parent().expect("a folder")).expect("writes");
+        let path = folder.path().join("medium");
+        let content: Vec<u8> = (0..LEN)
+            .map(|at| u8::try_from(at / 7 % 251).expect("below 251"))
+            .collect();
+        fs::write(&path, &content).expect("writes");
+        let direct = DirectFile::open(&path, LEN as u64).expect("a disk that can be read directly");
+        for (offset, len) in [
+            (0, 1),
+            (4095, 2),
+            (5, 9000),
+            (0, LEN),
+            (1, DIRECT_LEN),
+            (DIRECT_LEN - 1, DIRECT_LEN + 2),
+            (LEN - 3, 3),
+        ] {
+            let mut found = vec![0; len];
+            direct
+                .read_exact_at(&mut found, offset as u64)
+                .expect("reads");
+            assert!(found == content[offset..offset + len], "{offset} {len}");
+        }
+        direct
+            .read_exact_at(&mut [0; 2], LEN as u64 - 1)
+            .expect_err("the end");
     }
 }

@@ -4,6 +4,8 @@
 //! error here, so that a green run means that all of it ran. `--offline` is for a train: it tells
 //! the tests to leave those parts out, and says which.
 
+use std::process::Command;
+
 use crate::fuzz;
 use crate::setup::{self, Needed};
 use crate::shell::{self, Fault, Outcome};
@@ -103,7 +105,16 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     fuzz::smoke(offline)?;
 
     shell::heading("tests");
+    if !has_loop_devices() {
+        println!("left out: block devices, since no loop device is to be had here");
+    }
     shell::run(&mut tests)
+}
+
+/// Whether a file can be made a block device: root, and a kernel that has loop devices.
+fn has_loop_devices() -> bool {
+    let found = Command::new("losetup").arg("--find").output();
+    found.is_ok_and(|output| output.status.success())
 }
 
 fn say_what_is_left_out() {

@@ -22,6 +22,8 @@ pub const LEAVES_LEN_MAX: u64 = 2 << 20;
 
 /// Bytes between checkpoints; a cut costs no more of the download than this.
 const CHECKPOINT_LEN: u64 = 4 << 20;
+/// The same where nothing is downloaded: each costs a wait for the medium, and a cut costs a second.
+const AT_HAND_LEN: u64 = 64 << 20;
 
 /// Bytes read from the network at once.
 const PIECE_LEN: usize = 64 << 10;
@@ -63,6 +65,17 @@ pub struct Filled {
     pub fetched: u64,
     /// Bytes that were in the slot already, and were not written again.
     pub kept: u64,
+}
+
+impl Source<'_> {
+    /// Bytes between checkpoints.
+    fn checkpoint_len(&self) -> u64 {
+        if self.network.is_at_hand() {
+            AT_HAND_LEN
+        } else {
+            CHECKPOINT_LEN
+        }
+    }
 }
 
 /// Fills the part's slot.
@@ -119,6 +132,7 @@ fn full(
     writer: &mut BlockWriter,
 ) -> Result<Filled, InstallError> {
     let artifact = &fill.part.artifact;
+    let checkpoint_len = source.checkpoint_len();
     let mut fetched = 0;
     if writer.written() < artifact.length {
         let body = source
@@ -136,7 +150,7 @@ fn full(
             writer.push(&piece[..count], artifact)?;
             (source.progress)(writer.written());
             let is_to_stop = (source.is_to_stop)();
-            if writer.written() - writer.durable() >= CHECKPOINT_LEN || is_to_stop {
+            if writer.written() - writer.durable() >= checkpoint_len || is_to_stop {
                 writer.sync()?;
                 let mark = Mark {
                     done: writer.durable(),
@@ -180,6 +194,7 @@ fn delta(
         artifact: &fill.part.artifact,
         failed: None,
     };
+    let checkpoint_len = source.checkpoint_len();
     let mut fetched = 0;
     let mut piece = vec![0; PIECE_LEN];
     // A resumed patcher leaps once: two readers at most, and one for a patch that ends early.
@@ -210,7 +225,7 @@ fn delta(
                 .checkpoint()
                 .map_or(0, ampoule_delta::Checkpoint::output_offset);
             let is_to_stop = (source.is_to_stop)();
-            if safe >= new.writer.durable() + CHECKPOINT_LEN
+            if safe >= new.writer.durable() + checkpoint_len
                 || (is_to_stop && safe > new.writer.durable())
             {
                 new.writer.sync()?;

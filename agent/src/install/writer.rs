@@ -23,6 +23,9 @@ const MISSES_MAX: u64 = 64;
 /// Of how many blocks one is compared then; a block that is equal ends it.
 const SAMPLE: u64 = 16;
 
+/// Bytes after which the medium begins to write, while the next are checked.
+const BEGIN_LEN: u64 = 2 << 20;
+
 /// Writes checked blocks, one after the other.
 pub(super) struct BlockWriter {
     file: Box<dyn StoredFile>,
@@ -38,6 +41,8 @@ pub(super) struct BlockWriter {
     kept: u64,
     /// Bytes in whole blocks that were written.
     written: u64,
+    /// Bytes that the medium was let begin to write.
+    begun: u64,
     /// Bytes that are durable.
     durable: u64,
 }
@@ -85,6 +90,7 @@ impl BlockWriter {
             misses: 0,
             kept: 0,
             written: done,
+            begun: done,
             durable: done,
         })
     }
@@ -133,6 +139,10 @@ impl BlockWriter {
         }
         self.written += self.block.len() as u64;
         self.block.clear();
+        if self.written - self.begun >= BEGIN_LEN {
+            self.file.begin_sync(self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
         Ok(())
     }
 

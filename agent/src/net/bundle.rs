@@ -157,6 +157,10 @@ impl Network for BundleFile {
             .contains_key(&format!("{}/{name}", paths::TARGETS_DIR))
     }
 
+    fn is_at_hand(&self) -> bool {
+        true
+    }
+
     fn post(&mut self, _path: &str, _body: &[u8]) -> Result<Vec<u8>, NetError> {
         Err(NetError::new(
             "no-network",

@@ -91,6 +91,11 @@ pub trait Network: Fetch {
         true
     }
 
+    /// Whether targets lie on this device already: what a cut undoes is copied again, not fetched.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
+
     /// Posts JSON to `/device/v1/<path>`, and gives back the JSON that is answered.
     ///
     /// # Errors

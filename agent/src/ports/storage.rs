@@ -162,6 +162,9 @@ pub trait StoredFile {
     /// # Errors
     /// As the system says; nothing that was written since the last sync is sure then.
     fn sync(&mut self) -> io::Result<()>;
+    /// Lets the medium begin to write `len` bytes from `offset`, so that a later
+    /// [`StoredFile::sync`] waits for less. Nothing is sure by it.
+    fn begin_sync(&self, _offset: u64, _len: u64) {}
     /// Drops what is cached, so that the next read comes from the medium.
     ///
     /// # Errors
