@@ -25,6 +25,7 @@
 //! | [`device`] | the words between device and server |
 //! | [`enrol`] | how a device asks for its certificate |
 //! | [`director`] | which release one device gets, and whether both repositories agree |
+//! | [`error`], [`fault`] | who is to blame, and all that is wrong with a file |
 //!
 //! A payload is believed when a threshold of the right keys signed it, and used while it is fresh:
 //!
@@ -67,6 +68,7 @@ pub mod director;
 pub mod downgrade;
 pub mod enrol;
 pub mod error;
+pub mod fault;
 pub mod hex;
 pub mod json;
 pub mod key;

@@ -17,13 +17,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ampoule_protocol::fault::{Fault, Faults};
 pub use audit::Audit;
 pub use blobs::Blobs;
 pub use enroll::Enroll;
 pub use est::Est;
 pub use operators::Operators;
 use reader::{Document, Section};
-pub use reader::{Fault, Faults};
 
 use crate::error::ServerError;
 use crate::rollout::permits::{CAPS_MAX, Cap};
@@ -193,7 +193,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ServerError> {
         let text = std::fs::read_to_string(path).map_err(ServerError::file("read", path))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, folder).map_err(|list| ServerError::Config(Faults::new(path, list)))
+        let file = format!("configuration \"{}\"", path.display());
+        Self::parse(&text, folder).map_err(|list| ServerError::Config(Faults::new(file, list)))
     }
 
     /// Checks `text`, whose relative paths are meant from `folder`.

@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::fault::Faults;
 
-use crate::config::Faults;
 use crate::secrets::SealError;
 
 /// Why a command of the server failed.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ampoule_protocol::error::{Coded, Guilty};
+use ampoule_protocol::fault::Faults;
 use ampoule_protocol::name::{ComponentName, HardwareId, ProductName};
 
 use crate::boot::World;
@@ -147,22 +148,10 @@ pub struct HealthConfig {
     pub attempts_max: u32,
 }
 
-/// A configuration that cannot be used, with all its faults.
+/// A configuration that cannot be used, with all its faults; each is a cause of its own.
 #[derive(Debug, thiserror::Error)]
-#[error("configuration \"{path}\" has {}: {}", count(.faults), .faults.join("; "))]
-pub struct ConfigError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong, with the lines.
-    pub faults: Vec<String>,
-}
-
-fn count(faults: &[String]) -> String {
-    match faults.len() {
-        1 => "a fault".to_owned(),
-        many => format!("{many} faults"),
-    }
-}
+#[error(transparent)]
+pub struct ConfigError(#[from] pub Faults);
 
 impl Coded for ConfigError {
     fn code(&self) -> &'static str {

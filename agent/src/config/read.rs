@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ampoule_protocol::fault;
 use ampoule_protocol::name::{ComponentName, NameError};
 use ampoule_protocol::release::Install;
 use toml::de::DeTable;
@@ -40,23 +41,27 @@ pub(super) fn read_file<T>(
     path: &Path,
     read: impl FnOnce(&DeTable<'_>, &mut Faults<'_>) -> Option<T>,
 ) -> Result<T, ConfigError> {
-    let fail = |faults| ConfigError {
-        path: path.to_owned(),
-        faults,
+    let fail = |list| {
+        let file = format!("configuration \"{}\"", path.display());
+        ConfigError(fault::Faults::new(file, list))
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| fail(vec![format!("it cannot be read: {error}")]))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        fail(vec![fault::Fault {
+            line: None,
+            what: format!("it cannot be read: {error}"),
+        }])
+    })?;
     let (document, errors) = DeTable::parse_recoverable(&text);
     let mut faults = Faults::new(&text);
     for error in errors {
         faults.add(error.span().map_or(0, |span| span.start), error.message());
     }
     if !faults.found.is_empty() {
-        return Err(fail(faults.into_lines()));
+        return Err(fail(faults.into_list()));
     }
     match read(document.get_ref(), &mut faults) {
         Some(value) if faults.found.is_empty() => Ok(value),
-        _ => Err(fail(faults.into_lines())),
+        _ => Err(fail(faults.into_list())),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ampoule_protocol::fault::Fault;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -28,17 +29,17 @@ impl<'a> Faults<'a> {
     }
 
     /// All faults in the order of the file, each with its line.
-    pub(super) fn into_lines(mut self) -> Vec<String> {
+    pub(super) fn into_list(mut self) -> Vec<Fault> {
         self.found.sort();
         let line = |at: usize| {
-            self.text
-                .get(..at)
-                .map_or(1, |head| head.matches('\n').count() + 1)
+            let head = self.text.get(..at)?;
+            Some(head.matches('\n').count() + 1)
         };
-        self.found
-            .iter()
-            .map(|(at, what)| format!("line {}: {what}", line(*at)))
-            .collect()
+        let fault = |(at, what): &(usize, String)| Fault {
+            line: line(*at).or(Some(1)),
+            what: what.clone(),
+        };
+        self.found.iter().map(fault).collect()
     }
 }
 

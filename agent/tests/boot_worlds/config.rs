@@ -2,6 +2,7 @@
 
 use ampoule_agent::boot::World;
 use ampoule_agent::config::{Config, ConfigError, load};
+use ampoule_protocol::error::chain;
 
 const HEAD: &str = r#"
 data_dir = "data"
@@ -95,7 +96,7 @@ fn what_cannot_be_meant_is_named_with_its_line() {
         ),
     ] {
         let error = config(lines).expect_err(what);
-        let faults = error.faults.join("; ");
-        assert!(faults.contains(what), "{lines}: {faults}");
+        let said = chain(&error, None);
+        assert!(said.contains(what), "{lines}: {said}");
     }
 }

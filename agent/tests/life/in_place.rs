@@ -189,5 +189,6 @@ fn faults_of_its_file_are_told_at_once() {
     publish(&mut world, "1.1.0", 1, &payload(&[0], 1));
     world.settle();
     let detail = world.last_receipt()["detail"].to_string();
-    assert!(detail.contains("in-place.toml"), "{detail}");
+    assert!(detail.contains("has 4 faults"), "{detail}");
+    assert!(detail.contains("component.scratch_max"), "{detail}");
 }

@@ -4,93 +4,14 @@
 //! result only where there was no fault. A member that nobody asked for is a fault too.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ampoule_protocol::fault::Fault;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-/// One thing that is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The line, from 1, where there is one.
-    pub line: Option<usize>,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
-/// All that is wrong with a configuration file.
-///
-/// As an error it is a chain, each fault the cause of the one before, so that whoever prints the
-/// causes of an error prints all faults, a line each.
-#[derive(Debug)]
-pub struct Faults {
-    path: PathBuf,
-    count: usize,
-    first: Option<Box<Link>>,
-}
-
-#[derive(Debug)]
-struct Link {
-    fault: Fault,
-    next: Option<Box<Link>>,
-}
-
-impl Faults {
-    /// Of this file, in this order.
-    pub fn new(path: &Path, list: Vec<Fault>) -> Self {
-        let count = list.len();
-        let link = |next, fault| Some(Box::new(Link { fault, next }));
-        Self {
-            path: path.to_path_buf(),
-            count,
-            first: list.into_iter().rev().fold(None, link),
-        }
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, count) = (self.path.display(), self.count);
-        let noun = if count == 1 { "fault" } else { "faults" };
-        write!(f, "configuration \"{path}\" has {count} {noun}")
-    }
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fault.fmt(f)
-    }
-}
-
-/// The first link of a chain as the cause of what is before it.
-fn cause(link: Option<&Link>) -> Option<&(dyn Error + 'static)> {
-    link.map(|link| link as &(dyn Error + 'static))
-}
-
-impl Error for Faults {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        cause(self.first.as_deref())
-    }
-}
-
-impl Error for Link {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        cause(self.next.as_deref())
-    }
-}
 
 /// A TOML text being read.
 pub(super) struct Document<'a> {

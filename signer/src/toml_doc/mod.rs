@@ -9,7 +9,6 @@
 //! - A getter that returns `None` for a required field has noted a fault.
 //! - Nothing read is used unless [`Document::faults`] is empty ([`Document::check`]).
 
-mod fault;
 mod near;
 mod section;
 
@@ -18,7 +17,7 @@ use std::cell::RefCell;
 use toml::Spanned;
 use toml::de::DeTable;
 
-pub use fault::{Fault, Faults};
+pub use ampoule_protocol::fault::{Fault, Faults};
 pub use section::{At, Section};
 
 /// Bytes of a TOML file we read; a release description of 256 components needs a tenth.
@@ -50,8 +49,8 @@ impl<'i> Document<'i> {
             let at = error.span().map_or(0, |span| span.start);
             document.fault_at(at, error.message().to_owned());
         }
-        let syntax = Faults::new(document.name.clone(), document.faults.take());
-        syntax.map(|()| document)
+        let syntax = document.faults.take();
+        told(&document.name, syntax).map(|()| document)
     }
 
     /// The bytes of a file as text.
@@ -66,10 +65,10 @@ impl<'i> Document<'i> {
         let read = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let line = 1 + read.split(|&b| b == b'\n').skip(1).count();
         let fault = Fault {
-            line,
-            text: "this is not UTF-8 text".to_owned(),
+            line: Some(line),
+            what: "this is not UTF-8 text".to_owned(),
         };
-        Faults::new(name.to_owned(), vec![fault]).map(|()| "")
+        told(name, vec![fault]).map(|()| "")
     }
 
     /// The top level of the file.
@@ -83,15 +82,15 @@ impl<'i> Document<'i> {
     }
 
     /// Notes a fault at a line.
-    pub fn fault(&self, line: usize, text: impl Into<String>) {
+    pub fn fault(&self, line: usize, what: impl Into<String>) {
         self.faults.borrow_mut().push(Fault {
-            line,
-            text: text.into(),
+            line: Some(line),
+            what: what.into(),
         });
     }
 
-    fn fault_at(&self, offset: usize, text: String) {
-        self.fault(self.line_of(offset), text);
+    fn fault_at(&self, offset: usize, what: String) {
+        self.fault(self.line_of(offset), what);
     }
 
     /// The line, from 1, that holds the byte at `offset`.
@@ -111,6 +110,16 @@ impl<'i> Document<'i> {
 
     /// All faults, in the order of the file; `Ok` where there are none.
     pub fn check(self) -> Result<(), Faults> {
-        Faults::new(self.name, self.faults.into_inner())
+        told(&self.name, self.faults.into_inner())
     }
+}
+
+/// The faults of a file in the order of its lines, each once; `Ok` where there are none.
+fn told(name: &str, mut faults: Vec<Fault>) -> Result<(), Faults> {
+    faults.sort();
+    faults.dedup();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Faults::new(format!("\"{name}\""), faults))
 }

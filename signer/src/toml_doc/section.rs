@@ -427,7 +427,7 @@ mod tests {
     fn told(faults: &crate::toml_doc::Faults) -> Vec<String> {
         faults
             .iter()
-            .map(|f| format!("{}: {}", f.line, f.text))
+            .map(|f| format!("{}: {}", f.line.unwrap_or_default(), f.what))
             .collect()
     }
 

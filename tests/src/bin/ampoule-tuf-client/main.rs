@@ -27,7 +27,7 @@ use ampoule_protocol::limits::Lengths;
 use ampoule_protocol::name::{RoleName, TargetPath};
 use ampoule_protocol::paths;
 use ampoule_protocol::time::UtcTime;
-use ampoule_protocol::trust::UpdateStart;
+use ampoule_protocol::trust::{TrustedSet, UpdateStart};
 
 mod http;
 
@@ -57,7 +57,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let mut updater = Updater::new(&client.store, &mut fetch, Lengths::DEFAULT);
     match &arguments.command {
-        Command::Init { root } => Ok(client.store.init(&fs::read(root)?)?),
+        Command::Init { root } => {
+            let root = fs::read(root)?;
+            TrustedSet::begin(&root)?;
+            Ok(client.store.init(&root)?)
+        }
         Command::Refresh => client.refresh(&mut updater).map(drop),
         Command::Download => {
             let mut trusted = client.refresh(&mut updater)?;
