@@ -4,7 +4,8 @@
 //!   key, made here once ──► request ──► server ──► certificate for that key, put in place whole
 //! ```
 //!
-//! The key never leaves the device and is never replaced: a renewal certifies it anew. So there is
+//! The key is made where it stays, in a file or behind a command ([`crate::key`]); it never leaves the
+//! device and is never replaced: a renewal certifies it anew. So there is
 //! one file that changes, by one rename, and after a cut the device has the old certificate or the
 //! new one. The server goes on taking the old one until the new one is used.
 
@@ -19,6 +20,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::config;
+use crate::key;
 use crate::net::NetError;
 use crate::net::est::{self, Answered, Proof};
 use crate::ports::{Access, Storage, replace};
@@ -59,15 +62,21 @@ fn file(path: &Path) -> impl Fn(io::Error) -> EnrolmentError + '_ {
     }
 }
 
-/// The device's key; made where there is none, and durable before it is used.
+/// The device's key; made where there is none, and durable before it is used. Where the file describes
+/// a command, that command makes it.
 ///
 /// # Errors
-/// The file cannot be read or written, or holds something else: it is left as it is then.
+/// The file cannot be read or written, or holds something else: it is left as it is then. The command
+/// failed.
 pub fn key(
     storage: &dyn Storage,
     path: &Path,
 ) -> Result<Box<dyn Sign + Send + Sync>, EnrolmentError> {
     if let Some(bytes) = storage.read(path, KEY_LEN_MAX).map_err(file(path))? {
+        if !key::is_pem(&bytes) {
+            let hook = config::hook(path).map_err(|error| SignError(error.to_string()))?;
+            return Ok(Box::new(hook.create()?));
+        }
         let text = String::from_utf8(bytes).map_err(|_| SignError("it is not PEM".into()))?;
         return Ok(sign::from_pkcs8_pem(&text)?);
     }

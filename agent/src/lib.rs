@@ -34,6 +34,7 @@ pub mod history;
 pub mod in_place;
 pub mod install;
 pub mod journal;
+pub mod key;
 pub mod local;
 pub mod machine;
 pub mod module;

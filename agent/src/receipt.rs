@@ -1,8 +1,8 @@
 //! What the device says to the server: inventory, and receipts signed by its own key.
 //!
-//! A receipt is made from its report in the journal each time it is sent. Signatures are
-//! deterministic (Ed25519, RFC 6979), so it has the same digest every time, and repeats are
-//! harmless.
+//! A receipt is made from its report in the journal each time it is sent. Signatures of keys in files are
+//! deterministic (Ed25519, RFC 6979), so it has the same digest every time, and repeats are harmless; of
+//! other keys the driver keeps what was signed.
 
 use ampoule_protocol::device::{
     BootProbe, Check, Installed as Named, Inventory, RECEIPT_TYPE, Receipt,

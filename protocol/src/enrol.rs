@@ -104,6 +104,16 @@ pub fn validity(certificate: &[u8]) -> Result<(UtcTime, UtcTime), EnrolError> {
     read().ok_or(EnrolError::Certificate)
 }
 
+/// The key that a certificate is for.
+///
+/// # Errors
+/// [`EnrolError::Certificate`], and so a key of a kind that is not known here.
+pub fn key_of(certificate: &[u8]) -> Result<PublicKey, EnrolError> {
+    let body = to_be_signed(certificate).ok_or(EnrolError::Certificate)?;
+    let spki = body.get(6).ok_or(EnrolError::Certificate)?;
+    PublicKey::from_spki_der(spki.whole).map_err(|_| EnrolError::Certificate)
+}
+
 /// The certificate of an answer that is for `key`.
 ///
 /// # Errors

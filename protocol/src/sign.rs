@@ -23,6 +23,11 @@ pub trait Sign {
     /// # Errors
     /// Where the token or command behind it fails; key files cannot.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// Whether it signs the same message with the same bytes each time; keys in hardware seldom do.
+    fn repeats(&self) -> bool {
+        true
+    }
 }
 
 /// A secret key that could not be used.

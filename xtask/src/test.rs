@@ -12,8 +12,10 @@ use crate::shell::{self, Fault, Outcome};
 use crate::workspace;
 
 /// Debian packages that a test drives.
-const PACKAGES: [Needed; 21] = [
-    needed("softhsm2", "a PKCS#11 token for the signer's tests"),
+const PACKAGES: [Needed; 23] = [
+    needed("softhsm2", "a PKCS#11 token that keys are on"),
+    needed("swtpm", "a TPM that a device's key is in"),
+    needed("tpm2-tools", "lets that TPM make a key and sign"),
     needed("python3-venv", "a private place for python-tuf"),
     needed("g++", "libFuzzer is built from C++"),
     needed(

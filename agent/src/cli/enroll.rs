@@ -4,7 +4,6 @@ use std::path::Path;
 
 use ampoule_protocol::name::DeviceId;
 use serde_json::json;
-use ureq::tls::{ClientCert, PrivateKey};
 
 use super::args::Args;
 use super::open::{self, CliError};
@@ -12,10 +11,10 @@ use super::show;
 use crate::config::{Config, EnrolBy};
 use crate::disk::Disk;
 use crate::enrol::{self, Asked, Question};
-use crate::net::certificates;
 use crate::net::est::{Proof, client};
+use crate::net::{Shown, certificates};
 
-/// Bytes of a token's file, and of a birth key.
+/// Bytes of a token's file.
 const FILE_LEN_MAX: u64 = 16 << 10;
 
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
@@ -39,9 +38,11 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
             let token = read(path)?.trim().to_owned();
             (Proof::Token(device.to_string(), token), None)
         }
-        EnrolBy::Birth { certificate, key } => (Proof::Certificate, Some(birth(certificate, key)?)),
+        EnrolBy::Birth { certificate, key } => {
+            (Proof::Certificate, Some(Shown::load(certificate, key)?))
+        }
     };
-    let agent = client(&certificates(&server.ca)?, shown);
+    let agent = client(&certificates(&server.ca)?, shown.as_ref());
     let question = Question {
         agent: &agent,
         url: &format!("{}/.well-known/est/simpleenroll", enrolment.url),
@@ -61,15 +62,6 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-fn birth(certificate: &Path, key: &Path) -> Result<ClientCert, CliError> {
-    let chain = certificates(certificate)?;
-    let pem = read(key)?;
-    let key_text = key.display();
-    let key = PrivateKey::from_pem(pem.as_bytes())
-        .map_err(|_| CliError::Enroll(format!("\"{key_text}\" holds no private key")))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
 }
 
 fn read(path: &Path) -> Result<String, CliError> {

@@ -15,6 +15,7 @@ use crate::driver::{Device, Driver, DriverError, LookError, Waits, Watch};
 use crate::enrol::EnrolmentError;
 use crate::gate::{self, Consents, Gate};
 use crate::journal::JournalError;
+use crate::key::DeviceKey;
 use crate::machine::Fault;
 use crate::module::Programs;
 use crate::net::{BundleError, BundleFile, Identity, IdentityError};
@@ -194,13 +195,14 @@ pub(super) enum Half {
 /// The server, or the bundle that was carried here in its place.
 fn network(
     config: &Config,
+    key: &DeviceKey,
     bundle: Option<&Path>,
     when: Half,
 ) -> Result<Box<dyn Network>, CliError> {
     if let Some(path) = bundle {
         return Ok(Box::new(BundleFile::open(path)?));
     }
-    let mut half = NetworkHalf::new(&config.server)?;
+    let mut half = NetworkHalf::new(&config.server, key.clone())?;
     if when == Half::Now {
         match half.start() {
             Ok(gaps) if gaps.is_empty() => {}
@@ -234,7 +236,7 @@ pub(super) fn driver_with(
     let stop = Stop::on_signals()?;
     let server = &config.server;
     let identity = Identity::load(&server.certificate, &server.key, &server.ca)?;
-    let network = network(config, bundle, when)?;
+    let network = network(config, &identity.key, bundle, when)?;
     let root = std::fs::read(&config.root).map_err(|source| CliError::Read {
         path: config.root.clone(),
         source,

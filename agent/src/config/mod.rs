@@ -3,6 +3,7 @@
 mod boot;
 mod gates;
 mod in_place;
+mod key;
 mod local;
 mod read;
 mod table;
@@ -23,6 +24,7 @@ use crate::system::CommandLine;
 
 pub use gates::GatesConfig;
 pub use in_place::in_place;
+pub use key::hook;
 pub use read::load;
 
 /// What a device is told about itself; nothing received can change it.
@@ -79,7 +81,7 @@ pub struct Server {
     pub ca: PathBuf,
     /// The device's certificate.
     pub certificate: PathBuf,
-    /// The device's key.
+    /// The device's key, or the description of the command that has it ([`crate::key`]).
     pub key: PathBuf,
     /// How long a connection may take.
     pub connect_timeout: Duration,

@@ -10,6 +10,7 @@ mod look;
 mod modules;
 mod recover;
 mod send;
+mod signed;
 mod state;
 
 use std::collections::VecDeque;
@@ -20,7 +21,6 @@ use std::time::Duration;
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::repo::RepoError;
-use ampoule_protocol::sign::Sign;
 use ampoule_protocol::time::UtcTime;
 
 pub use daemon::End;
@@ -32,6 +32,7 @@ use crate::gate::Asked;
 use crate::history::History;
 use crate::install::{Place, VerifiedImage};
 use crate::journal::{Journal, JournalError};
+use crate::key::DeviceKey;
 use crate::machine::{self, BootViews, Event, Fault, Phase, State};
 use crate::module::Modules;
 use crate::net::{Backoff, jitter};
@@ -59,7 +60,7 @@ pub struct Device {
     /// Who reports.
     pub reporter: Reporter,
     /// Its own key.
-    pub key: Box<dyn Sign + Send + Sync>,
+    pub key: DeviceKey,
     /// The agent's own folder.
     pub data_dir: PathBuf,
     /// The root that it was made with.
@@ -330,7 +331,8 @@ impl Driver {
             folder: self.device.data_dir.clone(),
             source,
         })?;
-        self.state = state;
+        let outbox = std::mem::replace(&mut self.state, state).facts.outbox;
+        self.forget_signed(&outbox);
         if self.state.phase.as_str() != phase {
             self.watch.phase(&self.state);
         }

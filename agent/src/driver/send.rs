@@ -66,9 +66,8 @@ impl Driver {
     pub(super) fn send_reports(&mut self) -> Option<Event> {
         let mut acknowledged = Vec::new();
         for report in self.state.facts.outbox.clone() {
-            let receipt = self.device.reporter.receipt(&report);
-            let sent = receipt
-                .sign(self.device.key.as_ref())
+            let sent = self
+                .signed(&report)
                 .map_err(|error| error.to_string())
                 .and_then(|bytes| self.send_receipt(&bytes).map_err(|error| error.to_string()));
             match sent {
@@ -105,10 +104,7 @@ impl Driver {
     /// # Errors
     /// The key failed.
     pub fn receipts(&self) -> Result<Vec<(u64, Vec<u8>)>, RepoError> {
-        let signed = |report: &Report| {
-            let receipt = self.device.reporter.receipt(report);
-            Ok((report.seq, receipt.sign(self.device.key.as_ref())?))
-        };
+        let signed = |report: &Report| Ok((report.seq, self.signed(report)?));
         self.state.facts.outbox.iter().map(signed).collect()
     }
 

@@ -4,10 +4,10 @@
 //! A command that left a child behind has that child ended too: what outlives its answer could
 //! hold the pipe, the processor or the device.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -35,31 +35,56 @@ pub(crate) struct Ended {
 /// # Errors
 /// In words: a command that cannot be run, takes longer than `timeout` or prints too much.
 pub(crate) fn run(command: &CommandLine, timeout: Duration) -> Result<Ended, String> {
+    feed(command, &[], timeout)
+}
+
+/// Runs `command` to its end with `input` on its stdin, of which it may leave any part.
+///
+/// # Errors
+/// As of [`run`].
+pub(crate) fn feed(
+    command: &CommandLine,
+    input: &[u8],
+    timeout: Duration,
+) -> Result<Ended, String> {
     let (program, arguments) = command.split_first().ok_or("command is empty")?;
+    let stdin = if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
     let child = Command::new(program)
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         // A group of its own, so that all of it can be ended.
         .process_group(0)
         .spawn();
     let mut child = child.map_err(|error| format!("\"{program}\" cannot be run: {error}"))?;
-    let ended = wait(&mut child, timeout);
+    let ended = wait(&mut child, input, timeout);
     end_group(&mut child);
     ended.map_err(|what| format!("\"{program}\" {what}"))
 }
 
-fn wait(child: &mut Child, timeout: Duration) -> Result<Ended, String> {
+fn wait(child: &mut Child, mut input: &[u8], timeout: Duration) -> Result<Ended, String> {
     let mut stdout = child.stdout.take().ok_or("has no output")?;
+    let mut stdin = child.stdin.take();
     let io = |error: io::Error| format!("cannot be read: {error}");
-    let flags = fcntl_getfl(stdout.as_fd()).map_err(|error| io(error.into()))?;
-    fcntl_setfl(stdout.as_fd(), flags | OFlags::NONBLOCK).map_err(|error| io(error.into()))?;
+    never_block(&stdout).map_err(io)?;
+    if let Some(stdin) = &stdin {
+        never_block(stdin).map_err(io)?;
+    }
     let mut output = Vec::new();
     let start = Instant::now();
     loop {
         // Asked before the last reading, so that nothing printed before the end is missed.
         let status = child.try_wait().map_err(io)?;
+        if let Some(pipe) = &mut stdin
+            && write_some(pipe, &mut input)
+        {
+            stdin = None;
+        }
         read_available(&mut stdout, &mut output)?;
         if let Some(status) = status {
             return Ok(Ended {
@@ -72,6 +97,25 @@ fn wait(child: &mut Child, timeout: Duration) -> Result<Ended, String> {
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
+}
+
+fn never_block(pipe: &impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(pipe)?;
+    Ok(fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?)
+}
+
+/// Writes what the pipe takes; whether that is all that will ever be written. A command that reads no
+/// more has what it wants.
+fn write_some(pipe: &mut ChildStdin, input: &mut &[u8]) -> bool {
+    while !input.is_empty() {
+        match pipe.write(input) {
+            Ok(count) => *input = input.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+    true
 }
 
 fn read_available(stdout: &mut ChildStdout, output: &mut Vec<u8>) -> Result<(), String> {

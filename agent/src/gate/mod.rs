@@ -32,6 +32,7 @@ use ampoule_protocol::release::Class;
 use ampoule_protocol::time::UtcTime;
 
 pub use command::Commands;
+pub(crate) use command::feed;
 pub use consent::{
     Agreed, Consent, ConsentConfig, ConsentError, Consents, PIN_LOCK_SECS, PostponeConfig,
     Postponed, Postponement, WRONG_PINS_MAX,

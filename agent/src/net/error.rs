@@ -111,7 +111,7 @@ impl NetError {
             ureq::Error::HostNotFound => {
                 Self::new("host-not-found", "the server's name is not known")
             }
-            ureq::Error::Rustls(error) => Self::new("tls", format!("TLS failed: {error}")),
+            ureq::Error::Other(error) => Self::new("tls", format!("TLS failed: {error}")),
             other => Self::new("http", format!("HTTP failed: {other}")),
         }
     }

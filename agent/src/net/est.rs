@@ -1,17 +1,15 @@
 //! Asking for certificates (EST, RFC 7030): the client's half of two questions.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ampoule_protocol::enrol::ANSWER_LEN_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
 use ureq::Agent;
-use ureq::tls::{Certificate, ClientCert, RootCerts, TlsConfig, TlsProvider};
 
-use super::http::provider;
-use super::{NetError, RETRY_AFTER_MAX_SECS};
+use super::{NetError, RETRY_AFTER_MAX_SECS, Shown, tls};
 
 /// From the question to the last byte of the answer.
 const ASK_TIMEOUT: Duration = Duration::from_mins(1);
@@ -36,23 +34,16 @@ pub enum Answered {
 }
 
 /// A client that shows `shown`, trusting `authorities`.
-pub fn client(authorities: &[Certificate<'static>], shown: Option<ClientCert>) -> Agent {
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(provider()))
-        .root_certs(RootCerts::new_with_certs(authorities))
-        .client_cert(shown)
-        .build();
-    Agent::config_builder()
+pub fn client(authorities: &[CertificateDer<'static>], shown: Option<&Shown>) -> Agent {
+    let config = Agent::config_builder()
         .https_only(true)
-        .tls_config(tls)
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("ampoule-agent/", env!("CARGO_PKG_VERSION")))
         .timeout_global(Some(ASK_TIMEOUT))
-        .build()
-        .new_agent()
+        .build();
+    tls::agent(config, authorities, shown)
 }
 
 /// Posts a request for a certificate, PKCS#10 in DER.

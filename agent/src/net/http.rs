@@ -8,13 +8,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use std::sync::Arc;
-
 use ampoule_protocol::paths::TIMESTAMP_FILE;
-use rustls::SupportedCipherSuite;
-use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use ureq::http::Response;
-use ureq::tls::{Certificate, ClientCert, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 use ampoule_protocol::time::UtcTime;
@@ -23,7 +19,7 @@ use super::identity::certificates_in;
 use super::links::Links;
 use super::{
     Bucket, Identity, IdentityError, LinkHost, NetError, Pace, Paced, RETRY_AFTER_MAX_SECS,
-    Renewal, certify,
+    Renewal, Shown, certify, tls,
 };
 use crate::ports::{Fetch, Network};
 
@@ -165,40 +161,17 @@ impl HttpNetwork {
     }
 }
 
-/// Suites with SHA-256 come first: a poll is mostly handshake, and a handshake is dozens of hashes,
-/// which SHA-384 makes several times dearer on devices and servers alike (docs/adr/0010).
-pub(super) fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
-    let has_sha256 = |suite: &SupportedCipherSuite| {
-        suite
-            .tls13()
-            .is_some_and(|suite| suite.common.hash_provider.output_len() == 32)
-    };
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| !has_sha256(suite));
-    provider
-}
-
 fn client_of(settings: &HttpSettings, identity: &Identity) -> Agent {
-    let own = identity.certificate.clone();
-    client(settings, &identity.authorities, Some(own))
+    client(settings, &identity.authorities, Some(&identity.shown()))
 }
 
 fn client(
     settings: &HttpSettings,
-    authorities: &[Certificate<'static>],
-    own: Option<ClientCert>,
+    authorities: &[CertificateDer<'static>],
+    own: Option<&Shown>,
 ) -> Agent {
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(provider()))
-        .root_certs(RootCerts::new_with_certs(authorities))
-        .client_cert(own)
-        .build();
     let config = Agent::config_builder()
         .https_only(true)
-        .tls_config(tls)
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
@@ -212,7 +185,7 @@ fn client(
         .timeout_per_read(Some(settings.stall_timeout))
         .timeout_per_write(Some(settings.stall_timeout))
         .build();
-    config.new_agent()
+    tls::agent(config, authorities, own)
 }
 
 impl HttpNetwork {

@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use ampoule_protocol::enrol;
+use ampoule_protocol::key::PublicKey;
 use ampoule_protocol::name::DeviceId;
-use ampoule_protocol::sign::{self, Sign};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::Shown;
+use crate::key::{self, DeviceKey};
 
 /// The prefix of the URI in a device certificate.
 const URI_PREFIX: &[u8] = b"urn:ampoule:device:";
@@ -25,93 +30,98 @@ pub struct IdentityError {
 pub struct Identity {
     /// The name in its certificate.
     pub device: DeviceId,
-    /// Its key, for receipts.
-    pub key: Box<dyn Sign + Send + Sync>,
-    /// Its certificate, DER.
-    pub(super) leaf: Vec<u8>,
-    pub(super) certificate: ClientCert,
-    pub(super) authorities: Vec<Certificate<'static>>,
+    /// Its key, for receipts and handshakes.
+    pub key: DeviceKey,
+    /// Its certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
 }
 
 impl Identity {
-    /// Reads the three files.
+    /// Reads the three files; a key behind a command is not asked for anything yet.
     ///
     /// # Errors
     /// Files that are missing or not what they should be.
     pub fn load(certificate: &Path, key: &Path, authorities: &Path) -> Result<Self, IdentityError> {
-        let (chain, pem, trusted) = (read(certificate)?, read(key)?, read(authorities)?);
-        Self::of(
-            (certificate, chain.as_slice()),
-            (key, pem.as_slice()),
-            (authorities, trusted.as_slice()),
-        )
+        let (chain, file, trusted) = (read(certificate)?, read(key)?, read(authorities)?);
+        let open =
+            |public: &PublicKey| key::open(key, &file, public).map_err(|what| fault(key, &what));
+        Self::of((certificate, &chain), open, (authorities, &trusted))
     }
 
-    /// From what is in the three files.
+    /// From what is in the files of the certificates, and a key that is made for the certificate's.
     ///
     /// # Errors
     /// Bytes that are not what they should be.
     pub fn of_pem(
         certificate: &[u8],
-        key: &[u8],
+        key: impl FnOnce(&PublicKey) -> DeviceKey,
         authorities: &[u8],
     ) -> Result<Self, IdentityError> {
+        let (own, ca) = (Path::new("certificate"), Path::new("ca"));
         Self::of(
-            (Path::new("certificate"), certificate),
-            (Path::new("key"), key),
-            (Path::new("ca"), authorities),
+            (own, certificate),
+            |public| Ok(key(public)),
+            (ca, authorities),
         )
     }
 
     fn of(
         (certificate, chain): (&Path, &[u8]),
-        (key, pem): (&Path, &[u8]),
+        key: impl FnOnce(&PublicKey) -> Result<DeviceKey, IdentityError>,
         (authorities, trusted): (&Path, &[u8]),
     ) -> Result<Self, IdentityError> {
         let chain = certificates_in(certificate, chain)?;
-        let device = chain.first().and_then(|leaf| device_of(leaf.der()));
-        let device = device.ok_or_else(|| fault(certificate, "names no device"))?;
-        let private = PrivateKey::from_pem(pem).map_err(|_| fault(key, "holds no private key"))?;
-        let text = std::str::from_utf8(pem).map_err(|_| fault(key, "is not PEM"))?;
-        let signer =
-            sign::from_pkcs8_pem(text).map_err(|error| fault(key, &format!("is {error}")))?;
+        let leaf = chain
+            .first()
+            .map(CertificateDer::as_ref)
+            .unwrap_or_default();
+        let device = device_of(leaf).ok_or_else(|| fault(certificate, "names no device"))?;
+        let public = enrol::key_of(leaf).map_err(|error| fault(certificate, &error.to_string()))?;
         Ok(Self {
             device,
-            key: signer,
-            leaf: chain
-                .first()
-                .map(|leaf| leaf.der().to_vec())
-                .unwrap_or_default(),
-            certificate: ClientCert::new_with_certs(&chain, private),
+            key: key(&public)?,
+            chain,
             authorities: certificates_in(authorities, trusted)?,
         })
     }
+
+    /// Its certificate, DER.
+    pub(super) fn leaf(&self) -> &[u8] {
+        self.chain
+            .first()
+            .map(CertificateDer::as_ref)
+            .unwrap_or_default()
+    }
+
+    /// What it shows to servers.
+    pub(super) fn shown(&self) -> Shown {
+        Shown::new(&self.chain, self.key.clone())
+    }
 }
 
-fn fault(path: &Path, what: &str) -> IdentityError {
+pub(super) fn fault(path: &Path, what: &str) -> IdentityError {
     IdentityError {
         path: path.to_owned(),
         what: what.to_owned(),
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     std::fs::read(path).map_err(|error| fault(path, &format!("cannot be read: {error}")))
 }
 
-pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, IdentityError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     certificates_in(path, &read(path)?)
 }
 
 pub(super) fn certificates_in(
     path: &Path,
     pem: &[u8],
-) -> Result<Vec<Certificate<'static>>, IdentityError> {
-    let items = parse_pem(pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let found: Vec<_> = items.collect();
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .filter_map(Result::ok)
+        .collect();
     if found.is_empty() {
         return Err(fault(path, "holds no certificate"));
     }

@@ -17,6 +17,7 @@ mod identity;
 mod links;
 mod pace;
 mod renew;
+mod tls;
 
 pub use backoff::{Backoff, jitter};
 pub use bucket::Bucket;
@@ -28,6 +29,7 @@ pub use identity::{Identity, IdentityError};
 pub use links::{HOSTS_MAX, LinkHost};
 pub use pace::{Pace, Paced};
 pub use renew::{Renewal, certify};
+pub use tls::Shown;
 
 /// The longest wait that a server may ask for: a day, so that a wrong header strands nobody.
 pub const RETRY_AFTER_MAX_SECS: u64 = 86_400;

@@ -58,7 +58,7 @@ impl Renewal {
         }
         self.tried = Some(Instant::now());
         let identity = self.identity()?;
-        if !enrol::is_due(&identity.leaf, now) {
+        if !enrol::is_due(identity.leaf(), now) {
             return Ok(false);
         }
         let request = ampoule_protocol::enrol::request(&identity.device, &*identity.key);
@@ -92,7 +92,7 @@ fn failed(error: &dyn std::fmt::Display) -> NetError {
 /// # Errors
 /// Whatever the network does, and every refusal.
 pub fn certify(identity: &Identity, url: &str, request: &[u8]) -> Result<Answered, NetError> {
-    let agent = est::client(&identity.authorities, Some(identity.certificate.clone()));
+    let agent = est::client(&identity.authorities, Some(&identity.shown()));
     let url = format!("{url}/.well-known/est/simplereenroll");
     est::ask(&agent, &url, &Proof::Certificate, request)
 }

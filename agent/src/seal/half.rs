@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::handshake::RemoteKey;
 use super::walls;
 use super::words::{Answered, Asked, Begin, Failed, PIECE_LEN, answer, hear};
 use crate::net::est::Answered as Answer;
@@ -34,7 +35,7 @@ pub fn run() -> io::Result<()> {
     };
     let walls = walls::network(&begin.ports());
     answer(&mut pipe, &Answered::Told(walls.gaps().join("; ")))?;
-    match Client::new(&begin) {
+    match Client::new(&begin, &pipe) {
         Ok(client) => serve(&mut pipe, client),
         Err(error) => answer(&mut pipe, &Answered::Failed(Failed::of(&error))),
     }
@@ -48,10 +49,11 @@ struct Client {
 }
 
 impl Client {
-    fn new(begin: &Begin) -> Result<Self, NetError> {
+    fn new(begin: &Begin, pipe: &UnixStream) -> Result<Self, NetError> {
+        let pipe = pipe.try_clone()?;
         let identity = Identity::of_pem(
             begin.certificate.as_bytes(),
-            begin.key.as_bytes(),
+            |public| Arc::new(RemoteKey::new(public.clone(), pipe)),
             begin.authorities.as_bytes(),
         );
         let unfit = |error: IdentityError| NetError::new("identity", error.to_string());
@@ -122,8 +124,12 @@ fn serve(pipe: &mut UnixStream, mut client: Client) -> io::Result<()> {
                 answer(pipe, &Answered::End)?;
                 hear(pipe)?
             }
+            Asked::Signed { .. } => {
+                // Nothing was to be signed.
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             Asked::Begin(begin) => {
-                let renewed = Client::new(&begin).map(|renewed| {
+                let renewed = Client::new(&begin, pipe).map(|renewed| {
                     client = renewed;
                     Some(Vec::new())
                 });

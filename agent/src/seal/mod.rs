@@ -4,13 +4,15 @@
 //! ```text
 //!   writer (this process)                      network half (a child)
 //!   machine, journal, slots, boot control      TLS, HTTP, names
+//!   the device's key: handshakes, receipts
 //!        NetworkHalf ──── a socket pair ──── serve ──── the server
 //!        requests, 64 KiB pieces              no files but those that resolve names, no program,
 //!        (`words`, every length bounded)      one port, no privileges, another user
 //! ```
 //!
 //! - The network half is this program, started anew with nothing but one end of a socket pair, and
-//!   told over it what it needs: address, certificates, key. It never sees a path of the device.
+//!   told over it what it needs: address and certificates. It never sees a path of the device, and not its
+//!   key: the writer signs its handshakes, and signs nothing else for it (`handshake`).
 //! - It is started before the writer seals itself, since what is sealed cannot start a child that
 //!   is less so. Where it ends, the writer's network fails; a writer that cannot start another one
 //!   says so, and whoever watches over it starts both again.
@@ -22,11 +24,12 @@
 //!   it hands over is verified like bytes from the network, which it is.
 //! - The core stays one thread.
 //!
-//! Gap: the device's key signs receipts and speaks TLS, so the network half holds it. A writer that
-//! runs programs of its configuration (health, gates, restart, boot control, modules) keeps what
-//! those may need: it may start programs and open sockets, and is not confined to its folders.
+//! Gap: a writer that runs programs of its configuration (health, gates, restart, boot control, modules,
+//! a key behind a command) keeps what those may need: it may start programs and open sockets, and is not
+//! confined to its folders.
 
 mod half;
+mod handshake;
 mod pipe;
 mod walls;
 mod words;

@@ -14,9 +14,11 @@ use ampoule_protocol::time::UtcTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::words::{Answered, Asked, Begin, Elsewhere, answer_end, ask, take};
+use super::handshake::Signing;
+use super::words::{Answered, Asked, Begin, Elsewhere, Failed, ask, take};
 use crate::config::Server;
 use crate::disk::Disk;
+use crate::key::DeviceKey;
 use crate::net::est::Answered as Answer;
 use crate::net::{IdentityError, NetError, Renewal};
 use crate::ports::{Fetch, Network};
@@ -33,6 +35,8 @@ pub struct NetworkHalf {
     server: Server,
     begin: Begin,
     renewal: Renewal,
+    /// The device's key, which stays on this side.
+    key: DeviceKey,
     running: Option<Running>,
     /// Whether one ever ran.
     has_run: bool,
@@ -41,6 +45,32 @@ pub struct NetworkHalf {
 struct Running {
     child: Child,
     pipe: UnixStream,
+    signing: Signing,
+}
+
+impl Running {
+    fn ask(&mut self, asked: &Asked) -> io::Result<()> {
+        self.signing.begin();
+        ask(&mut self.pipe, asked)
+    }
+
+    /// Takes an answer; what the half has to have signed for it is signed on the way.
+    fn take(&mut self) -> io::Result<Answered> {
+        loop {
+            match take(&mut self.pipe)? {
+                Answered::ToSign(message) => {
+                    let signature = self.signing.sign(&message)?;
+                    ask(&mut self.pipe, &Asked::Signed { signature })?;
+                }
+                answered => return Ok(answered),
+            }
+        }
+    }
+
+    /// What the half says failed; the key did, where it did.
+    fn fault(&mut self, failed: Failed) -> NetError {
+        self.signing.fault().unwrap_or_else(|| failed.into_error())
+    }
 }
 
 impl Drop for Running {
@@ -58,9 +88,10 @@ impl NetworkHalf {
     ///
     /// # Errors
     /// Files that cannot be read.
-    pub fn new(server: &Server) -> Result<Self, IdentityError> {
+    pub fn new(server: &Server, key: DeviceKey) -> Result<Self, IdentityError> {
         Ok(Self {
             begin: begin(server)?,
+            key,
             renewal: Renewal::new(
                 Rc::new(Disk),
                 server.certificate.clone(),
@@ -91,19 +122,20 @@ impl NetworkHalf {
         pipe.set_read_timeout(Some(patience))?;
         pipe.set_write_timeout(Some(patience))?;
         let child = start(other)?;
-        let mut running = Running { child, pipe };
-        ask(
-            &mut running.pipe,
-            &Asked::Begin(Box::new(self.begin.clone())),
-        )?;
-        match take(&mut running.pipe)? {
+        let mut running = Running {
+            child,
+            pipe,
+            signing: Signing::new(self.key.clone()),
+        };
+        running.ask(&Asked::Begin(Box::new(self.begin.clone())))?;
+        match running.take()? {
             Answered::Told(gaps) => Ok((running, gaps)),
             _ => Err(io::Error::other("it does not begin as it should")),
         }
     }
 
     /// Asks, after starting the half anew where it is gone.
-    fn ask(&mut self, asked: &Asked) -> Result<&mut UnixStream, NetError> {
+    fn ask(&mut self, asked: &Asked) -> Result<&mut Running, NetError> {
         if self.running.is_none()
             && let Err(error) = self.start()
         {
@@ -120,7 +152,7 @@ impl NetworkHalf {
         let Some(running) = &mut self.running else {
             return Err(lost(&io::ErrorKind::NotConnected.into()));
         };
-        match ask(&mut running.pipe, asked) {
+        match running.ask(asked) {
             Ok(()) => {}
             Err(error) => {
                 self.running = None;
@@ -128,15 +160,15 @@ impl NetworkHalf {
             }
         }
         match &mut self.running {
-            Some(running) => Ok(&mut running.pipe),
+            Some(running) => Ok(running),
             None => Err(lost(&io::ErrorKind::NotConnected.into())),
         }
     }
 
     /// A whole answer of at most `max_len` bytes.
     fn whole(&mut self, asked: &Asked, max_len: u64) -> Result<Option<Vec<u8>>, NetError> {
-        let pipe = self.ask(asked)?;
-        let read = read_whole(pipe, max_len);
+        let running = self.ask(asked)?;
+        let read = read_whole(running, max_len);
         read.unwrap_or_else(|error| {
             // It said what it must not, or nothing: there is no going on with it.
             self.running = None;
@@ -167,7 +199,6 @@ fn begin(server: &Server) -> Result<Begin, IdentityError> {
         window: server.pace.window,
         bytes_per_sec_max: server.bytes_per_sec_max,
         certificate: text(&server.certificate)?,
-        key: text(&server.key)?,
         authorities: text(&server.ca)?,
         links: links.transpose()?,
     })
@@ -199,19 +230,30 @@ fn start(other: UnixStream) -> io::Result<Child> {
 
 type Whole = Result<Option<Vec<u8>>, NetError>;
 
-fn read_whole(pipe: &mut UnixStream, max_len: u64) -> io::Result<Whole> {
+fn read_whole(running: &mut Running, max_len: u64) -> io::Result<Whole> {
     let mut bytes = Vec::new();
     loop {
-        match take(pipe)? {
+        match running.take()? {
             Answered::Data(piece) => bytes.extend_from_slice(&piece),
             Answered::End => return Ok(Ok(Some(bytes))),
             Answered::NotFound if bytes.is_empty() => return Ok(Ok(None)),
-            Answered::Failed(failed) => return Ok(Err(failed.into_error())),
-            Answered::Told(_) | Answered::NotFound => return Err(out_of_turn()),
+            Answered::Failed(failed) => return Ok(Err(running.fault(failed))),
+            Answered::Told(_) | Answered::NotFound | Answered::ToSign(_) => {
+                return Err(out_of_turn());
+            }
         }
         if bytes.len() as u64 > max_len {
             return Err(io::Error::other("it hands over more than was asked for"));
         }
+    }
+}
+
+/// The answer to what has nothing to hand over yet.
+fn read_end(running: &mut Running) -> io::Result<Result<(), NetError>> {
+    match running.take()? {
+        Answered::End => Ok(Ok(())),
+        Answered::Failed(failed) => Ok(Err(running.fault(failed))),
+        _ => Err(out_of_turn()),
     }
 }
 
@@ -242,8 +284,8 @@ impl Network for NetworkHalf {
             offset,
             length,
         };
-        let pipe = self.ask(&asked)?;
-        match answer_end(pipe) {
+        let running = self.ask(&asked)?;
+        match read_end(running) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
             Err(error) => {
@@ -310,8 +352,8 @@ impl Body<'_> {
             .running
             .as_mut()
             .ok_or(io::ErrorKind::NotConnected)?;
-        ask(&mut running.pipe, &Asked::More)?;
-        take(&mut running.pipe)
+        running.ask(&Asked::More)?;
+        running.take()
     }
 }
 
@@ -322,7 +364,7 @@ impl Read for Body<'_> {
                 Answered::Data(piece) if piece.len() as u64 <= self.rest => Ok(Some(piece)),
                 Answered::End => Ok(None),
                 Answered::Failed(failed) => Err(io::Error::other(failed.into_error())),
-                Answered::Data(_) | Answered::Told(_) | Answered::NotFound => Err(out_of_turn()),
+                _ => Err(out_of_turn()),
             });
             match next {
                 Ok(Some(piece)) => {

@@ -3,7 +3,8 @@
 //! ```text
 //!   frame: length (4 bytes, big endian, <= FRAME_LEN_MAX) | bytes
 //!   asked: one JSON document
-//!   answered: one letter and its bytes: S sealed (what is missing), D data, E end, N no such file, F fault
+//!   answered: one letter and its bytes: S sealed (what is missing), D data, E end, N no such file, F fault,
+//!             K a handshake to sign, to which "signed" is said before any of the others comes
 //! ```
 
 use std::io::{self, Read, Write};
@@ -39,6 +40,8 @@ pub(super) enum Asked {
     Post { path: String, body: String },
     /// Asks for the certificate after this one: PKCS#10 in base64.
     Certify { request: String },
+    /// The signature that was asked for, in hex digits; nothing where there is none.
+    Signed { signature: Option<String> },
 }
 
 /// All that the network half is told of this device.
@@ -52,8 +55,6 @@ pub(super) struct Begin {
     pub(super) bytes_per_sec_max: Option<u64>,
     /// PEM.
     pub(super) certificate: String,
-    /// PEM.
-    pub(super) key: String,
     /// PEM.
     pub(super) authorities: String,
     /// Where targets may come from besides.
@@ -110,6 +111,8 @@ pub(super) enum Answered {
     NotFound,
     /// It failed.
     Failed(Failed),
+    /// These bytes have to be signed by the device's key.
+    ToSign(Vec<u8>),
 }
 
 /// A [`NetError`], as it is told.
@@ -208,6 +211,7 @@ pub(super) fn answer(to: &mut dyn Write, answered: &Answered) -> io::Result<()> 
             let bytes = serde_json::to_vec(failed).map_err(io::Error::other)?;
             send(to, &[b"F", &bytes])
         }
+        Answered::ToSign(message) => send(to, &[b"K", message]),
     }
 }
 
@@ -227,16 +231,8 @@ pub(super) fn take(from: &mut dyn Read) -> io::Result<Answered> {
             let failed = serde_json::from_slice(told).map_err(|_| malformed())?;
             Ok(Answered::Failed(failed))
         }
+        (b'K', message) => Ok(Answered::ToSign(message.to_vec())),
         _ => Err(malformed()),
-    }
-}
-
-/// Takes the answer to what has nothing to hand over.
-pub(super) fn answer_end(from: &mut dyn Read) -> io::Result<Result<(), NetError>> {
-    match take(from)? {
-        Answered::End => Ok(Ok(())),
-        Answered::Failed(failed) => Ok(Err(failed.into_error())),
-        Answered::Told(_) | Answered::Data(_) | Answered::NotFound => Err(malformed()),
     }
 }
 
@@ -253,6 +249,7 @@ mod tests {
             Answered::End,
             Answered::NotFound,
             Answered::Failed(fault),
+            Answered::ToSign(b"message".to_vec()),
         ];
         for answered in answers {
             let mut wire = Vec::new();

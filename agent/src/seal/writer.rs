@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::walls::{writer_alone, writer_with_programs};
 use crate::config::Config;
 use crate::gate::{Meter, Provider};
+use crate::key;
 
 /// Seals this process; to be called when everything is open that has to be, the network half and
 /// the local socket above all. Gives what is missing of its walls, for the log.
@@ -25,7 +26,8 @@ pub fn seal(config: &Config) -> Vec<String> {
 fn runs_programs(config: &Config) -> bool {
     let gates = &config.gates;
     let by_command = |provider: &Provider| matches!(provider, Provider::Command(_));
-    !config.health.commands.is_empty()
+    key::is_hook(&config.server.key)
+        || !config.health.commands.is_empty()
         || config.restart.is_some()
         || !config.worlds.is_empty()
         || !gates.commands.is_empty()

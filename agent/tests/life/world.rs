@@ -169,7 +169,7 @@ impl World {
                 product: "infusion-pump".parse().expect("a name"),
                 hardware: "pump-mk3".parse().expect("a name"),
             },
-            key: Box::new(Ed25519Key::from_seed(&[5; 32]).expect("a seed")),
+            key: std::sync::Arc::new(Ed25519Key::from_seed(&[5; 32]).expect("a seed")),
             data_dir: self.path("data"),
             root: self.repo.root().to_vec(),
             waits: Waits {

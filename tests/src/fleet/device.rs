@@ -314,7 +314,7 @@ impl Device {
                 product: ProductName::parse(PRODUCT).expect("a name"),
                 hardware,
             },
-            key: Box::new(key),
+            key: std::sync::Arc::new(key),
             data_dir: PathBuf::from(DATA_DIR),
             root: sky.shelf.tree["metadata/1.root.json"].clone(),
             waits: Waits {

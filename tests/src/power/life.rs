@@ -351,7 +351,7 @@ fn device(world: &World) -> Device {
             product: ProductName::parse(PRODUCT).expect("a name"),
             hardware,
         },
-        key: Box::new(Ed25519Key::from_seed(&[5; 32]).expect("a seed")),
+        key: std::sync::Arc::new(Ed25519Key::from_seed(&[5; 32]).expect("a seed")),
         data_dir: PathBuf::from(DATA_DIR),
         root: world.shelf.tree["metadata/1.root.json"].clone(),
         waits: Waits {

@@ -5,6 +5,8 @@
 //! finds one): the device could not connect and the first test goes red; the certificate is never
 //! due: the second.
 
+mod hook;
+
 #[path = "../airgap/site.rs"]
 #[allow(dead_code, reason = "this site has a network")]
 mod site;
