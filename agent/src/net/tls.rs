@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
-    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, SignatureAlgorithm,
-    SignatureScheme, StreamOwned, SupportedCipherSuite,
+    ClientConfig, ClientConnection, RootCertStore, SignatureAlgorithm, SignatureScheme,
+    StreamOwned, SupportedCipherSuite,
 };
 use ureq::config::Config;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -135,16 +135,10 @@ pub(super) fn agent(
 ) -> Agent {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities.iter().cloned());
-    // The device's key signs handshakes of TLS 1.3 alone (`seal::handshake`); elsewhere, such as at a
-    // bucket, the older one will do.
-    let versions = if shown.is_some() {
-        &[&TLS13]
-    } else {
-        ALL_VERSIONS
-    };
+    // The device's key signs handshakes of TLS 1.3 alone (`seal::handshake`).
     let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(versions)
-        .expect("the provider has suites of every version")
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has suites of TLS 1.3")
         .with_root_certificates(roots);
     let tls = match shown {
         Some(Shown(key)) => {

@@ -6,8 +6,8 @@
 //! so it is told from everything else that the key signs: a receipt begins with a brace, a request with a
 //! sequence in DER.
 //!
-//! Off-spec: in TLS 1.2 a client signs the handshake itself, which could be made to look like anything. No
-//! server of ours that asks for a certificate speaks it.
+//! In TLS 1.2 a client signs the handshake itself, which could be made to look like anything: the agent does
+//! not speak it.
 
 use std::io;
 use std::os::unix::net::UnixStream;
