@@ -11,6 +11,7 @@ pub mod pkcs11;
 use std::path::Path;
 use std::sync::Arc;
 
+use ampoule_protocol::error::chain;
 use ampoule_protocol::key::PublicKey;
 use ampoule_protocol::sign::{self, Sign};
 
@@ -39,7 +40,7 @@ pub fn is_hook(path: &Path) -> bool {
 /// In words, of the file: it is neither, or holds another key.
 pub fn open(path: &Path, file: &[u8], public: &PublicKey) -> Result<DeviceKey, String> {
     if !is_pem(file) {
-        let hook = config::hook(path).map_err(|error| error.faults.join("; "))?;
+        let hook = config::hook(path).map_err(|error| chain(&error, None).replace('\n', "; "))?;
         return Ok(Arc::new(HookKey::new(hook, public.clone())));
     }
     let text = std::str::from_utf8(file).map_err(|_| "is not PEM".to_owned())?;
