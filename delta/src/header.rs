@@ -6,12 +6,13 @@
 use core::fmt;
 
 use crate::codec::check;
+use crate::codec::numbers::unzigzag;
 use crate::codec::varint::Reader;
 use crate::error::{Damage, PatchError};
 
 const MAGIC: &[u8; 4] = b"AMPD";
 /// The format version this build writes and reads.
-pub(crate) const VERSION: u8 = 4;
+pub(crate) const VERSION: u8 = 5;
 /// No header is longer; enough first bytes to hand to [`header`].
 pub const HEADER_LEN_MAX: usize = 192;
 
@@ -224,11 +225,10 @@ pub struct Header {
     pub old_len: u64,
     /// Length of the new image.
     pub new_len: u64,
-    /// SHA-256 of the old image.
-    pub old_digest: [u8; 32],
     /// SHA-256 of the new image.
     pub new_digest: [u8; 32],
-    /// XXH3-64 of the old image: quick enough to ask before the first write.
+    /// XXH3-64 of the old image: quick enough to ask before the first write. The digest of the base
+    /// stands in the signed release.
     pub old_check: u64,
     /// The sizes that bound memory.
     pub limits: Limits,
@@ -259,6 +259,7 @@ impl Header {
     /// The header as bytes.
     #[cfg(feature = "diff")]
     pub(crate) fn to_bytes(&self) -> alloc::vec::Vec<u8> {
+        use crate::codec::numbers::zigzag;
         use crate::codec::varint;
         let mut out = MAGIC.to_vec();
         out.push(self.version);
@@ -271,7 +272,7 @@ impl Header {
         for number in [
             u64::from(self.caps_needed.0),
             self.old_len,
-            self.new_len,
+            zigzag(self.new_len.wrapping_sub(self.old_len) as i64),
             limits.frame_max,
             limits.covers_max,
             limits.tables_max,
@@ -281,7 +282,6 @@ impl Header {
         ] {
             varint::write(&mut body, number);
         }
-        body.extend_from_slice(&self.old_digest);
         body.extend_from_slice(&self.new_digest);
         body.extend_from_slice(&self.old_check.to_le_bytes());
         varint::write(&mut out, body.len() as u64);
@@ -331,7 +331,8 @@ impl Header {
             _ => return None,
         };
         let caps_needed = Caps(u32::try_from(reader.number()?).ok()?);
-        let (old_len, new_len) = (reader.number()?, reader.number()?);
+        let old_len = reader.number()?;
+        let new_len = old_len.wrapping_add_signed(unzigzag(reader.number()?));
         let limits = Limits {
             frame_max: reader.number()?,
             covers_max: reader.number()?,
@@ -340,7 +341,6 @@ impl Header {
             encode_max: reader.number()?,
             model_max: reader.number()?,
         };
-        let old_digest = reader.array()?;
         let new_digest = reader.array()?;
         let old_check = u64::from_le_bytes(reader.array()?);
         let header = Self {
@@ -349,7 +349,6 @@ impl Header {
             caps_needed,
             old_len,
             new_len,
-            old_digest,
             new_digest,
             old_check,
             limits,

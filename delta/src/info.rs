@@ -12,7 +12,7 @@ use crate::codec::range::Decoder;
 use crate::codec::varint::Reader;
 use crate::error::{Damage, PatchError};
 use crate::header::{Accept, Header};
-use crate::plan::{Bounds, Map};
+use crate::plan::{Bounds, Map, window_len};
 #[cfg(feature = "diff")]
 pub use spent::{Spent, spent};
 
@@ -92,6 +92,7 @@ pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
         let damaged = |what| PatchError::damaged(at as u64, what);
         let bounds = Bounds {
             old_len: info.header.old_len,
+            new_len: info.header.new_len,
             limits: info.header.limits,
         };
         let map = Map::read(&mut Decoder::new(payload), &bounds).ok_or(damaged(Damage::Map))?;
@@ -103,12 +104,9 @@ pub fn info(patch: &[u8]) -> Result<Info, PatchError> {
             let (at, len, payload) = frames.next()?;
             let damaged = || PatchError::damaged(at as u64, Damage::Window);
             let mut reader = Reader::new(payload);
-            let window = reader
-                .number()
-                .filter(|len| *len <= u64::from(map.len - done));
-            done += window
-                .and_then(|len| u32::try_from(len).ok())
-                .filter(|len| *len > 0)
+            let told = reader.number();
+            done += told
+                .and_then(|told| window_len(told, map.len - done))
                 .ok_or_else(damaged)?;
             let differences = reader.number().ok_or_else(damaged)?;
             let streams = (payload.len() - reader.position()) as u64;

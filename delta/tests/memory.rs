@@ -51,8 +51,8 @@ fn apply_within(bound: u64, folder: &Path, old: &[u8], patch: &[u8]) -> (Option<
 fn forged(patch: &[u8], change: impl Fn(&mut Vec<u64>)) -> Vec<u8> {
     let body_len = usize::from(patch[5]);
     let body = &patch[6..6 + body_len];
-    // The profile, numbers as LEB128, two digests and a check of eight bytes.
-    let (numbers, digests) = body[1..].split_at(body_len - 1 - 72);
+    // The profile, numbers as LEB128, a digest and a check of eight bytes.
+    let (numbers, digests) = body[1..].split_at(body_len - 1 - 40);
     let mut fields = Vec::new();
     let (mut number, mut shift) = (0u64, 0);
     for byte in numbers {

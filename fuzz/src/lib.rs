@@ -97,7 +97,7 @@ pub fn dressed_in_place(bytes: &[u8]) -> Vec<u8> {
     };
     let mut rest = rest;
     let own = split_at(&mut rest, usize::from(*own_len));
-    header(&mut out, b"AMPI", 1, own);
+    header(&mut out, b"AMPI", 2, own);
     let [version, body_len, rest @ ..] = rest else {
         return out;
     };

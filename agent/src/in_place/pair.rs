@@ -90,7 +90,7 @@ impl Pair {
                 "has \"{number}.forward\" and no way back"
             )));
         };
-        let there = |patch: &Patch| (patch.header.old_len, patch.header.old_digest);
+        let there = |patch: &Patch| (patch.header.old_len, patch.in_place.old_digest);
         let here = |patch: &Patch| (patch.header.new_len, patch.header.new_digest);
         if there(&forward) != here(&back) || there(&back) != here(&forward) {
             return Err(InPlaceError::Payload(format!(

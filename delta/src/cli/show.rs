@@ -20,7 +20,7 @@ pub(super) fn json_of(info: &Info, spent: Option<&[Spent]>) -> String {
         "memory_needed": header.memory_needed(),
         "old_len": header.old_len,
         "new_len": header.new_len,
-        "old_sha256": hex(&header.old_digest),
+        "old_xxh3": format!("{:016x}", header.old_check),
         "new_sha256": hex(&header.new_digest),
         "patch_len": info.patch_len,
         "regions": info.regions,
@@ -57,11 +57,7 @@ pub(super) fn table_of(info: &Info, spent: Option<&[Spent]>) -> String {
     line("memory on the device", header.memory_needed().to_string());
     line(
         "old image",
-        format!(
-            "{} bytes, sha256 {}",
-            header.old_len,
-            hex(&header.old_digest)
-        ),
+        format!("{} bytes, xxh3 {:016x}", header.old_len, header.old_check),
     );
     line(
         "new image",
@@ -123,6 +119,7 @@ pub(super) fn in_place(header: &InPlaceHeader, patch_len: usize, as_json: bool) 
     if as_json {
         let value = json!({
             "in_place": true,
+            "old_sha256": hex(&header.old_digest),
             "scratch_len": header.scratch_len,
             "window_max": header.staged_max,
             "steps": header.steps,
@@ -131,7 +128,8 @@ pub(super) fn in_place(header: &InPlaceHeader, patch_len: usize, as_json: bool) 
         });
         return format!("{value:#}\n");
     }
-    let mut text = String::from("a patch in place\n");
+    let old = hex(&header.old_digest);
+    let mut text = format!("a patch in place\n{:<26} sha256 {old}\n", "old image");
     for (name, number) in [
         ("scratch on the device", header.scratch_len),
         ("  longest window", header.staged_max),

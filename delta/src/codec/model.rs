@@ -9,7 +9,7 @@
 
 use super::history::History;
 use super::mix::{Mixer, Stretch, hash};
-use super::range::{Bits, Prob};
+use super::range::{Bits, Known, Prob};
 use super::shifts::{BELIEFS, Belief, Shifts};
 use crate::code::Guess;
 
@@ -303,6 +303,19 @@ impl Model {
         *lane_by = by;
         self.last_by = [by, last];
         by
+    }
+
+    /// Shows the model bytes of the old image, so that new bytes beside them are no surprise. Both
+    /// sides do; nothing is coded.
+    pub(crate) fn teach(&mut self, bytes: &[u8]) {
+        let before = core::mem::take(&mut self.recent);
+        self.history.begin(0);
+        for byte in bytes {
+            self.new_byte(&mut Known, 0x100, 0, *byte);
+            self.recent = self.recent << 8 | u64::from(*byte);
+            self.history.push(*byte, self.recent);
+        }
+        self.recent = before;
     }
 
     /// Codes new bytes. `hint` is what follows the last copy in the old image; `bytes` is read

@@ -170,6 +170,16 @@ impl Bits for Decoder<'_> {
     }
 }
 
+/// Codes nothing: what is coded is known to both sides, which learn from it.
+pub(crate) struct Known;
+
+impl Bits for Known {
+    #[inline]
+    fn code(&mut self, _: u32, bit: u32) -> u32 {
+        bit
+    }
+}
+
 /// How far a probability moves, in 32768ths, by how often it was seen.
 const RATES: [i32; Prob::SEEN_MAX as usize + 1] = {
     let mut rates = [0; Prob::SEEN_MAX as usize + 1];

@@ -22,6 +22,20 @@ const IMAGE_MIN: usize = 1 << 20;
 /// Multiplier of the rolling hash.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Of an anchor this long the ends are looked up all the same: what is new beside one is often made
+/// of what stands there.
+const LONG: usize = 12 << 10;
+/// Length of such an end.
+const END: usize = 4 << 10;
+
+impl Anchor {
+    /// What of the old image need not be looked up, since this says where it went.
+    pub(super) fn left_out(&self) -> Range<usize> {
+        let end = if self.len < LONG { 0 } else { END };
+        self.old + end..self.old + self.len - end
+    }
+}
+
 /// Finds anchors in order of the new image, not overlapping there.
 pub(super) fn find(old: &[u8], new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec<Anchor> {
     if old.len() < IMAGE_MIN || new.len() < BLOCK {

@@ -20,7 +20,7 @@ use crate::codec::range::Encoder;
 use crate::codec::{frame, varint};
 use crate::header::{Caps, Header, Limits, Profile, VERSION};
 use crate::plan::extents::{OldExtent, decode_cost, encode_cost};
-use crate::plan::{Cover, Map, REGION_LEN_MAX, Segment};
+use crate::plan::{Cover, Map, PIECE, REGION_LEN_MAX, Segment};
 
 /// A window holds at most this much output.
 pub(super) const WINDOW_OUTPUT: u32 = 48 << 20;
@@ -31,6 +31,11 @@ const CACHE_MAX: u64 = 16 << 20;
 
 /// An equal stretch of this length within a cover is told of: that costs a few bytes.
 const EXACT_MIN: usize = 32 << 10;
+
+/// A window with a longer payload has no use for lessons.
+const TAUGHT_MAX: usize = 64 << 10;
+/// Classes of lessons that are tried.
+const CLASSES: [u8; 5] = [1, 2, 4, 6, 8];
 
 /// How much of a device's memory windows take.
 #[derive(Debug, Clone, Copy)]
@@ -84,15 +89,13 @@ pub(super) fn patch(
     if options.caps.contains(Caps::CODE) {
         add_modules(images, &mut maps);
     }
-    let (old_digest, old_check) = sums(old);
-    let (new_digest, _) = sums(new);
+    let (old_check, new_digest) = (check_of(old), digest_of(new));
     let header = |limits| Header {
         version: VERSION,
         profile: options.profile,
         caps_needed: caps_needed(&maps),
         old_len: old.length(),
         new_len: new.length(),
-        old_digest,
         new_digest,
         old_check,
         limits,
@@ -110,7 +113,7 @@ pub(super) fn patch(
             needed = needed.min(about);
             continue;
         }
-        let (frames, model_max) = frames(images, &maps, plan, options, progress);
+        let (frames, model_max) = frames(images, (&maps, new.length()), plan, options, progress);
         let frame_max = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
         let header = header(limits(&maps, frame_max, model_max, options));
         if header.memory_needed() > options.memory_max {
@@ -130,15 +133,19 @@ pub(super) fn patch(
     })
 }
 
-/// The digest of an image, and its quick check.
-fn sums(image: &Watched) -> ([u8; 32], u64) {
+/// The digest of an image.
+fn digest_of(image: &Watched) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    image.each_piece(|piece| digest.update(piece));
+    digest.finalize().into()
+}
+
+/// The quick check of an image.
+fn check_of(image: &Watched) -> u64 {
     use core::hash::Hasher as _;
-    let (mut digest, mut check) = (Sha256::new(), XxHash3_64::new());
-    image.each_piece(|piece| {
-        digest.update(piece);
-        check.write(piece);
-    });
-    (digest.finalize().into(), check.finish())
+    let mut check = XxHash3_64::new();
+    image.each_piece(|piece| check.write(piece));
+    check.finish()
 }
 
 /// What the device has to hold for these maps, and for frames and models of such a size.
@@ -358,7 +365,7 @@ struct Window<'a> {
 /// The payloads of all frames, in order, and the memory of the largest model.
 fn frames(
     images: &Images,
-    maps: &[Map],
+    (maps, new_len): (&[Map], u64),
     plan: Plan,
     options: &DiffOptions,
     progress: &mut dyn FnMut(u64),
@@ -390,7 +397,7 @@ fn frames(
     for (window, (payload, model)) in windows.iter().zip(coded) {
         if window.range.start == 0 {
             let mut bits = Encoder::new();
-            window.map.write(&mut bits);
+            window.map.write(&mut bits, new_len);
             frames.push(bits.finish());
         }
         frames.push(payload);
@@ -437,10 +444,32 @@ fn busy_end(map: &Map, from: u32, busy_max: u32, window_max: u32) -> u32 {
 impl Window<'_> {
     /// The payload, and the memory of its model.
     fn code(&self, profile: Profile, model: Size) -> (Vec<u8>, u64) {
-        let mut streams = match profile {
+        let made = self.range.end - self.range.start;
+        let streams = |class| match profile {
             Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
-            Profile::Small => Streams::small(self.busy(), model),
+            Profile::Small => Streams::small(self.busy(), model, (class, made)),
         };
+        let mut best = self.code_into(profile, streams(0));
+        if profile == Profile::Small && self.has_new() && best.0.len() < TAUGHT_MAX {
+            for class in CLASSES {
+                let taught = self.code_into(profile, streams(class));
+                if taught.0.len() < best.0.len() {
+                    best = taught;
+                }
+            }
+        }
+        best
+    }
+
+    /// Whether there are bytes that no cover gives.
+    fn has_new(&self) -> bool {
+        self.map
+            .segments(self.range.start, self.range.end)
+            .any(|segment| matches!(segment, Segment::Literal { .. }))
+    }
+
+    /// What comes of these streams, and the memory of their model.
+    fn code_into(&self, profile: Profile, mut streams: Streams) -> (Vec<u8>, u64) {
         let (old, new) = (&self.images.old, &self.images.new);
         let mut at = self.range.start;
         let mut guess = match profile {
@@ -456,6 +485,18 @@ impl Window<'_> {
                     continue;
                 }
                 let bytes = new.get(self.start + place, size);
+                if matches!(segment, Segment::Literal { .. }) {
+                    let mut shown = streams.lesson(piece.old);
+                    while !shown.is_empty() {
+                        let len = (shown.end - shown.start).min(PIECE.into()) as usize;
+                        let known = old.get(shown.start, len);
+                        let begun = guess.begin(len);
+                        begun[..known.len()].copy_from_slice(&known);
+                        begun[known.len()..].fill(0);
+                        streams.teach(begun);
+                        shown.start += len as u64;
+                    }
+                }
                 let known = old.get(piece.old, size);
                 let begun = guess.begin(size);
                 begun[..known.len()].copy_from_slice(&known);
@@ -469,7 +510,13 @@ impl Window<'_> {
             }
         }
         let mut out = Vec::new();
-        varint::write(&mut out, u64::from(self.range.end - self.range.start));
+        let is_rest = self.range.end == self.map.len;
+        let made = if is_rest {
+            0
+        } else {
+            self.range.end - self.range.start
+        };
+        varint::write(&mut out, u64::from(made));
         let memory = streams.finish(&mut out);
         (out, memory)
     }

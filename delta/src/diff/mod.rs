@@ -28,6 +28,7 @@ use core::ops::Range;
 
 use crate::code::Machine;
 use crate::header::{Caps, Profile};
+use anchors::Anchor;
 use encode::{Found, Images};
 use equal::{Equal, Scale};
 pub use error::DiffError;
@@ -304,9 +305,7 @@ fn covers(
     let anchors = anchors::find(old, new, &mut |done| {
         tell(Stage::Indexing, done, new.len());
     });
-    let equal = anchors
-        .iter()
-        .map(|anchor| anchor.old..anchor.old + anchor.len);
+    let equal = anchors.iter().map(Anchor::left_out);
     let taken = equal.chain(old_encoded).collect();
     let index = suffix::Index::new(old, &anchors::without(old.len(), taken))?;
     Ok(scan::covers(

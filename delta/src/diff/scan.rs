@@ -221,12 +221,26 @@ impl<'a> Scanner<'a> {
             }
             let len = self.hit.len as isize;
             if (len == score && len != 0) || len > score + self.advantage {
+                self.go_near();
                 return len != score || self.scan == self.new.len();
             }
             score -= isize::from(self.agrees(self.scan));
             self.scan += 1;
         }
         true
+    }
+
+    /// Takes the match from nearby where it stands there too.
+    fn go_near(&mut self) {
+        let is_anchor = self
+            .anchors
+            .first()
+            .is_some_and(|anchor| anchor.new <= self.scan);
+        let place = self.scan.saturating_add_signed(self.offset);
+        if !is_anchor && self.hit.len > 1 && self.hit.at != place {
+            let wanted = &self.new[self.scan..];
+            self.hit = self.index.nearest(self.hit, wanted, place);
+        }
     }
 
     /// Stretches the open cover forwards and the new match backwards, and closes the open one.

@@ -2,11 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::code::Guess;
 use crate::codec::model::{Model, Size};
 use crate::codec::range::Encoder;
 use crate::codec::{varint, zstd};
+use crate::plan::lessons::Lessons;
 
 /// The highest that needs no more memory on the device than our window.
 const ZSTD_LEVEL: i32 = 19;
@@ -21,6 +23,8 @@ pub(super) enum Streams {
 /// The one stream of the profile `small`.
 pub(super) struct Small {
     size: Size,
+    class: u8,
+    pub(super) lessons: Lessons,
     model: Model,
     bits: Encoder,
     /// Bytes that went into differences.
@@ -31,10 +35,12 @@ pub(super) struct Small {
 
 impl Streams {
     /// For a payload of about `len` bytes, with no larger a model than `most`.
-    pub(super) fn small(len: u64, most: Size) -> Self {
+    pub(super) fn small(len: u64, most: Size, (class, made): (u8, u32)) -> Self {
         let size = Size::of_payload(len, most);
         Self::Small(Box::new(Small {
             size,
+            class,
+            lessons: Lessons::new(class, made).expect("a class of ours"),
             model: Model::new(size),
             bits: Encoder::new(),
             differences: 0,
@@ -58,6 +64,21 @@ impl Streams {
                     .copied(&mut small.bits, guess, at, &mut small.scratch);
                 small.differences += (small.bits.len() - before) as u64;
             }
+        }
+    }
+
+    /// What of the old image the model is to be shown before new bytes.
+    pub(super) fn lesson(&mut self, hint: u64) -> Range<u64> {
+        match self {
+            Self::Fast(..) => 0..0,
+            Self::Small(small) => small.lessons.next(hint),
+        }
+    }
+
+    /// Shows the model old bytes.
+    pub(super) fn teach(&mut self, bytes: &[u8]) {
+        if let Self::Small(small) = self {
+            small.model.teach(bytes);
         }
     }
 
@@ -87,7 +108,7 @@ impl Streams {
             Self::Small(small) => {
                 let coded = small.bits.finish();
                 varint::write(out, small.differences.min(coded.len() as u64));
-                out.push(small.size.to_byte());
+                out.push(small.size.to_byte() | small.class << 2);
                 out.extend_from_slice(&coded);
                 small.size.memory()
             }

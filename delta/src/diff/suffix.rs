@@ -118,6 +118,35 @@ impl<'a> Index<'a> {
         self.in_image(self.suffixes[best] as usize, len)
     }
 
+    /// Of the stretches that equal a match that was found, one near `place`: telling of it costs
+    /// less.
+    pub(super) fn nearest(&self, found: Match, wanted: &[u8], place: usize) -> Match {
+        let bucket = key(wanted);
+        let (low, high) = (
+            self.buckets[bucket] as usize,
+            self.buckets[bucket + 1] as usize,
+        );
+        let suffixes = &self.suffixes[low..high];
+        let below = suffixes.partition_point(|at| self.text[*at as usize..] < *wanted);
+        let (before, after) = suffixes.split_at(below);
+        let mut best = found;
+        let mut look = |suffix: &i32| {
+            let at = self.in_image(*suffix as usize, found.len);
+            let is_nearer = at.at.abs_diff(place) < best.at.abs_diff(place);
+            if is_nearer {
+                let same = self.text[*suffix as usize..].starts_with(&wanted[..found.len]);
+                if !same || at.len < found.len {
+                    return same;
+                }
+                best = at;
+            }
+            true
+        };
+        let _ = before.iter().rev().take(NEIGHBOURS).all(&mut look);
+        let _ = after.iter().take(NEIGHBOURS).all(&mut look);
+        best
+    }
+
     /// A match in the text as one in the image: it ends where its part does.
     fn in_image(&self, at: usize, len: usize) -> Match {
         let part = self.parts.partition_point(|(start, _)| *start <= at) - 1;
@@ -135,6 +164,9 @@ impl<'a> Index<'a> {
         known + common_prefix(&self.text[at + known..], &wanted[known..])
     }
 }
+
+/// So many suffixes before and after a match are looked at for a nearer one.
+const NEIGHBOURS: usize = 64;
 
 /// The length of a match that [`Index::may_be_long`] tells of.
 pub(super) const LONG: usize = 8;

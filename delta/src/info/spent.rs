@@ -15,7 +15,7 @@ use crate::codec::varint::Reader;
 use crate::error::{Damage, PatchError};
 use crate::header::{Accept, Header};
 use crate::image::{ImageError, NewImage};
-use crate::plan::{Bounds, Map, Segment};
+use crate::plan::{Bounds, Map, Segment, window_len};
 
 /// What a named part of the new image costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,7 @@ fn stretches(
     };
     let bounds = Bounds {
         old_len: header.old_len,
+        new_len: header.new_len,
         limits: header.limits,
     };
     let (mut stretches, mut lens, mut region_at) = (Vec::new(), lens.iter(), 0u64);
@@ -113,12 +114,14 @@ fn stretches(
         while from < map.len {
             let (at, _, payload) = frames.next()?;
             let mut reader = Reader::new(payload);
-            let (Some(len), Some(differences)) = (reader.number(), reader.number()) else {
+            let told = reader.number();
+            let len = told.and_then(|told| window_len(told, map.len - from));
+            let (Some(len), Some(differences)) = (len, reader.number()) else {
                 return Err(PatchError::damaged(at as u64, Damage::Window));
             };
             let rest = (payload.len() - reader.position()) as u64;
             let costs = (differences as f64, rest.saturating_sub(differences) as f64);
-            let to = from + len as u32;
+            let to = from + len;
             window(&map, from..to, &real, (old, new), costs, &mut stretches);
             from = to;
         }

@@ -304,6 +304,7 @@ impl Patcher {
         let payload = core::mem::take(&mut self.buffer);
         let bounds = Bounds {
             old_len: header.old_len,
+            new_len: header.new_len,
             limits: header.limits,
         };
         let damaged = || PatchError::damaged(frame_at, Damage::Map);
@@ -379,7 +380,8 @@ impl Patcher {
         let mut view = OldView {
             image: old,
             image_len: header.old_len,
-            extents: &self.map.extents.old,
+            map: &self.map,
+            at: self.map_done,
             cache: &mut self.cache,
             cache_max: header.limits.cache_max,
             asked_at: frame_at,

@@ -8,9 +8,11 @@ mod pages;
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use crate::error::{Damage, PatchError};
 use crate::image::OldImage;
+use crate::plan::Map;
 use crate::plan::extents::{OldExtent, PAGE, decode_cost, paged_cost};
 pub(crate) use lines::LINES_MEMORY;
 use lines::Lines;
@@ -52,13 +54,34 @@ impl Cache {
         Some(self.kept.len() - 1)
     }
 
-    /// Makes room so that what is held and `cost` more stay within `cache_max`.
-    fn make_room(&mut self, cost: u64, cache_max: u64) {
+    /// Makes room so that what is held and `cost` more stay within `cache_max`: what is read again
+    /// last, or never, goes first.
+    fn make_room(
+        &mut self,
+        cost: u64,
+        cache_max: u64,
+        next_read: impl FnOnce(&mut [(Key, usize)]),
+    ) {
         let fits = |held: u64| held.saturating_add(cost) <= cache_max;
         let mut beside = self.marks_memory();
         beside += self.live.as_ref().map_or(0, Live::memory);
         let mut held = self.kept_memory();
         let mut gone = 0;
+        if !self.kept.is_empty() && !fits(held.saturating_add(beside)) {
+            let mut reads: Vec<(Key, usize)> = self
+                .kept
+                .iter()
+                .map(|(key, _)| (*key, usize::MAX))
+                .collect();
+            next_read(&mut reads);
+            let read = |key: &Key| {
+                reads
+                    .iter()
+                    .find(|(known, _)| known == key)
+                    .map_or(0, |r| r.1)
+            };
+            self.kept.sort_by_cached_key(|(key, _)| Reverse(read(key)));
+        }
         while gone < self.kept.len() && !fits(held.saturating_add(beside)) {
             held -= self.kept[gone].1.len() as u64;
             gone += 1;
@@ -83,14 +106,16 @@ impl Cache {
 pub(super) struct OldView<'a> {
     pub(super) image: &'a mut dyn OldImage,
     pub(super) image_len: u64,
-    pub(super) extents: &'a [OldExtent],
+    pub(super) map: &'a Map,
+    /// How far the region is made.
+    pub(super) at: u32,
     pub(super) cache: &'a mut Cache,
     pub(super) cache_max: u64,
     /// Where in the patch the window begins that asks, for errors.
     pub(super) asked_at: u64,
 }
 
-impl OldView<'_> {
+impl<'a> OldView<'a> {
     /// Fills `buf` from logical `offset` on. The map has bounded both.
     pub(super) fn read_at(
         &mut self,
@@ -116,22 +141,29 @@ impl OldView<'_> {
 
     /// Like [`read_at`](Self::read_at), but what is beyond the end reads as zeros.
     pub(super) fn hint_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), PatchError> {
-        let end = self
-            .extents
-            .last()
-            .map_or(self.image_len, |e| e.raw_at + u64::from(e.raw_len));
+        let end = self.map.extents.logical_len(self.image_len);
         let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let (known, beyond) = buf.split_at_mut(known.min(buf.len()));
         beyond.fill(0);
         self.read_at(offset, known)
     }
 
+    fn extents(&self) -> &'a [OldExtent] {
+        &self.map.extents.old
+    }
+
+    /// Makes room in the cache.
+    fn make_room(&mut self, cost: u64) {
+        let (map, at, image_len) = (self.map, self.at, self.image_len);
+        self.cache.make_room(cost, self.cache_max, |reads| {
+            note_reads(map, at, image_len, reads);
+        });
+    }
+
     fn read_decoded(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, PatchError> {
-        let index = self
-            .extents
-            .partition_point(|extent| extent.raw_at <= offset)
-            - 1;
-        let extent = &self.extents[index];
+        let extents = self.extents();
+        let index = extents.partition_point(|extent| extent.raw_at <= offset) - 1;
+        let extent = &extents[index];
         let mut from = (offset - extent.raw_at) as u32;
         let damaged = PatchError::damaged(self.asked_at, Damage::Map);
         let raw = if paged_cost(extent.codec, extent.raw_len).is_some() {
@@ -154,11 +186,8 @@ impl OldView<'_> {
         if let Some(at) = self.cache.touch((index, 0)) {
             return Ok(&self.cache.kept[at].1);
         }
-        let extent = &self.extents[index];
-        self.cache.make_room(
-            decode_cost(extent.codec, extent.len, extent.raw_len),
-            self.cache_max,
-        );
+        let extent = &self.extents()[index];
+        self.make_room(decode_cost(extent.codec, extent.len, extent.raw_len));
         let mut encoded = vec![0; extent.len as usize];
         self.image
             .read_at(extent.at, &mut encoded)
@@ -169,5 +198,40 @@ impl OldView<'_> {
             .ok_or(PatchError::damaged(self.asked_at, Damage::Map))?;
         self.cache.kept.push(((index, 0), raw));
         Ok(&self.cache.kept[self.cache.kept.len() - 1].1)
+    }
+}
+
+/// So many reads are looked ahead to.
+const AHEAD: usize = 4096;
+
+/// Notes which of the covers from `at` on is the first to read each of some extents or pages.
+fn note_reads(map: &Map, at: u32, image_len: u64, reads: &mut [(Key, usize)]) {
+    let extents = &map.extents.old;
+    let (mut left, mut number) = (reads.len(), 0);
+    for cover in map.covers.after(at).take(AHEAD) {
+        let done = at.saturating_sub(cover.new);
+        let (mut from, end) = (cover.old() + u64::from(done), cover.old_end());
+        from = from.max(image_len);
+        while from < end {
+            let index = extents.partition_point(|extent| extent.raw_at <= from) - 1;
+            let extent = &extents[index];
+            let within = (from - extent.raw_at) as u32;
+            let (page, len) = if paged_cost(extent.codec, extent.raw_len).is_some() {
+                (within / PAGE, PAGE - within % PAGE)
+            } else {
+                (0, extent.raw_len - within)
+            };
+            for (key, read) in &mut *reads {
+                if *key == (index, page) && *read == usize::MAX {
+                    *read = number;
+                    left -= 1;
+                }
+            }
+            number += 1;
+            if left == 0 || number == AHEAD {
+                return;
+            }
+            from += u64::from(len.max(1));
+        }
     }
 }

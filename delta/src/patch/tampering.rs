@@ -89,6 +89,38 @@ fn odd_executables_and_streams_make_a_good_patch() {
     }
 }
 
+/// New bytes in the middle of others like them: the model is shown those first, and a class that
+/// there is not is refused. Catches a class that is taken for another by the device.
+#[test]
+fn a_short_patch_is_taught() {
+    let word = |n: u32| alloc::format!("function step{n}(value, index) {{ return value; }}\n");
+    let old: alloc::string::String = (0..400).map(word).collect();
+    let (before, after) = old.split_at(old.len() / 2);
+    let new = [before, "function stepped(index) { return index; }\n", after].concat();
+    let patch = diff(
+        old.as_bytes(),
+        new.as_bytes(),
+        &DiffOptions::default(),
+        &mut |_| {},
+    )
+    .expect("a patch");
+    let made = |patch: &[u8]| {
+        let mut out = Vec::new();
+        apply(&mut old.as_bytes(), patch, &mut out, &Accept::default()).map(|_| out)
+    };
+    assert_eq!(made(&patch).expect("it applies"), new.as_bytes());
+    let (header, payloads) = taken_apart(&patch);
+    // Behind the length and the number of differences, a byte each.
+    let class = |payload: &[u8]| payload[2] >> 2;
+    assert!((1..=8).contains(&class(&payloads[1])), "it has lessons");
+    for other in 0..64 {
+        let mut payloads = payloads.clone();
+        payloads[1][2] = payloads[1][2] & 3 | other << 2;
+        let forged = put_together(&header, &payloads);
+        assert_eq!(made(&forged).is_ok(), forged == patch, "class {other}");
+    }
+}
+
 #[test]
 fn tampered_frames_never_panic() {
     let (old, new) = images();

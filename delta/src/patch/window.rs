@@ -13,7 +13,8 @@ use crate::codec::varint::Reader;
 use crate::codec::zstd::Stream;
 use crate::error::{Damage, PatchError};
 use crate::header::Profile;
-use crate::plan::{Map, PIECE, Segment};
+use crate::plan::lessons::Lessons;
+use crate::plan::{Map, PIECE, Segment, window_len};
 
 /// Where a window stands.
 pub(super) struct Place<'a> {
@@ -58,6 +59,16 @@ pub(super) fn apply(
                         .ok_or_else(damaged)?;
                 }
                 Segment::Literal { .. } => {
+                    if let Streams::Small(small) = &mut streams {
+                        let mut shown = small.lessons.next(piece.old);
+                        while !shown.is_empty() {
+                            let len = (shown.end - shown.start).min(PIECE.into());
+                            let lesson = guess.begin(len as usize);
+                            old.hint_at(shown.start, lesson)?;
+                            small.model.teach(lesson);
+                            shown.start += len;
+                        }
+                    }
                     let hint = guess.begin(size);
                     if streams.wants_hints() {
                         old.hint_at(piece.old, hint)?;
@@ -67,6 +78,7 @@ pub(super) fn apply(
             }
             out.take(bytes)?;
             at += piece.len;
+            old.at = at;
         }
     }
     if streams.at_end() && out.is_closed() {
@@ -79,10 +91,7 @@ pub(super) fn apply(
 /// Opens the streams of a window; also how much of the region it makes.
 fn open<'a>(payload: &'a [u8], place: &Place) -> Option<(u32, Streams<'a>)> {
     let mut reader = Reader::new(payload);
-    let len = u32::try_from(reader.number()?).ok()?;
-    if len == 0 || len > place.map.len - place.from {
-        return None;
-    }
+    let len = window_len(reader.number()?, place.map.len - place.from)?;
     let differences = usize::try_from(reader.number()?).ok()?;
     let streams = match place.profile {
         Profile::Fast => {
@@ -91,12 +100,18 @@ fn open<'a>(payload: &'a [u8], place: &Place) -> Option<(u32, Streams<'a>)> {
             Streams::Fast(Stream::new(differences)?, Stream::new(literals)?)
         }
         Profile::Small => {
-            let size = Size::from_byte(reader.byte()?)?;
+            let byte = reader.byte()?;
+            let size = Size::from_byte(byte & 3)?;
+            let lessons = Lessons::new(byte >> 2, len)?;
             if size.memory() > place.model_max {
                 return None;
             }
             let rest = &payload[reader.position()..];
-            Streams::Small(Box::new(Model::new(size)), Decoder::new(rest))
+            Streams::Small(Box::new(Small {
+                model: Model::new(size),
+                bits: Decoder::new(rest),
+                lessons,
+            }))
         }
     };
     Some((len, streams))
@@ -106,7 +121,14 @@ fn open<'a>(payload: &'a [u8], place: &Place) -> Option<(u32, Streams<'a>)> {
 enum Streams<'a> {
     /// Differences, and new bytes.
     Fast(Stream<'a>, Stream<'a>),
-    Small(Box<Model>, Decoder<'a>),
+    Small(Box<Small<'a>>),
+}
+
+/// The one stream of the profile `small`.
+struct Small<'a> {
+    model: Model,
+    bits: Decoder<'a>,
+    lessons: Lessons,
 }
 
 impl Streams<'_> {
@@ -120,10 +142,10 @@ impl Streams<'_> {
                 }
                 Some(())
             }
-            Self::Small(model, bits) => {
+            Self::Small(small) => {
                 guess.find_words(at);
-                model.copied(bits, guess, at, bytes);
-                (!bits.ran_dry()).then_some(())
+                small.model.copied(&mut small.bits, guess, at, bytes);
+                (!small.bits.ran_dry()).then_some(())
             }
         }
     }
@@ -135,9 +157,9 @@ impl Streams<'_> {
     fn new_bytes(&mut self, hint: &[u8], bytes: &mut [u8]) -> Option<()> {
         match self {
             Self::Fast(_, literals) => literals.read(bytes),
-            Self::Small(model, bits) => {
-                model.new_bytes(bits, hint, bytes);
-                (!bits.ran_dry()).then_some(())
+            Self::Small(small) => {
+                small.model.new_bytes(&mut small.bits, hint, bytes);
+                (!small.bits.ran_dry()).then_some(())
             }
         }
     }
@@ -146,7 +168,7 @@ impl Streams<'_> {
     fn at_end(&mut self) -> bool {
         match self {
             Self::Fast(differences, literals) => differences.at_end() && literals.at_end(),
-            Self::Small(_, bits) => bits.used_exactly(),
+            Self::Small(small) => small.bits.used_exactly(),
         }
     }
 }

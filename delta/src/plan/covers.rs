@@ -83,7 +83,7 @@ impl Covers {
     }
 
     /// Those that do not end at `new` or before.
-    pub(super) fn after(&self, new: u32) -> Walk<'_> {
+    pub(crate) fn after(&self, new: u32) -> Walk<'_> {
         let step = self.steps.partition_point(|step| step.new <= new);
         let mut walk = match step.checked_sub(1).map(|step| self.steps[step]) {
             None => self.iter(),

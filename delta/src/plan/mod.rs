@@ -10,11 +10,15 @@
 
 pub(crate) mod covers;
 pub(crate) mod extents;
+pub(crate) mod lessons;
 mod models;
 
 use alloc::vec::Vec;
 
 use crate::code::{Mapping, Module};
+use crate::codec::numbers::unzigzag;
+#[cfg(feature = "diff")]
+use crate::codec::numbers::zigzag;
 use crate::codec::range::Decoder;
 use crate::header::Limits;
 use covers::Covers;
@@ -169,9 +173,10 @@ impl Map {
 
     /// Writes a map, by the steps that read it.
     #[cfg(feature = "diff")]
-    pub(crate) fn write(&self, bits: &mut impl crate::codec::range::Bits) {
+    pub(crate) fn write(&self, bits: &mut impl crate::codec::range::Bits, new_len: u64) {
         let mut models = Models::new();
-        models.head.code(bits, 0, u64::from(self.len));
+        let beside = u64::from(self.len).wrapping_sub(new_len) as i64;
+        models.head.code(bits, 0, zigzag(beside));
         models.head.code(bits, 1, self.covers.len() as u64);
         models.head.code(bits, 2, self.last.into());
         self.extents.write(bits);
@@ -186,7 +191,8 @@ impl Map {
     /// Reads a map; `None` when it leads outside of the bounds.
     pub(crate) fn read(bits: &mut Decoder, bounds: &Bounds) -> Option<Self> {
         let mut models = Models::new();
-        let len = models.head.code(bits, 0, 0);
+        let beside = unzigzag(models.head.code(bits, 0, 0));
+        let len = bounds.new_len.wrapping_add_signed(beside);
         let count = models.head.code(bits, 1, 0);
         let last = models.head.code(bits, 2, 0) != 0;
         if len == 0 || len > REGION_LEN_MAX || count > bounds.limits.covers_max {
@@ -253,9 +259,19 @@ impl Map {
     }
 }
 
+/// What a window makes: `told` bytes of the `left` ones, or all of them where it says 0. `None`
+/// beyond.
+pub(crate) fn window_len(told: u64, left: u32) -> Option<u32> {
+    match u32::try_from(told).ok()? {
+        0 => Some(left),
+        len => (len <= left).then_some(len),
+    }
+}
+
 /// What a map has to stay within.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) old_len: u64,
+    pub(crate) new_len: u64,
     pub(crate) limits: Limits,
 }

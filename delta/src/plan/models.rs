@@ -23,17 +23,32 @@ pub(super) struct Models {
     diagonals: [i64; DIAGONALS],
     /// Old and new end of the last long cover: the next ones are mostly near its diagonal.
     home: (i64, u32),
-    /// Covers before, each with the gap before it; the one numbered `n` in the place `n` modulo
-    /// [`LATELY`].
-    lately: [(u32, Cover); LATELY],
+    /// Covers before; the one numbered `n` in the place `n` modulo [`LATELY`].
+    lately: [Late; LATELY],
     count: usize,
-    /// The number of the cover that the next one repeats, if it repeats any.
-    follows: Option<usize>,
-    repeats: [Prob; 2],
+    /// The number of the cover that the next one repeats, if it repeats any, and why that is
+    /// thought.
+    follows: Option<(usize, Because)>,
+    repeats: [[Prob; 2]; 2],
 }
 
-/// Numbers that were read lead outside of what can be counted.
-struct Nowhere;
+/// A cover as it follows the one before it.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    /// From the end of the one before: in the new image, and in the old one.
+    gap: u32,
+    jump: i64,
+    cover: Cover,
+}
+
+/// Why the next cover is thought to be an earlier one again: the one before it has the place of the
+/// one before that (the same stretch in a sibling file), or just its length (siblings in both
+/// images).
+#[derive(Debug, Clone, Copy)]
+enum Because {
+    Place,
+    Length,
+}
 
 /// Covers that may be repeated: the same edit in a sibling file has the same covers in a row.
 const LATELY: usize = 128;
@@ -62,10 +77,14 @@ impl Models {
             previous_class: 0,
             diagonals: [0; DIAGONALS],
             home: (0, 0),
-            lately: [(0, START); LATELY],
+            lately: [Late {
+                gap: 0,
+                jump: 0,
+                cover: START,
+            }; LATELY],
             count: 0,
             follows: None,
-            repeats: [Prob::new(); 2],
+            repeats: [[Prob::new(); 2]; 2],
         }
     }
 
@@ -77,7 +96,7 @@ impl Models {
         cover: Option<Cover>,
     ) -> Option<Cover> {
         let known = cover.unwrap_or(START);
-        if let Some(repeated) = self.repeated(bits, previous, known).ok()? {
+        if let Some(repeated) = self.repeated(bits, previous, known) {
             return Some(repeated);
         }
         let kind = self.previous_kind;
@@ -122,50 +141,67 @@ impl Models {
         let exact =
             self.exact[usize::from(self.previous_class > 6)].code(bits, known.is_exact().into());
         let cover = Cover::new(u64::try_from(old).ok()?, new, len, exact == 1);
-        let same = |at: &usize| {
-            let (_, before) = &self.lately[at % LATELY];
-            (before.old(), before.len) == (cover.old(), len)
-        };
-        let first = self.count.saturating_sub(LATELY);
-        self.follows = (first..self.count).rev().find(same).map(|at| at + 1);
-        self.note(new - previous.new_end(), cover);
+        self.follows = self.like(&cover, new - previous.new_end());
+        self.note(previous, cover);
         Some(cover)
     }
 
-    /// Codes whether a cover is the one that followed last time, if the one before it was known.
-    fn repeated(
-        &mut self,
-        bits: &mut impl Bits,
-        previous: &Cover,
-        known: Cover,
-    ) -> Result<Option<Cover>, Nowhere> {
-        let Some(number) = self.follows.filter(|number| *number < self.count) else {
-            return Ok(None);
-        };
-        let (gap, before) = self.lately[number % LATELY];
-        let new = previous.new_end().checked_add(gap).ok_or(Nowhere)?;
-        let cover = Cover::new(before.old(), new, before.len, before.is_exact());
-        // Where the last one did repeat, this one does too.
-        let context = usize::from(self.previous_kind == REPEATED);
-        if self.repeats[context].code(bits, u32::from(cover != known)) == 1 {
-            return Ok(None);
+    /// The number of the cover after one that is like this one, which stands behind `gap` bytes.
+    fn like(&self, cover: &Cover, gap: u32) -> Option<(usize, Because)> {
+        let first = self.count.saturating_sub(LATELY);
+        let mut alike = None;
+        for at in (first..self.count).rev() {
+            let late = &self.lately[at % LATELY];
+            let before = &late.cover;
+            if before.len != cover.len {
+                continue;
+            }
+            if before.old() == cover.old() {
+                return Some((at + 1, Because::Place));
+            }
+            let is_telling = cover.len >= LONG || late.gap == gap && cover.len + gap >= LONG;
+            if alike.is_none() && is_telling {
+                alike = Some((at + 1, Because::Length));
+            }
         }
-        new.checked_add(cover.len).ok_or(Nowhere)?;
-        self.follows = Some(number + 1);
-        self.previous_kind = REPEATED;
-        let old = i64::try_from(cover.old()).map_err(|_| Nowhere)?;
-        self.remember(old.checked_sub(i64::from(new)).ok_or(Nowhere)?);
-        if cover.len >= LONG {
-            let end = old.checked_add(i64::from(cover.len)).ok_or(Nowhere)?;
-            self.home = (end, cover.new_end());
-        }
-        self.previous_class = (32 - cover.len.leading_zeros()) as usize;
-        self.note(gap, cover);
-        Ok(Some(cover))
+        alike
     }
 
-    fn note(&mut self, gap: u32, cover: Cover) {
-        self.lately[self.count % LATELY] = (gap, cover);
+    /// Codes whether a cover is the one that followed last time, if the one before it was known.
+    fn repeated(&mut self, bits: &mut impl Bits, previous: &Cover, known: Cover) -> Option<Cover> {
+        let (number, because) = self.follows.filter(|(number, _)| *number < self.count)?;
+        let Late { gap, jump, cover } = self.lately[number % LATELY];
+        let new = previous.new_end().checked_add(gap)?;
+        let old = i64::try_from(previous.old_end()).ok()?.checked_add(jump)?;
+        let cover = Cover::new(u64::try_from(old).ok()?, new, cover.len, cover.is_exact());
+        let (old_end, new_end) = (
+            old.checked_add(i64::from(cover.len))?,
+            new.checked_add(cover.len)?,
+        );
+        let diagonal = old.checked_sub(i64::from(new))?;
+        // Where the last one did repeat, this one does too.
+        let context = usize::from(self.previous_kind == REPEATED);
+        let other = u32::from(cover != known);
+        if self.repeats[because as usize][context].code(bits, other) == 1 {
+            return None;
+        }
+        self.follows = Some((number + 1, because));
+        self.previous_kind = REPEATED;
+        self.remember(diagonal);
+        if cover.len >= LONG {
+            self.home = (old_end, new_end);
+        }
+        self.previous_class = (32 - cover.len.leading_zeros()) as usize;
+        self.note(previous, cover);
+        Some(cover)
+    }
+
+    fn note(&mut self, previous: &Cover, cover: Cover) {
+        self.lately[self.count % LATELY] = Late {
+            gap: cover.new - previous.new_end(),
+            jump: (cover.old() as i64).wrapping_sub(previous.old_end() as i64),
+            cover,
+        };
         self.count += 1;
     }
 

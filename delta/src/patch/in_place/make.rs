@@ -6,6 +6,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use sha2::{Digest as _, Sha256};
+
 use super::order::{Asked, arrange};
 use super::plan::{InPlaceHeader, Plan, Step};
 use super::view::digest;
@@ -152,6 +154,7 @@ fn reordered(
         staged_max,
         steps: steps.len() as u64,
         plan_len: plan.len() as u64,
+        old_digest: Sha256::digest(old).into(),
     };
     let mut out = head.to_bytes();
     out.extend_from_slice(header_bytes);

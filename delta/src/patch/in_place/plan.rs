@@ -16,10 +16,11 @@ use crate::header::Header;
 
 const MAGIC: &[u8; 4] = b"AMPI";
 /// The version of this page's format; that of the windows is in the header that follows.
-const VERSION: u8 = 1;
-/// Magic, version, length, four numbers, check.
-pub(super) const HEAD_LEN_MAX: usize = 4 + 1 + 1 + 4 * 10 + check::LEN;
-const BODY_MAX: u64 = 4 * 10;
+const VERSION: u8 = 2;
+/// Four numbers, a digest.
+const BODY_MAX: u64 = 4 * 10 + 32;
+/// Magic, version, length, body, check.
+pub(super) const HEAD_LEN_MAX: usize = 4 + 1 + 1 + BODY_MAX as usize + check::LEN;
 /// A plan is not longer: some 30,000 steps.
 const PLAN_LEN_MAX: u64 = 1 << 20;
 /// A step takes at least this many bytes of a plan.
@@ -39,6 +40,8 @@ pub struct InPlaceHeader {
     pub steps: u64,
     /// Bytes of the plan.
     pub plan_len: u64,
+    /// SHA-256 of the old image: where patches lead on and back, each tells both ends.
+    pub old_digest: [u8; 32],
 }
 
 impl InPlaceHeader {
@@ -55,6 +58,7 @@ impl InPlaceHeader {
         for number in [self.scratch_len, self.staged_max, self.steps, self.plan_len] {
             varint::write(&mut body, number);
         }
+        body.extend_from_slice(&self.old_digest);
         let mut out = MAGIC.to_vec();
         out.push(VERSION);
         varint::write(&mut out, body.len() as u64);
@@ -99,6 +103,7 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<(InPlaceHeader, usize), PatchEr
         staged_max: number()?,
         steps: number()?,
         plan_len: number()?,
+        old_digest: reader.array().ok_or_else(|| damaged(Damage::Header))?,
     };
     let holds = reader.is_empty()
         && head.staged_max <= head.scratch_len

@@ -140,7 +140,7 @@ impl OldView<'_> {
         if let Some(at) = self.cache.touch(key) {
             return Ok(&self.cache.kept[at].1);
         }
-        let extent = self.extents[index];
+        let extent = self.extents()[index];
         let asked_at = self.asked_at;
         let wanted = number * PAGE;
         let live = self.reader_before(index, wanted);
@@ -161,7 +161,7 @@ impl OldView<'_> {
 
     /// The reader that stands the least before `wanted`.
     fn reader_before(&mut self, index: usize, wanted: u32) -> Option<Live> {
-        let extent = &self.extents[index];
+        let extent = &self.extents()[index];
         let marks = self.cache.marks.iter();
         let mark = marks
             .filter(|mark| mark.index == index && mark.at <= wanted)
@@ -174,7 +174,7 @@ impl OldView<'_> {
             (_, Some(mark)) => Live::from_mark(mark, extent),
             (None, None) => {
                 let cost = paged_cost(extent.codec, extent.raw_len)?;
-                self.cache.make_room(cost, self.cache_max);
+                self.make_room(cost);
                 Live::new(index, extent)
             }
         }
@@ -193,21 +193,19 @@ impl OldView<'_> {
         }
         let Some(mark) = live.mark() else { return };
         if (self.cache.marks_memory() + mark.memory) * MARKS_SHARE <= self.cache_max {
-            self.cache
-                .make_room(mark.memory + live.memory, self.cache_max);
+            self.make_room(mark.memory + live.memory);
             self.cache.marks.push(mark);
         }
     }
 
     /// Keeps a page.
     fn keep(&mut self, key: Key, page: Vec<u8>) {
-        let extent = self.extents[key.0];
+        let extent = self.extents()[key.0];
         let reader = match self.cache.live {
             Some(_) => 0,
             None => paged_cost(extent.codec, extent.raw_len).unwrap_or(0),
         };
-        self.cache
-            .make_room(page.len() as u64 + reader, self.cache_max);
+        self.make_room(page.len() as u64 + reader);
         self.cache.kept.retain(|(known, _)| *known != key);
         self.cache.kept.push((key, page));
     }
