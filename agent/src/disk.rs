@@ -76,7 +76,8 @@ impl Storage for Disk {
         match self.kind(path)? {
             None => Ok(()),
             Some(Kind::Folder) => fs::remove_dir_all(path),
-            Some(Kind::File | Kind::Link | Kind::Device) => fs::remove_file(path),
+            Some(Kind::File) => remove_file(path),
+            Some(Kind::Link | Kind::Device) => fs::remove_file(path),
         }
     }
 
@@ -91,7 +92,7 @@ impl Storage for Disk {
             path
         };
         let folder = File::open(path)?;
-        if rustix::fs::fstatfs(&folder)?.f_type == FAT {
+        if is_fat(&folder)? {
             return Ok(rustix::fs::syncfs(&folder)?);
         }
         folder.sync_all()
@@ -155,6 +156,24 @@ impl Storage for Disk {
 
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+}
+
+fn is_fat(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(file)?.f_type == FAT)
+}
+
+/// Removes a file. On FAT its name first, for good, and only then its clusters: in another order, a cut
+/// leaves a name whose bytes are the next file's. A file that is open keeps its clusters.
+fn remove_file(path: &Path) -> io::Result<()> {
+    // A pipe is not waited for; what cannot be opened can be removed all the same.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let held = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let held = held.ok();
+    fs::remove_file(path)?;
+    match &held {
+        Some(file) if is_fat(file)? => Ok(rustix::fs::syncfs(file)?),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Folders<'a> {
     pub(super) own: &'a Path,
     /// Of the agent.
     pub(super) data: &'a Path,
+    /// The slots of the component, a before b.
+    pub(super) slots: &'a [PathBuf; 2],
 }
 
 /// The boot loader of a component; `None` for a boot file.
@@ -176,18 +178,19 @@ fn systemd_boot(
 ) -> World {
     let defaults = [format!("{name}-a"), format!("{name}-b")];
     let entries = texts(table, "entries", Some([&defaults[0], &defaults[1]]), faults);
-    let running = if table.has("running") {
-        cmdline(table, None, faults)
-    } else {
-        Running::LoaderEntry {
-            path: BOOTED_ENTRY.into(),
-            entries: entries.clone(),
-        }
-    };
+    let words = texts(table, "running", Some(OWN_WORDS), faults);
+    let [a, b] = folders.slots.clone();
     World::SystemdBoot(SystemdBootSettings {
         folder: path(table, "folder", "/boot/loader/entries", folders, faults),
+        running: Running::LoaderEntry {
+            cmdline: CMDLINE.into(),
+            words: words.clone(),
+            path: BOOTED_ENTRY.into(),
+            entries: entries.clone(),
+        },
         entries,
-        running,
+        words,
+        slots: PerSlot { a, b },
     })
 }
 

@@ -359,6 +359,7 @@ fn place(
     let folders = Folders {
         own: folder,
         data: data_dir,
+        slots: &slots,
     };
     let world = component
         .as_ref()

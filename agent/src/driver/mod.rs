@@ -41,6 +41,9 @@ use crate::receipt::Reporter;
 use crate::state::StateStore;
 use crate::trust::{MetadataStore, StoreError, update_start};
 
+/// The code of a receipt about boot settings that were out of order.
+const BOOT_SETTINGS_MENDED: &str = "boot-settings-mended";
+
 /// What a driver is made for.
 pub struct Device {
     /// Its components.
@@ -256,8 +259,22 @@ impl Driver {
         }
         // Programs may be starting beside us: what they look at comes first.
         self.settle_state()?;
+        self.tell_noticed()?;
         let views = self.views()?;
         self.feed(Event::Started(views))
+    }
+
+    /// Queues a receipt of boot settings that were out of order; once, while nothing else is told.
+    fn tell_noticed(&mut self) -> Result<(), DriverError> {
+        let noticed = self.ports.boot.noticed();
+        let last = self.state.facts.last_fault.as_ref();
+        if noticed.is_empty() || last.is_some_and(|fault| fault.code == BOOT_SETTINGS_MENDED) {
+            return Ok(());
+        }
+        let fault = Fault::device(BOOT_SETTINGS_MENDED, &noticed.join("; "));
+        self.watch.note(&fault.text);
+        self.step(Event::Lost(Vec::new(), fault))?;
+        Ok(())
     }
 
     /// Looks for an update now.

@@ -167,6 +167,11 @@ pub trait BootControl {
         Ok(())
     }
 
+    /// What was out of order in the settings at this start, in sentences for people; it is mended.
+    fn noticed(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Makes `slot` the default.
     ///
     /// # Errors

@@ -304,13 +304,17 @@ impl Case {
     }
 
     /// Whether the next boots take what the act was for: one boot of an arming, any number of a
-    /// default, without an agent in between.
+    /// default, without an agent in between. A trial is counted, and so it ends.
     fn stays(&self, act: Act, disk: &SimDisk) -> bool {
         let boots = match act {
             Act::Settle | Act::Arm => 1,
             Act::DisarmBeforeBoot | Act::DisarmInTrial | Act::Commit => 5,
         };
+        let view = |control: WorldBoot| control.view(&component()).ok();
+        let view = self.open(&disk.copy()).ok().and_then(view);
+        let is_trial = act == Act::Arm && view.is_some_and(|view| view.default == Slot::A);
         (0..boots).all(|_| (self.boot)(disk) == Some(act.goal()))
+            && (!is_trial || (0..5).any(|_| (self.boot)(disk) == Some(Slot::A)))
     }
 
     /// What the machine does after a restart in the middle of the act.

@@ -8,6 +8,7 @@
 mod command;
 mod config;
 mod cut;
+mod fat;
 mod gpt;
 mod grub;
 mod probe;

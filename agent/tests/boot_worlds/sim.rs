@@ -2,6 +2,12 @@
 //!
 //! What was not synced is, write by write, kept, lost or torn in the middle; names that were not
 //! synced are all lost, all kept, or kept up to the middle.
+//!
+//! A folder that is on FAT keeps the bytes of a file apart from its name. A new file whose bytes were not
+//! synced may show those of a file that was removed before. A rename that was not synced may have
+//! left both names, or neither; and where it went over another file, that one's name may have stayed,
+//! whose clusters are free: what the next new file says, it says too. A name that is removed is gone
+//! before its clusters are free ([`ampoule_agent::disk::Disk`]).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,6 +23,8 @@ pub(crate) enum Fate {
     Lost,
     Kept,
     Torn,
+    /// What lay there before, which was another file's.
+    Stale,
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +44,9 @@ struct Inode {
     durable: Vec<u8>,
     now: Vec<u8>,
     is_device: bool,
+    is_on_fat: bool,
+    /// FAT: its clusters are free, and the next new file takes them.
+    is_free: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +67,16 @@ struct State {
     cut_after: Option<usize>,
     syncs: usize,
     swallowed_sync: Option<usize>,
+    /// What is on FAT: this folder, and no other.
+    fat: Option<PathBuf>,
+    /// FAT: the bytes of the file that was removed last.
+    stale: Vec<u8>,
 }
+
+/// What may become of names that were not synced.
+const NAMES: usize = 3;
+/// The same on FAT, where a rename was among them.
+const NAMES_FAT: usize = 5;
 
 /// The disk; clones share it, [`SimDisk::copy`] does not.
 #[derive(Clone, Default)]
@@ -65,7 +85,8 @@ pub(crate) struct SimDisk(Rc<RefCell<State>>);
 impl Write {
     fn apply(&self, data: &mut Vec<u8>, fate: Fate) {
         match (self, fate) {
-            (_, Fate::Lost) | (Self::Len(_), Fate::Torn) => {}
+            // What is stale is the disk's to know.
+            (_, Fate::Lost | Fate::Stale) | (Self::Len(_), Fate::Torn) => {}
             (Self::Len(len), Fate::Kept) => data.resize(*len, 0),
             (Self::Bytes { offset, bytes }, Fate::Kept | Fate::Torn) => {
                 let len = if fate == Fate::Torn {
@@ -123,6 +144,69 @@ impl State {
         self.namings.push(naming);
     }
 
+    fn is_on_fat(&self, path: &Path) -> bool {
+        self.fat.as_ref().is_some_and(|fat| path.starts_with(fat))
+    }
+
+    fn fates(&self, inode: usize) -> &'static [Fate] {
+        let all = &[Fate::Lost, Fate::Kept, Fate::Torn, Fate::Stale];
+        &all[..3 + usize::from(self.inodes[inode].is_on_fat)]
+    }
+
+    /// The last rename that is not durable yet.
+    fn rename(&self) -> Option<(PathBuf, PathBuf)> {
+        self.namings.iter().rev().find_map(|naming| match naming {
+            Naming::Rename(from, to) if self.is_on_fat(to) => Some((from.clone(), to.clone())),
+            Naming::Rename(..) | Naming::Set(..) | Naming::Remove(_) => None,
+        })
+    }
+
+    fn outcomes_of_names(&self) -> usize {
+        match (self.namings.is_empty(), self.rename()) {
+            (true, _) => 1,
+            (false, None) => NAMES,
+            (false, Some(_)) => NAMES_FAT,
+        }
+    }
+
+    /// Makes of the names that were not synced what this outcome makes of them.
+    fn keep_names(&mut self, outcome: usize) {
+        let before = self.durable.clone();
+        let rename = self.rename();
+        let namings = std::mem::take(&mut self.namings);
+        let all = namings.len();
+        let kept = [0, all, all.div_ceil(2), all, all][outcome % NAMES_FAT];
+        for naming in &namings[..kept] {
+            naming.apply(&mut self.durable);
+        }
+        let Some((from, to)) = rename.filter(|_| outcome >= NAMES) else {
+            return;
+        };
+        let (new, old) = (self.durable.get(&to).cloned(), before.get(&to).cloned());
+        if outcome > NAMES {
+            self.durable.remove(&to);
+            return;
+        }
+        self.durable.extend(new.map(|new| (from, new)));
+        if let Some(Node::File(inode)) = old {
+            self.inodes[inode].is_free = true;
+            self.durable.insert(to, Node::File(inode));
+        }
+    }
+
+    /// A new file takes clusters that are free, and with them the bytes of whatever names them.
+    fn take_free(&mut self, of: usize) {
+        let bytes = self.inodes[of].now.clone();
+        if !self.inodes[of].is_on_fat {
+            return;
+        }
+        let older = self.inodes.iter_mut().take(of);
+        for inode in older.filter(|inode| inode.is_free) {
+            inode.now.clone_from(&bytes);
+            inode.durable.clone_from(&bytes);
+        }
+    }
+
     fn inode(&self, path: &Path) -> Option<usize> {
         match self.now.get(path)? {
             Node::File(inode) => Some(*inode),
@@ -132,6 +216,13 @@ impl State {
 }
 
 impl SimDisk {
+    /// A disk on which this folder is on FAT.
+    pub(crate) fn with_fat(folder: &str) -> Self {
+        let disk = Self::default();
+        disk.0.borrow_mut().fat = Some(folder.into());
+        disk
+    }
+
     /// Puts a file there, durable, as a factory does.
     pub(crate) fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.place(path.as_ref(), bytes, false);
@@ -148,6 +239,8 @@ impl SimDisk {
             durable: bytes.to_vec(),
             now: bytes.to_vec(),
             is_device,
+            is_on_fat: state.is_on_fat(path),
+            is_free: false,
         };
         state.inodes.push(inode);
         let node = Node::File(state.inodes.len() - 1);
@@ -203,12 +296,13 @@ impl SimDisk {
     /// How many outcomes a power cut has now.
     pub(crate) fn outcomes(&self) -> usize {
         let state = self.0.borrow();
-        let writes = u32::try_from(state.writes.len()).expect("few writes");
+        let writes = state.writes.len();
         assert!(
             writes < 8,
             "{writes} writes without a sync: too many to enumerate"
         );
-        3_usize.pow(writes) * if state.namings.is_empty() { 1 } else { 3 }
+        let fates = |(inode, _): &(usize, Write)| state.fates(*inode).len();
+        state.writes.iter().map(fates).product::<usize>() * state.outcomes_of_names()
     }
 
     /// The disk after the cut, in one of its outcomes.
@@ -217,15 +311,16 @@ impl SimDisk {
         let mut state = disk.0.borrow_mut();
         let mut rest = outcome;
         for (inode, write) in std::mem::take(&mut state.writes) {
-            let fate = [Fate::Lost, Fate::Kept, Fate::Torn][rest % 3];
-            rest /= 3;
+            let fates = state.fates(inode);
+            let fate = fates[rest % fates.len()];
+            rest /= fates.len();
+            if fate == Fate::Stale {
+                let State { inodes, stale, .. } = &mut *state;
+                inodes[inode].durable.clone_from(stale);
+            }
             write.apply(&mut state.inodes[inode].durable, fate);
         }
-        let namings = std::mem::take(&mut state.namings);
-        let kept = [0, namings.len(), namings.len().div_ceil(2)][rest % 3];
-        for naming in &namings[..kept] {
-            naming.apply(&mut state.durable);
-        }
+        state.keep_names(rest);
         state.now = state.durable.clone();
         for inode in &mut state.inodes {
             inode.now.clone_from(&inode.durable);
@@ -254,7 +349,11 @@ impl Storage for SimDisk {
             (None, Access::Read | Access::Write) => return Err(io::ErrorKind::NotFound.into()),
             (None, Access::Make | Access::Create) => {
                 state.operate()?;
-                state.inodes.push(Inode::default());
+                let is_on_fat = state.is_on_fat(path);
+                state.inodes.push(Inode {
+                    is_on_fat,
+                    ..Inode::default()
+                });
                 let inode = state.inodes.len() - 1;
                 state.name(Naming::Set(path.to_owned(), Node::File(inode)));
                 inode
@@ -290,6 +389,10 @@ impl Storage for SimDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.operate()?;
+        if let Some(inode) = state.inode(path).filter(|_| state.is_on_fat(path)) {
+            let State { inodes, stale, .. } = &mut *state;
+            stale.clone_from(&inodes[inode].now);
+        }
         state.name(Naming::Remove(path.to_owned()));
         Ok(())
     }
@@ -365,6 +468,7 @@ impl StoredFile for SimFile {
         };
         write.apply(&mut state.inodes[self.inode].now, Fate::Kept);
         state.writes.push((self.inode, write));
+        state.take_free(self.inode);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
-//! Boot counting of systemd-boot, against `bootctl`, and through power cuts.
+//! Boot counting of systemd-boot, against `bootctl`, and through power cuts of a FAT file system.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use ampoule_agent::boot::world::{PerSlot, Running, SystemdBootSettings};
@@ -11,89 +11,126 @@ use ampoule_agent::ports::{BootControl, Storage};
 
 use crate::cut::Case;
 use crate::sim::SimDisk;
-use crate::support::{Tool, component, image, running, start, text, tool};
+use crate::support::{CMDLINE, Tool, component, image, running, start, text, tool};
 
 const ENTRIES: &str = "/boot/loader/entries";
+const SELECTED: &str = "/sys/firmware/efi/efivars/LoaderEntrySelected";
 
 fn entry(slot: &str, version: u32) -> String {
-    format!("title Pump\nsort-key pump\nversion {version}\nlinux /{slot}/linux\n")
+    let word = slot.to_uppercase();
+    format!(
+        "title Pump\nsort-key pump\nversion {version}\nlinux /{slot}/linux\n\
+         options quiet rauc.slot={word}\n"
+    )
 }
 
 fn names(disk: &SimDisk) -> Vec<String> {
     disk.list(Path::new(ENTRIES)).expect("a folder")
 }
 
+fn text_of(disk: &SimDisk, file: &str) -> String {
+    let bytes = disk.bytes(Path::new(ENTRIES).join(file));
+    String::from_utf8(bytes.expect("an entry")).expect("text")
+}
+
+/// What the loader can start by an entry: kernels that are there, and nothing else.
+fn kernel_of(text: &str) -> Option<Slot> {
+    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let slot = match find("linux ")? {
+        "/a/linux" => Slot::A,
+        "/b/linux" => Slot::B,
+        _ => return None,
+    };
+    let options = find("options ").unwrap_or_default();
+    let word = format!("rauc.slot={}", slot.as_str().to_uppercase());
+    assert!(options.contains(&word), "a kernel of slot {slot}: {text}");
+    Some(slot)
+}
+
 /// systemd-boot: entries that are used up last, then by version, then by name; counts by renaming.
 fn boot(disk: &SimDisk) -> Option<Slot> {
     let mut entries = Vec::new();
-    for file in names(disk)
-        .into_iter()
-        .filter(|file| file.strip_suffix(".conf").is_some())
-    {
-        let bytes = disk
-            .bytes(Path::new(ENTRIES).join(&file))
-            .expect("an entry");
-        let text = String::from_utf8(bytes).expect("text");
-        let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-        // An entry without a kernel is not shown.
-        let Some(kernel) = find("linux ") else {
+    for file in names(disk) {
+        let Some(stem) = file.strip_suffix(".conf") else {
             continue;
         };
-        let version: u32 = find("version ")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        let stem = file.strip_suffix(".conf")?;
+        let text = text_of(disk, &file);
+        // An entry without a kernel is not shown.
+        let Some(slot) = kernel_of(&text) else {
+            continue;
+        };
+        let mut versions = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("version "));
+        let version: u32 = versions.next().map_or(0, |text| text.parse().expect("one"));
         let counter = stem.rsplit_once('+').map(|(id, counter)| {
             let (left, done) = counter.split_once('-').unwrap_or((counter, "0"));
-            (
-                id.to_owned(),
-                left.parse::<u32>().expect("left"),
-                done.parse::<u32>().expect("done"),
-            )
+            let number = |text: &str| text.parse::<u32>().expect("a number");
+            (id.to_owned(), number(left), number(done))
         });
         let is_used_up = counter.as_ref().is_some_and(|(_, left, _)| *left == 0);
-        let slot = if kernel.starts_with("/a/") {
-            Slot::A
-        } else {
-            Slot::B
-        };
-        entries.push((!is_used_up, version, file.clone(), counter, slot));
+        entries.push((!is_used_up, version, file, counter, slot));
     }
-    let (_, _, file, counter, slot) = entries
+    let (_, _, mut file, counter, slot) = entries
         .into_iter()
         .max_by_key(|entry| (entry.0, entry.1, entry.2.clone()))?;
     if let Some((id, left, done)) = counter.filter(|(_, left, _)| *left > 0) {
-        let bytes = disk
-            .bytes(Path::new(ENTRIES).join(&file))
-            .expect("an entry");
-        disk.remove(&Path::new(ENTRIES).join(&file))
-            .expect("a rename");
-        let name = format!("{id}+{}-{}.conf", left - 1, done + 1);
+        let text = text_of(disk, &file);
+        let from = Path::new(ENTRIES).join(&file);
+        disk.remove(&from).expect("a rename");
         disk.sync_dir(Path::new(ENTRIES)).expect("a rename");
-        disk.put(Path::new(ENTRIES).join(name), &bytes);
+        file = format!("{id}+{}-{}.conf", left - 1, done + 1);
+        disk.put(Path::new(ENTRIES).join(&file), text.as_bytes());
     }
+    select(disk, &file);
     start(disk, slot)
 }
 
+/// The loader tells which entry it started, as firmware keeps it: attributes, then UTF-16.
+fn select(disk: &SimDisk, file: &str) {
+    let mut value = vec![6, 0, 0, 0];
+    value.extend(file.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
+    disk.put(SELECTED, &value);
+}
+
 fn settings() -> SystemdBootSettings {
+    let Running::CommandLine {
+        path: cmdline,
+        words,
+    } = running()
+    else {
+        unreachable!("that is how this system runs")
+    };
+    let entries = PerSlot {
+        a: "pump-a".to_owned(),
+        b: "pump-b".to_owned(),
+    };
     SystemdBootSettings {
         folder: ENTRIES.into(),
-        entries: PerSlot {
-            a: "pump-a".to_owned(),
-            b: "pump-b".to_owned(),
+        entries: entries.clone(),
+        words: words.clone(),
+        slots: PerSlot {
+            a: "/slot-a".into(),
+            b: "/slot-b".into(),
         },
-        running: running(),
+        running: Running::LoaderEntry {
+            cmdline,
+            words,
+            path: SELECTED.into(),
+            entries,
+        },
     }
 }
 
 pub(crate) fn case() -> Case {
-    let disk = SimDisk::default();
+    let disk = SimDisk::with_fat(ENTRIES);
     disk.put(format!("{ENTRIES}/pump-a.conf"), entry("a", 4).as_bytes());
     disk.put(format!("{ENTRIES}/pump-b.conf"), entry("b", 3).as_bytes());
     disk.put(
         format!("{ENTRIES}/memtest.conf"),
         b"title memtest\nefi /memtest.efi\n",
     );
+    select(&disk, "pump-a.conf");
     start(&disk, Slot::A);
     Case {
         name: "systemd-boot",
@@ -102,6 +139,37 @@ pub(crate) fn case() -> Case {
         boot,
         attempts: 3,
     }
+}
+
+/// A device that lives in slot b for good.
+fn committed() -> Case {
+    let case = case();
+    let mut control = case.open(&case.disk).expect("entries");
+    control.arm(&image(Slot::B), 3).expect("an arming");
+    assert_eq!(boot(&case.disk), Some(Slot::B));
+    control.commit(&component(), Slot::B).expect("a commit");
+    assert_eq!(boot(&case.disk), Some(Slot::B));
+    case
+}
+
+/// What lies in the folder where the loader sees these.
+fn shown(entries: &[&str]) -> Vec<String> {
+    let others = ["memtest.conf", "pump-a.conf.off", "pump-b.conf.off"];
+    let mut all: Vec<String> = others
+        .iter()
+        .chain(entries)
+        .map(|name| (*name).to_owned())
+        .collect();
+    all.sort();
+    all
+}
+
+fn at_rest(default: &str) -> Vec<String> {
+    shown(&[default])
+}
+
+fn armed(trial: &str) -> Vec<String> {
+    shown(&["pump-a.conf", trial])
 }
 
 #[test]
@@ -115,39 +183,21 @@ fn the_names_are_those_of_the_specification() {
     let case = case();
     let disk = &case.disk;
     let mut control = case.open(disk).expect("entries");
-    assert_eq!(
-        names(disk),
-        ["memtest.conf", "pump-a.conf", "pump-b.conf.off"]
-    );
+    assert_eq!(names(disk), at_rest("pump-a.conf"));
     control.arm(&image(Slot::B), 3).expect("an arming");
-    assert_eq!(
-        names(disk),
-        ["memtest.conf", "pump-a.conf", "pump-b+3.conf"]
-    );
+    assert_eq!(names(disk), armed("pump-b+3.conf"));
     assert_eq!(boot(disk), Some(Slot::B));
-    assert_eq!(
-        names(disk),
-        ["memtest.conf", "pump-a.conf", "pump-b+2-1.conf"]
-    );
+    assert_eq!(names(disk), armed("pump-b+2-1.conf"));
     boot(disk);
     boot(disk);
     assert_eq!(boot(disk), Some(Slot::A));
-    assert_eq!(
-        names(disk),
-        ["memtest.conf", "pump-a.conf", "pump-b+0-3.conf"]
-    );
+    assert_eq!(names(disk), armed("pump-b+0-3.conf"));
     control.disarm(&component()).expect("a disarming");
-    assert_eq!(
-        names(disk),
-        ["memtest.conf", "pump-a.conf", "pump-b.conf.off"]
-    );
+    assert_eq!(names(disk), at_rest("pump-a.conf"));
     control.arm(&image(Slot::B), 2).expect("an arming");
     boot(disk);
     control.commit(&component(), Slot::B).expect("a commit");
-    assert_eq!(
-        names(disk),
-        ["memtest.conf", "pump-a.conf.off", "pump-b.conf"]
-    );
+    assert_eq!(names(disk), at_rest("pump-b.conf"));
 }
 
 /// systemd/systemd#33504: with both entries there, the good boot was marked bad.
@@ -162,10 +212,7 @@ fn systemd_33504_a_counted_entry_beside_a_plain_one_leaves_one() {
         .put(format!("{ENTRIES}/pump-b.conf"), entry("b", 3).as_bytes());
     let mut control = case.open(&case.disk).expect("entries");
     control.commit(&component(), Slot::B).expect("a commit");
-    assert_eq!(
-        names(&case.disk),
-        ["memtest.conf", "pump-a.conf.off", "pump-b.conf"]
-    );
+    assert_eq!(names(&case.disk), at_rest("pump-b.conf"));
     for _ in 0..5 {
         assert_eq!(boot(&case.disk), Some(Slot::B));
     }
@@ -179,10 +226,7 @@ fn systemd_33504_a_counted_entry_beside_a_plain_one_leaves_one() {
     );
     let mut control = case.open(&case.disk).expect("entries");
     control.arm(&image(Slot::A), 3).expect("an arming");
-    assert_eq!(
-        names(&case.disk),
-        ["memtest.conf", "pump-a+3.conf", "pump-b.conf"]
-    );
+    assert_eq!(names(&case.disk), shown(&["pump-a+3.conf", "pump-b.conf"]));
 }
 
 /// systemd/systemd#40192: an entry without tries was booted all the same.
@@ -191,10 +235,7 @@ fn systemd_40192_nothing_is_armed_for_no_boots() {
     let case = case();
     let mut control = case.open(&case.disk).expect("entries");
     control.arm(&image(Slot::B), 0).expect("an arming");
-    assert_eq!(
-        names(&case.disk),
-        ["memtest.conf", "pump-a.conf", "pump-b+1.conf"]
-    );
+    assert_eq!(names(&case.disk), armed("pump-b+1.conf"));
 }
 
 #[test]
@@ -219,32 +260,137 @@ fn systemd_36170_a_read_only_esp_is_an_error_and_changes_nothing() {
     assert_eq!(names(&case.disk), before);
 }
 
-/// The loader's own answer, as firmware keeps it: attributes, then UTF-16.
+/// Where the command line says nothing of slots, the loader does.
 #[test]
 fn the_entry_that_was_booted_says_which_slot_runs() {
     let case = case();
-    let path = PathBuf::from("/sys/firmware/efi/efivars/LoaderEntrySelected");
-    let entries = settings().entries;
-    let running = Running::LoaderEntry {
-        path: path.clone(),
-        entries,
-    };
-    let case = Case {
-        world: World::SystemdBoot(SystemdBootSettings {
-            running,
-            ..settings()
-        }),
-        ..case
-    };
+    case.disk.put(CMDLINE, b"quiet\n");
     for (name, slot) in [
         ("pump-a.conf", Slot::A),
         ("pump-b+2-1.conf", Slot::B),
         ("pump-b", Slot::B),
     ] {
-        let mut value = vec![6, 0, 0, 0];
-        value.extend(name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
-        case.disk.put(&path, &value);
+        select(&case.disk, name);
         assert_eq!(case.view(&case.disk).running, slot, "{name}");
+    }
+}
+
+#[test]
+fn the_command_line_knows_better_than_a_name_and_it_is_told() {
+    let case = committed();
+    let told = |case: &Case| case.open(&case.disk).expect("entries").noticed();
+    assert_eq!(told(&case), Vec::<String>::new());
+    select(&case.disk, "pump-a.conf");
+    assert_eq!(case.view(&case.disk).running, Slot::B);
+    let wanted = "rootfs: slot \"b\" runs, and the loader says that it started \"pump-a.conf\"";
+    assert_eq!(told(&case), [wanted]);
+}
+
+/// Met in the emulator: a cut within a rename over another file, on FAT, left the entry of slot b with
+/// the bytes of slot a's. The loader started a, and the agent believed the name.
+#[test]
+fn an_entry_with_the_bytes_of_the_other_slots_is_not_believed() {
+    let case = committed();
+    let path = format!("{ENTRIES}/pump-b.conf");
+    case.disk.put(&path, entry("a", 9).as_bytes());
+    assert_eq!(boot(&case.disk), Some(Slot::A), "what the bytes say");
+    let control = case.open(&case.disk).expect("entries");
+    let noticed = control.noticed().join("; ");
+    for told in [
+        "slot \"a\" runs, and the loader says that it started \"pump-b.conf\"",
+        "the entry \"pump-b.conf\" starts slot \"a\", and is not believed",
+        "the entry \"pump-a.conf\" was made anew",
+    ] {
+        assert!(noticed.contains(told), "{noticed}");
+    }
+    assert_eq!(names(&case.disk), at_rest("pump-a.conf"));
+    let rest = BootView {
+        running: Slot::A,
+        default: Slot::A,
+        armed: None,
+    };
+    assert_eq!(case.view(&case.disk), rest);
+    assert_eq!(boot(&case.disk), Some(Slot::A), "by its own entry");
+    let mut control = case.open(&case.disk).expect("entries");
+    assert_eq!(control.noticed(), Vec::<String>::new(), "it is over");
+    control.arm(&image(Slot::B), 3).expect("an arming");
+    assert_eq!(boot(&case.disk), Some(Slot::B), "the update is possible");
+}
+
+/// The same fault at the same place, cut again while it is mended.
+#[test]
+fn a_cut_while_an_entry_is_mended_leaves_a_device_that_boots() {
+    let case = committed();
+    let path = format!("{ENTRIES}/pump-b.conf");
+    for bytes in [entry("a", 9), String::new()] {
+        let broken = case.disk.copy();
+        broken.put(&path, bytes.as_bytes());
+        if bytes.is_empty() {
+            // What `fsck` leaves of it: it was started, and starts nothing any more.
+            assert_eq!(names(&broken), at_rest("pump-b.conf"));
+        } else {
+            assert_eq!(boot(&broken), Some(Slot::A));
+        }
+        let running = case.view(&broken.copy()).running;
+        let clean = broken.copy();
+        drop(case.open(&clean).expect("entries"));
+        assert!(clean.operations() > 3, "something is mended");
+        for cut in 0..=clean.operations() {
+            let disk = broken.copy();
+            disk.cut_after(cut);
+            drop(case.open(&disk));
+            for outcome in 0..disk.outcomes() {
+                let after = disk.after_cut(outcome);
+                drop(case.open(&after).expect("entries"));
+                for _ in 0..3 {
+                    assert_eq!(boot(&after), Some(running), "cut after {cut}, {outcome}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_armed_by_a_text_that_starts_its_slot_or_not_at_all() {
+    let case = case();
+    let kept = format!("{ENTRIES}/pump-b.conf.off");
+    case.disk.put(&kept, entry("a", 1).as_bytes());
+    // The good entry beside it knows better.
+    let mut control = case.open(&case.disk).expect("entries");
+    assert!(text_of(&case.disk, "pump-b.conf.off").contains("/b/linux"));
+    control.arm(&image(Slot::B), 3).expect("an arming");
+    assert_eq!(
+        kernel_of(&text_of(&case.disk, "pump-b+3.conf")),
+        Some(Slot::B)
+    );
+    control.disarm(&component()).expect("a disarming");
+    // And where there is none, nothing is armed.
+    for text in [entry("a", 1), "version 1\n".to_owned()] {
+        case.disk.put(&kept, text.as_bytes());
+        let mut control = case.open(&case.disk).expect("entries");
+        let error = control.arm(&image(Slot::B), 3).expect_err("no text");
+        let what = "have no entry \"pump-b\" that starts slot \"b\"";
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(boot(&case.disk), Some(Slot::A));
+    }
+}
+
+/// In a trial, `fsck` may leave nothing of the entry that was started, nor of the default's.
+#[test]
+fn an_entry_that_is_lost_in_a_trial_commits_nothing() {
+    let case = case();
+    let mut control = case.open(&case.disk).expect("entries");
+    control.arm(&image(Slot::B), 3).expect("an arming");
+    assert_eq!(boot(&case.disk), Some(Slot::B));
+    for lost in ["pump-a.conf", "pump-b+2-1.conf"] {
+        let disk = case.disk.copy();
+        disk.put(format!("{ENTRIES}/{lost}"), b"");
+        let view = case.view(&disk);
+        assert_eq!((view.running, view.default), (Slot::B, Slot::A), "{lost}");
+        for _ in 0..4 {
+            boot(&disk);
+        }
+        assert_eq!(boot(&disk), Some(Slot::A), "{lost}: it falls back");
     }
 }
 
@@ -268,15 +414,11 @@ fn bootctl_sees_the_entry_that_we_mean_first() {
     }
     std::fs::write(esp.path().join("cmdline"), "rauc.slot=A").expect("a file");
     let listed = || listed(&unshare, esp.path());
-    let mut running = running();
-    if let Running::CommandLine { path, .. } = &mut running {
-        *path = esp.path().join("cmdline");
+    let mut settings = settings();
+    settings.folder.clone_from(&folder);
+    if let Running::LoaderEntry { cmdline, .. } = &mut settings.running {
+        *cmdline = esp.path().join("cmdline");
     }
-    let settings = SystemdBootSettings {
-        folder: folder.clone(),
-        running,
-        ..settings()
-    };
     let storage: Rc<dyn Storage> = Rc::new(Disk);
     let files = FileBoot::new(Rc::clone(&storage), std::iter::empty());
     let worlds = [(component(), World::SystemdBoot(settings))];

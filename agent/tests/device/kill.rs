@@ -149,9 +149,10 @@ fn two_hundred_kills_leave_a_whole_version_and_every_receipt() {
 
 /// The loader's choice holds a whole image that was published.
 fn boots_whole(device: &Device, images: &[Digest], round: u32) {
-    let slot = device.json(&["boot"])["components"][0]["path"].clone();
-    let content =
-        std::fs::read(device.folder.join(slot.as_str().expect("a path"))).expect("a slot");
+    let told = device.json(&["boot"]);
+    let slot = told["components"][0]["path"].as_str();
+    let slot = slot.unwrap_or_else(|| panic!("round {round}: no slot boots: {told}"));
+    let content = std::fs::read(device.folder.join(slot)).expect("a slot");
     assert!(
         images.contains(&Digest::of(&content)),
         "round {round}: {slot} boots and is not whole"

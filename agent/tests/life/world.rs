@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ampoule_agent::boot::{FileBoot, RecoveryBoot, load_all};
+use ampoule_agent::boot::{FileBoot, RecoveryBoot, World as BootWorld, WorldBoot, load_all};
 use ampoule_agent::driver::{Device, Driver, Rest, Waits, Watch};
 use ampoule_agent::gate::{Answer, Gate, Question};
 use ampoule_agent::install::{Options, Place};
@@ -80,6 +80,8 @@ pub(crate) struct World {
     pub(crate) state: Option<StateConfig>,
     /// Whether the recovery image runs.
     pub(crate) is_recovery: bool,
+    /// The boot loader of the first component, where it has one of its own.
+    pub(crate) loader: Option<BootWorld>,
     pub(crate) bends: Shared,
 }
 
@@ -125,6 +127,7 @@ impl World {
             whole_bytes_max: None,
             state: None,
             is_recovery: false,
+            loader: None,
             bends: Rc::new(RefCell::new(bends)),
         }
     }
@@ -149,7 +152,7 @@ impl World {
         let ports = Ports {
             storage: storage.clone(),
             network: Box::new(Server(self.bends.clone())),
-            boot: self.boot_control(storage),
+            boot: self.boot_control(&storage),
             clock: Box::new(Ticking(self.bends.clone())),
             health: Box::new(Told(self.bends.clone())),
             gates: vec![Box::new(Open)],
@@ -201,12 +204,17 @@ impl World {
         }
     }
 
-    fn boot_control(&self, storage: Rc<dyn Storage>) -> Box<dyn BootControl> {
-        let files = FileBoot::new(storage, self.places.iter());
+    fn boot_control(&self, storage: &Rc<dyn Storage>) -> Box<dyn BootControl> {
+        let files = FileBoot::new(Rc::clone(storage), self.places.iter());
         if self.is_recovery {
             return Box::new(RecoveryBoot(files));
         }
-        Box::new(files)
+        let Some(loader) = self.loader.clone() else {
+            return Box::new(files);
+        };
+        let loaders = [(self.places[0].component.clone(), loader)];
+        let boot = WorldBoot::new(storage, files, loaders).settle();
+        Box::new(boot.expect("settings"))
     }
 
     /// The boot loader.

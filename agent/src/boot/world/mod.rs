@@ -132,6 +132,11 @@ trait Loader {
 
     /// Makes a slot the default.
     fn commit(&mut self, slot: Slot) -> Result<(), WorldError>;
+
+    /// What was out of order when the settings were put in order, in sentences for people.
+    fn noticed(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Boot control of a device: a world for some components, boot files for the rest.
@@ -242,6 +247,15 @@ impl BootControl for WorldBoot {
 
     fn load_now(&mut self, components: &[ComponentName]) -> Result<(), BootError> {
         self.files.load_now(components)
+    }
+
+    fn noticed(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (component, loader) in &self.loaders {
+            let told = loader.noticed().into_iter();
+            all.extend(told.map(|what| format!("{component}: {what}")));
+        }
+        all
     }
 
     fn commit(&mut self, component: &ComponentName, slot: Slot) -> Result<(), BootError> {

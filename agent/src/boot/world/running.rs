@@ -54,9 +54,15 @@ pub enum Running {
         /// The number of each slot.
         numbers: PerSlot<u32>,
     },
-    /// The EFI variable in which systemd-boot names the entry that it booted: 4 bytes of
-    /// attributes, then UTF-16. Boot counters in the name are looked past.
+    /// The kernel command line, and where none of its words says it, the EFI variable in which
+    /// systemd-boot names the entry that it booted: 4 bytes of attributes, then UTF-16. Boot counters
+    /// in the name are looked past. A name can be wrong about what it started; the command line was
+    /// started.
     LoaderEntry {
+        /// `/proc/cmdline`.
+        cmdline: PathBuf,
+        /// The word of each slot.
+        words: PerSlot<String>,
         /// `/sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f`.
         path: PathBuf,
         /// The entry of each slot, without counter and ending.
@@ -75,16 +81,11 @@ impl Running {
         let (path, found, looked_for) = match self {
             // A stand-in: in a recovery image the default is shown in its place.
             Self::Recovery => return Ok(Slot::A),
-            Self::CommandLine { path, words } => {
-                let line = ask(storage, path)?;
-                let line = String::from_utf8_lossy(&line);
-                let has = |word: &String| line.split_ascii_whitespace().any(|other| other == word);
-                (
-                    path,
-                    words.find(has),
-                    format!("no word \"{}\" or \"{}\"", words.a, words.b),
-                )
-            }
+            Self::CommandLine { path, words } => (
+                path,
+                on_command_line(storage, path, words)?,
+                format!("no word \"{}\" or \"{}\"", words.a, words.b),
+            ),
             Self::DeviceTree { path, numbers } => {
                 let bytes = ask(storage, path)?;
                 let number = bytes.try_into().ok().map(u32::from_be_bytes);
@@ -95,14 +96,27 @@ impl Running {
                     format!("neither {} nor {}", numbers.a, numbers.b),
                 )
             }
-            Self::LoaderEntry { path, entries } => {
-                let name = utf16_of(&ask(storage, path)?);
-                let id = super::systemd_boot::id_of(&name);
-                let found = entries.find(|entry| entry == id);
+            Self::LoaderEntry {
+                cmdline,
+                words,
+                path,
+                entries,
+            } => {
+                if let Some(slot) = on_command_line(storage, cmdline, words)? {
+                    return Ok(slot);
+                }
+                let (_, found) = selected(storage, path, entries)?;
                 (
                     path,
                     found,
-                    format!("neither \"{}\" nor \"{}\"", entries.a, entries.b),
+                    format!(
+                        "neither \"{}\" nor \"{}\", and \"{}\" neither \"{}\" nor \"{}\"",
+                        entries.a,
+                        entries.b,
+                        cmdline.display(),
+                        words.a,
+                        words.b
+                    ),
                 )
             }
         };
@@ -111,6 +125,47 @@ impl Running {
             what: looked_for,
         })
     }
+
+    /// That the command line and the loader name different slots, for people.
+    pub(super) fn doubt(&self, storage: &dyn Storage) -> Option<String> {
+        let Self::LoaderEntry {
+            cmdline,
+            words,
+            path,
+            entries,
+        } = self
+        else {
+            return None;
+        };
+        let runs = on_command_line(storage, cmdline, words).ok()??;
+        let (name, said) = selected(storage, path, entries).ok()?;
+        (said? != runs).then(|| {
+            format!("slot \"{runs}\" runs, and the loader says that it started \"{name}\"")
+        })
+    }
+}
+
+/// The slot of which the kernel command line has a word.
+fn on_command_line(
+    storage: &dyn Storage,
+    path: &Path,
+    words: &PerSlot<String>,
+) -> Result<Option<Slot>, WorldError> {
+    let line = ask(storage, path)?;
+    let line = String::from_utf8_lossy(&line);
+    Ok(words.find(|word| line.split_ascii_whitespace().any(|other| other == word)))
+}
+
+/// The entry that the loader says it started, and its slot.
+fn selected(
+    storage: &dyn Storage,
+    path: &Path,
+    entries: &PerSlot<String>,
+) -> Result<(String, Option<Slot>), WorldError> {
+    let name = utf16_of(&ask(storage, path)?);
+    let id = super::systemd_boot::id_of(&name);
+    let slot = entries.find(|entry| entry == id);
+    Ok((name, slot))
 }
 
 /// Reads a file of the kernel, whose length is not known before it is read.
