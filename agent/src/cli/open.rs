@@ -1,9 +1,10 @@
 //! Puts the real ports together from the configuration.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use ampoule_protocol::error::{Coded, Guilty};
 use ampoule_protocol::name::ComponentName;
@@ -132,6 +133,12 @@ impl CliError {
 /// A lock on the agent's folder, while it stands.
 pub(super) struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
 
+/// How long a lock is waited for: who was killed while it started a program leaves it for a moment to that
+/// one, until it has become another program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at the lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Only one agent works in a folder at a time.
 pub(super) fn lock(folder: &Path) -> Result<Lock, CliError> {
     let path = folder.join("lock");
@@ -145,10 +152,16 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, CliError> {
         .append(true)
         .open(&path)
         .map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Err(CliError::Busy(folder.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock(file)),
+            Err(TryLockError::Error(source)) => return Err(fail(source)),
+            Err(TryLockError::WouldBlock) if start.elapsed() > LOCK_PATIENCE => {
+                return Err(CliError::Busy(folder.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
+        }
     }
 }
 
