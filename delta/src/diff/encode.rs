@@ -1,7 +1,6 @@
-//! Writing the patch: covers become regions, regions become windows.
+//! Writing the patch: covers become regions, whose windows ([`super::window`]) fit the device's memory.
 
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
@@ -10,20 +9,17 @@ use super::elf::Executable;
 use super::image::Image;
 use super::modules::{self, Sides};
 use super::source::Watched;
-use super::streams::Streams;
 use super::suffix;
-use super::unpack::{Opened, on_threads};
+use super::unpack::Opened;
+use super::window::frames;
 use super::{DiffError, DiffOptions};
-use crate::code::{Guess, Mapping};
+use crate::code::Mapping;
+use crate::codec::frame;
 use crate::codec::model::Size;
-use crate::codec::range::Encoder;
-use crate::codec::{frame, varint};
-use crate::header::{Caps, Header, Limits, Profile, VERSION};
+use crate::header::{Caps, Header, Limits, VERSION};
 use crate::plan::extents::{OldExtent, decode_cost, encode_cost};
-use crate::plan::{Cover, Map, PIECE, REGION_LEN_MAX, Segment};
+use crate::plan::{Cover, Map, REGION_LEN_MAX};
 
-/// A window holds at most this much output.
-pub(super) const WINDOW_OUTPUT: u32 = 48 << 20;
 /// Decoded extents of the old image that a device keeps may take this much at least.
 const CACHE_MIN: u64 = 4 << 20;
 /// Decoded extents of the old image that a device keeps take no more than this.
@@ -32,19 +28,14 @@ const CACHE_MAX: u64 = 16 << 20;
 /// An equal stretch of this length within a cover is told of: that costs a few bytes.
 const EXACT_MIN: usize = 32 << 10;
 
-/// A window with a longer payload has no use for lessons.
-const TAUGHT_MAX: usize = 64 << 10;
-/// Classes of lessons that are tried.
-const CLASSES: [u8; 5] = [1, 2, 4, 6, 8];
-
 /// How much of a device's memory windows take.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
+pub(super) struct Plan {
     /// A window closes when its new bytes and a 32nd of its differing stretches pass this: its
     /// frame is half as long at most.
-    busy: u32,
+    pub(super) busy: u32,
     /// The largest model.
-    model: Size,
+    pub(super) model: Size,
 }
 
 /// From the shortest patch to the least memory: the first that fits is taken.
@@ -348,188 +339,6 @@ fn region_end(images: &Images, start: u64) -> u64 {
 }
 
 /// The mapping of a map of our own: what it takes is declared later.
-fn mapping_of(map: &Map) -> Mapping {
+pub(super) fn mapping_of(map: &Map) -> Mapping {
     map.mapping(u64::MAX).expect("any memory is enough")
-}
-
-/// A window to be written.
-struct Window<'a> {
-    images: &'a Images<'a>,
-    /// Where the map's region begins in the logical new image.
-    start: u64,
-    map: &'a Map,
-    mapping: &'a Mapping,
-    range: Range<u32>,
-}
-
-/// The payloads of all frames, in order, and the memory of the largest model.
-fn frames(
-    images: &Images,
-    (maps, new_len): (&[Map], u64),
-    plan: Plan,
-    options: &DiffOptions,
-    progress: &mut dyn FnMut(u64),
-) -> (Vec<Vec<u8>>, u64) {
-    let mappings: Vec<Mapping> = maps.iter().map(mapping_of).collect();
-    let mut windows = Vec::new();
-    let mut start = 0;
-    for (map, mapping) in maps.iter().zip(&mappings) {
-        let mut from = 0;
-        while from < map.len {
-            let range = from..window_end(map, from, plan.busy, options.window_max);
-            from = range.end;
-            windows.push(Window {
-                images,
-                start,
-                map,
-                mapping,
-                range,
-            });
-        }
-        start += u64::from(map.len);
-    }
-    progress(0);
-    let coded = on_threads(windows.len(), options.threads, &|at| {
-        windows[at].code(options.profile, plan.model)
-    });
-    progress(images.new.length());
-    let (mut frames, mut model_max) = (Vec::new(), 0);
-    for (window, (payload, model)) in windows.iter().zip(coded) {
-        if window.range.start == 0 {
-            let mut bits = Encoder::new();
-            window.map.write(&mut bits, new_len);
-            frames.push(bits.finish());
-        }
-        frames.push(payload);
-        model_max = model_max.max(model);
-    }
-    (frames, model_max)
-}
-
-/// Where the window that begins at `from` ends: not inside of an extent.
-fn window_end(map: &Map, from: u32, busy_max: u32, window_max: u32) -> u32 {
-    let end = busy_end(map, from, busy_max, window_max.clamp(1, WINDOW_OUTPUT));
-    let open = map
-        .extents
-        .new
-        .partition_point(|extent| extent.end() <= end);
-    match map.extents.new.get(open) {
-        Some(extent) if extent.at < end && extent.at > from => extent.at,
-        Some(extent) if extent.at < end => extent.end(),
-        _ => end,
-    }
-}
-
-/// Where a window has taken enough.
-fn busy_end(map: &Map, from: u32, busy_max: u32, window_max: u32) -> u32 {
-    let limit = map.len.min(from.saturating_add(window_max));
-    let (mut at, mut busy) = (from, 0u32);
-    for segment in map.segments(from, limit) {
-        let (len, cost) = match segment {
-            Segment::Copy { cover, len, .. } if cover.is_exact() => (len, 0),
-            // Most differences are zeros; they cost next to nothing but may not be unlimited.
-            Segment::Copy { len, .. } => (len, len / 32),
-            Segment::Literal { len, .. } => (len, len),
-        };
-        if busy + cost > busy_max {
-            let share = u64::from(len) * u64::from(busy_max - busy) / u64::from(cost);
-            return (at + share as u32).max(from + 1);
-        }
-        busy += cost;
-        at += len;
-    }
-    limit
-}
-
-impl Window<'_> {
-    /// The payload, and the memory of its model.
-    fn code(&self, profile: Profile, model: Size) -> (Vec<u8>, u64) {
-        let made = self.range.end - self.range.start;
-        let streams = |class| match profile {
-            Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
-            Profile::Small => Streams::small(self.busy(), model, (class, made)),
-        };
-        let mut best = self.code_into(profile, streams(0));
-        if profile == Profile::Small && self.has_new() && best.0.len() < TAUGHT_MAX {
-            for class in CLASSES {
-                let taught = self.code_into(profile, streams(class));
-                if taught.0.len() < best.0.len() {
-                    best = taught;
-                }
-            }
-        }
-        best
-    }
-
-    /// Whether there are bytes that no cover gives.
-    fn has_new(&self) -> bool {
-        self.map
-            .segments(self.range.start, self.range.end)
-            .any(|segment| matches!(segment, Segment::Literal { .. }))
-    }
-
-    /// What comes of these streams, and the memory of their model.
-    fn code_into(&self, profile: Profile, mut streams: Streams) -> (Vec<u8>, u64) {
-        let (old, new) = (&self.images.old, &self.images.new);
-        let mut at = self.range.start;
-        let mut guess = match profile {
-            Profile::Fast => Guess::of_bytes(),
-            Profile::Small => Guess::default(),
-        };
-        for segment in self.map.segments(self.range.start, self.range.end) {
-            for piece in segment.pieces() {
-                let size = piece.len as usize;
-                let place = u64::from(at);
-                at += piece.len;
-                if matches!(segment, Segment::Copy { cover, .. } if cover.is_exact()) {
-                    continue;
-                }
-                let bytes = new.get(self.start + place, size);
-                if matches!(segment, Segment::Literal { .. }) {
-                    let mut shown = streams.lesson(piece.old);
-                    while !shown.is_empty() {
-                        let len = (shown.end - shown.start).min(PIECE.into()) as usize;
-                        let known = old.get(shown.start, len);
-                        let begun = guess.begin(len);
-                        begun[..known.len()].copy_from_slice(&known);
-                        begun[known.len()..].fill(0);
-                        streams.teach(begun);
-                        shown.start += len as u64;
-                    }
-                }
-                let known = old.get(piece.old, size);
-                let begun = guess.begin(size);
-                begun[..known.len()].copy_from_slice(&known);
-                begun[known.len()..].fill(0);
-                if matches!(segment, Segment::Copy { .. }) {
-                    guess.predict(&self.map.modules, self.mapping, (piece.old, place));
-                    streams.copied(&mut guess, piece.old, &bytes);
-                } else {
-                    streams.new_bytes(&guess.bytes, &bytes);
-                }
-            }
-        }
-        let mut out = Vec::new();
-        let is_rest = self.range.end == self.map.len;
-        let made = if is_rest {
-            0
-        } else {
-            self.range.end - self.range.start
-        };
-        varint::write(&mut out, u64::from(made));
-        let memory = streams.finish(&mut out);
-        (out, memory)
-    }
-
-    /// About how long the payload becomes.
-    fn busy(&self) -> u64 {
-        let segments = self.map.segments(self.range.start, self.range.end);
-        segments
-            .map(|segment| match segment {
-                Segment::Copy { cover, .. } if cover.is_exact() => 0,
-                Segment::Copy { len, .. } => u64::from(len) / 16,
-                Segment::Literal { len, .. } => u64::from(len) / 2,
-            })
-            .sum()
-    }
 }

@@ -21,6 +21,7 @@ mod source;
 mod streams;
 mod suffix;
 mod unpack;
+mod window;
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -61,7 +62,7 @@ impl Default for DiffOptions {
             caps: Caps::all(),
             memory_max: 16 << 20,
             threads: 2,
-            window_max: encode::WINDOW_OUTPUT,
+            window_max: window::WINDOW_OUTPUT,
         }
     }
 }
