@@ -13,7 +13,6 @@ use std::io;
 use std::path::Path;
 
 use ampoule_protocol::enrol::{self, EnrolError};
-use ampoule_protocol::error::chain;
 use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::sign::{self, Ed25519Key, Sign, SignError};
 use ampoule_protocol::time::UtcTime;
@@ -21,7 +20,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::config;
 use crate::key;
 use crate::net::NetError;
 use crate::net::est::{self, Answered, Proof};
@@ -75,8 +73,7 @@ pub fn key(
 ) -> Result<Box<dyn Sign + Send + Sync>, EnrolmentError> {
     if let Some(bytes) = storage.read(path, KEY_LEN_MAX).map_err(file(path))? {
         if !key::is_pem(&bytes) {
-            let hook = config::hook(path)
-                .map_err(|error| SignError(chain(&error, None).replace('\n', "; ")))?;
+            let hook = key::described(path).map_err(SignError)?;
             return Ok(Box::new(hook.create()?));
         }
         let text = String::from_utf8(bytes).map_err(|_| SignError("it is not PEM".into()))?;
