@@ -19,8 +19,8 @@
 //! let document = Document::parse("release.toml", text).unwrap();
 //! assert!(ReleaseFile::read(&document).is_none());
 //! let faults = document.check().unwrap_err();
-//! assert!(faults.iter().any(|fault| fault.line == 2 && fault.text.starts_with("version")));
-//! assert!(faults.iter().any(|fault| fault.text == "[sbom] is missing"));
+//! assert!(faults.iter().any(|fault| fault.line == Some(2) && fault.what.starts_with("version")));
+//! assert!(faults.iter().any(|fault| fault.what == "[sbom] is missing"));
 //! ```
 //!
 //! How one uses it is told in `docs/guide/signing.md`. Each command is a module below
