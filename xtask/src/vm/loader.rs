@@ -86,11 +86,13 @@ impl Loader {
         }
     }
 
-    /// What the image mounts beside the device's own file systems.
+    /// What the image mounts beside the device's own file systems: a FAT that power was taken from
+    /// is mended first, or one of two files that claim the same cluster takes it from the other.
     pub(super) const fn mounts(self) -> &'static str {
         match self {
             Self::SystemdBoot => {
                 "mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+/bin/fsck.fat -a /dev/vda1 2>&1 | sed 's/^/vm: fsck.fat: /'
 mount -t vfat /dev/vda1 /esp"
             }
             Self::Uboot => "",

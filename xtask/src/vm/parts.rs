@@ -31,7 +31,7 @@ pub(crate) const PACKAGES: [Needed; 12] = [
         "mtools",
         "files into FAT file systems without mounting them",
     ),
-    needed("dosfstools", "makes FAT file systems"),
+    needed("dosfstools", "makes and mends FAT file systems"),
     needed(
         "e2fsprogs",
         "the emulated device checks and makes its file system",
@@ -76,8 +76,8 @@ const FOLDERS: [&str; 9] = [
     "dev", "proc", "sys", "run", "tmp", "data", "factory", "esp", "modules",
 ];
 
-/// Programs of e2fsprogs that the device carries, in `/sbin` here.
-const TOOLS: [&str; 2] = ["e2fsck", "mke2fs"];
+/// Programs of e2fsprogs and dosfstools that the device carries, in `/sbin` here.
+const TOOLS: [&str; 3] = ["e2fsck", "mke2fs", "fsck.fat"];
 
 /// The parts, in memory: every image is put together from them.
 pub(super) struct Parts {
