@@ -260,7 +260,7 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new() -> Self {
+    fn allocated() -> Self {
         let bytes = vec![0; PAGE_LEN + CHUNK_LEN];
         let within = bytes.as_ptr().addr() % PAGE_LEN;
         let from = (PAGE_LEN + WITHIN_PAGE - within) % PAGE_LEN;
@@ -276,7 +276,7 @@ static POOL: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
 
 fn take_buffer() -> Buffer {
     let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    pooled.unwrap_or_else(Buffer::new)
+    pooled.unwrap_or_else(Buffer::allocated)
 }
 
 fn give_buffer(buffer: Buffer) {

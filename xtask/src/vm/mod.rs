@@ -60,17 +60,13 @@ power N times (50, over both loaders) at moments that the seed chooses (1). Cons
 target/vm/LOADER/console.txt. `--cuts 1000` is the long form. The machine's own processor is used
 where virtualisation works (--accel kvm), else software (--accel tcg).
 
---quick          12 cuts, under U-Boot alone
+--quick          12 cuts
 --programs DIR   take ampoule-agent, ampoule-server and ampoule-signer from there and build none
 --plant flushes  a disk that lies about flushes: the run must fail";
 
 /// Cuts where the number is not said, over both loaders.
 const CUTS: u32 = 50;
-/// Cuts of the quick form, under U-Boot alone.
-///
-/// Gap: under systemd-boot a power cut can leave an entry on FAT whose cluster is free; what it names is
-/// then chance (docs/RELIABILITY.md). Until the agent writes such entries otherwise, cuts with that
-/// loader find it sooner or later, and a test that fails sooner or later is no test.
+/// Cuts of the quick form.
 const CUTS_QUICK: u32 = 12;
 /// The seed where it is not said. Any other will do.
 const SEED: u64 = 1;
@@ -86,8 +82,6 @@ struct Options {
     cuts: u32,
     seed: u64,
     loaders: Vec<Loader>,
-    /// With which of them the power is cut.
-    cut: Vec<Loader>,
     mistake: Mistake,
     accel: Option<Accel>,
     programs: Option<PathBuf>,
@@ -140,7 +134,6 @@ impl Default for Options {
             cuts: CUTS,
             seed: SEED,
             loaders: vec![Loader::SystemdBoot, Loader::Uboot],
-            cut: vec![Loader::SystemdBoot, Loader::Uboot],
             mistake: Mistake::None,
             accel: None,
             programs: None,
@@ -163,10 +156,7 @@ impl Options {
             };
             match word.as_str() {
                 "--help" | "-h" => return Ok(None),
-                "--quick" => {
-                    options.cuts = CUTS_QUICK;
-                    options.cut = vec![Loader::Uboot];
-                }
+                "--quick" => options.cuts = CUTS_QUICK,
                 "--cuts" => options.cuts = u32::try_from(number(value()?)?).unwrap_or(u32::MAX),
                 "--seed" => options.seed = number(value()?)?,
                 "--programs" => options.programs = Some(value()?.into()),
@@ -184,11 +174,8 @@ impl Options {
 
     /// The cuts of one loader: half of them where there are both.
     fn cuts_of(&self, loader: Loader) -> u32 {
-        let of_both = self.loaders.iter().all(|other| self.cut.contains(other));
         match (self.loaders.len(), loader) {
-            _ if !self.cut.contains(&loader) => 0,
             (1, _) => self.cuts,
-            _ if !of_both => self.cuts,
             (_, Loader::SystemdBoot) => self.cuts / 2,
             (_, Loader::Uboot) => self.cuts.div_ceil(2),
         }
