@@ -153,7 +153,7 @@ mod tests {
         assert!(own.public_key().verify(MESSAGE, &signed));
     }
 
-    /// Meant to catch, and not planted yet: a signature that is handed on unseen (`verify` left out).
+    /// Catches a signature that is handed on unseen (`verify` left out).
     #[test]
     fn what_is_wrong_is_named() {
         let other = P256Key::from_scalar(&[8; 32]).expect("a scalar");

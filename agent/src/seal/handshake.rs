@@ -146,8 +146,7 @@ mod tests {
         Ed25519Key::from_seed(&[7; 32]).expect("a seed")
     }
 
-    /// Meant to catch, and not planted yet: a half that has receipts or requests signed (`is_handshake` left
-    /// out).
+    /// Catches a half that has receipts or requests signed (`is_handshake` left out).
     #[test]
     fn handshakes_are_signed_and_nothing_else() {
         let mut signing = Signing::new(Arc::new(key()));

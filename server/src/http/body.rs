@@ -25,10 +25,10 @@ pub const CHUNK_LEN: usize = 256 * 1024;
 /// Where within a page of memory a chunk begins.
 ///
 /// TLS copies each chunk into records of its own, which tend to begin some bytes behind a page's
-/// begin. Where one begins less than 16 bytes behind its chunk by this count, `rep movsb` is 30 times
-/// slower on Zen 4, and glibc before 2.39 copies by it there (sourceware.org/bugzilla, 30994): that
-/// was half of all the CPU of a download. The middle of a page is far from that, and begins a line of
-/// the cache, as the kernel's own copy wants it.
+/// begin. Where one begins less than 16 bytes behind its chunk by this count, `rep movsb`, by which
+/// glibc 2.36 copies, is 30 times slower on Zen 4 (measured; of Zen 3 it is told in
+/// lunnova.dev/articles/ryzen-slow-short-rep-mov): that was nearly half of the CPU of a download. The
+/// middle of a page is far from that, and begins a line of the cache, as the kernel's own copy wants it.
 const WITHIN_PAGE: usize = PAGE_LEN / 2;
 const PAGE_LEN: usize = 4096;
 
@@ -233,7 +233,7 @@ impl Part {
     }
 }
 
-/// Room for one chunk. It goes back to the pool when the last reader of the chunk is done.
+/// A chunk. Its memory goes back to the pool when the last reader is done.
 struct Pooled {
     buffer: Buffer,
     len: usize,

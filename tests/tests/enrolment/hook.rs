@@ -1,8 +1,7 @@
 //! The device's key where no file has it: behind a command, on a PKCS#11 token, in a TPM. The whole way each
 //! time: the key is made there, enrolled, shown in TLS, and signs a receipt.
 //!
-//! Meant to catch, and not planted yet: a signature that is handed on unseen (`agent::key::hook`); a receipt
-//! that is signed anew each time (`agent::driver::signed`).
+//! Catches a receipt that is signed anew each time, and one whose file stays for ever (`agent::driver::signed`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
