@@ -153,10 +153,13 @@ impl Hashes {
     pub(crate) fn to_map(&self) -> Map {
         let mut map = self.other.clone();
         if let Some(digest) = &self.sha256 {
-            map.insert("sha256", Value::String(hex::encode(digest.as_bytes())));
+            map.insert(
+                "sha256".into(),
+                Value::String(hex::encode(digest.as_bytes())),
+            );
         }
         if let Some(digest) = &self.sha512 {
-            map.insert("sha512", Value::String(hex::encode(digest)));
+            map.insert("sha512".into(), Value::String(hex::encode(digest)));
         }
         map
     }
@@ -243,7 +246,7 @@ mod tests {
     #[test]
     fn unknown_algorithms_alone_verify_nothing() {
         let mut hashes = Hashes::default();
-        hashes.other.insert("blake3", "00".into());
+        hashes.other.insert("blake3".into(), "00".into());
         assert!(!hashes.verify(b""));
     }
 }

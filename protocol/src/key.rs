@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn unknown_and_weak_keys_are_carried_without_trust() {
         let mut unknown = ed25519_object(PUBLIC);
-        unknown.insert("scheme", "ml-dsa-65".into());
+        unknown.insert("scheme".into(), "ml-dsa-65".into());
         assert!(Key::from_map(unknown).public().is_none());
         let zero = "00".repeat(32);
         assert!(Key::from_map(ed25519_object(&zero)).public().is_none());

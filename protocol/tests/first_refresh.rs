@@ -231,7 +231,7 @@ fn one_of_two_product_keys_is_not_enough() {
     // The same key twice, once under an id of its own choosing, is still one key.
     let delegations = repo.targets.delegations.as_mut().expect("there are some");
     let mut object = key(2).public_key().to_key().object().clone();
-    object.insert("x-other", true.into());
+    object.insert("x-other".into(), true.into());
     let twin = ampoule_protocol::key::Key::from_map(object);
     let twin_id = twin.id();
     delegations.keys.insert(twin_id.clone(), twin);

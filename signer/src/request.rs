@@ -359,9 +359,10 @@ impl Request {
         let role = RoleName::parse(role).map_err(TreeError::malformed(path))?;
         expect_chain(path, repository, &role, chain.len())?;
         let holders = value.member("holders").and_then(Value::as_object);
-        let holders = holders.into_iter().flatten().filter_map(|(id, name)| {
-            Some((id.to_string(), crate::terminal::plain(name.as_str()?)))
-        });
+        let holders = holders
+            .into_iter()
+            .flatten()
+            .filter_map(|(id, name)| Some((id.clone(), crate::terminal::plain(name.as_str()?))));
         Ok(Self {
             repository,
             role,

@@ -266,7 +266,7 @@ fn a_published_tree_that_somebody_changed_is_not_built_upon() {
     let name = "w/published/metadata/1.infusion-pump.json";
     let mut value = json::parse(&ground.read(name)).unwrap();
     if let Value::Object(members) = &mut value {
-        members.insert("signatures", Value::Array(Vec::new()));
+        members.insert("signatures".into(), Value::Array(Vec::new()));
     }
     ground.write(name, &json::compact(&value));
     ground.build(5);

@@ -73,7 +73,7 @@ fn one_key_under_two_ids_counts_once() {
     // another id: nothing in TUF forbids a further member.
     let engineer = key("engineer");
     let mut object = engineer.public_key().to_key().object().clone();
-    object.insert("comment", Value::from("my other key"));
+    object.insert("comment".into(), Value::from("my other key"));
     ground.write("safety.pub", &json::compact(&Value::Object(object)));
     let refused = ground.refused(1, &["init", "ceremony.toml", "-w", "w"]);
     assert!(
@@ -92,7 +92,7 @@ fn one_key_under_two_ids_cannot_sign_twice() {
     let mut request = Request::load(&ground.path("w/staging/1.infusion-pump.request")).unwrap();
     let engineer = key("engineer");
     let mut object = engineer.public_key().to_key().object().clone();
-    object.insert("comment", Value::from("my other key"));
+    object.insert("comment".into(), Value::from("my other key"));
     let other = ampoule_protocol::key::Key::from_map(object);
     let targets = json::compact(request.chain[1].unverified());
     let text = String::from_utf8(targets).unwrap();

@@ -4,15 +4,16 @@
 //! tree map would be most of the cost of reading it. Names are unique and sorted by UTF-8 bytes,
 //! which is by code point.
 
+use alloc::string::String;
 use alloc::vec::{self, Vec};
 use core::iter::Map as Mapped;
 use core::slice;
 
-use super::{Name, Value};
+use super::Value;
 
 /// The members of an object, sorted by code point, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Map(Vec<(Name, Value)>);
+pub struct Map(Vec<(String, Value)>);
 
 /// One name stands twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Map {
 
     /// From members in any order. Sorting once, rather than inserting one by one, keeps hostile
     /// orders cheap.
-    pub(super) fn from_members(mut members: Vec<(Name, Value)>) -> Result<Self, Twice> {
+    pub(super) fn from_members(mut members: Vec<(String, Value)>) -> Result<Self, Twice> {
         if !members.is_sorted_by(|a, b| a.0 < b.0) {
             members.sort_by(|a, b| a.0.cmp(&b.0));
             if members.windows(2).any(|pair| pair[0].0 == pair[1].0) {
@@ -57,8 +58,7 @@ impl Map {
     }
 
     /// Sets the member `name`; gives back what it was.
-    pub fn insert(&mut self, name: impl Into<Name>, value: Value) -> Option<Value> {
-        let name = name.into();
+    pub fn insert(&mut self, name: String, value: Value) -> Option<Value> {
         match self.place(&name) {
             Ok(at) => Some(core::mem::replace(&mut self.0[at].1, value)),
             Err(at) => {
@@ -89,7 +89,7 @@ impl Map {
     }
 
     /// The names in order.
-    pub fn keys(&self) -> impl Iterator<Item = &Name> {
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.0.iter().map(|(name, _)| name)
     }
 
@@ -106,10 +106,10 @@ impl Map {
 
 /// The members of a [`Map`], borrowed.
 pub type Iter<'a> =
-    Mapped<slice::Iter<'a, (Name, Value)>, fn(&'a (Name, Value)) -> (&'a Name, &'a Value)>;
+    Mapped<slice::Iter<'a, (String, Value)>, fn(&'a (String, Value)) -> (&'a String, &'a Value)>;
 
 impl<'a> IntoIterator for &'a Map {
-    type Item = (&'a Name, &'a Value);
+    type Item = (&'a String, &'a Value);
     type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
@@ -118,21 +118,18 @@ impl<'a> IntoIterator for &'a Map {
 }
 
 impl IntoIterator for Map {
-    type Item = (Name, Value);
-    type IntoIter = vec::IntoIter<(Name, Value)>;
+    type Item = (String, Value);
+    type IntoIter = vec::IntoIter<(String, Value)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
 }
 
-impl<N: Into<Name>> FromIterator<(N, Value)> for Map {
+impl FromIterator<(String, Value)> for Map {
     /// Where a name comes twice, the later one stays.
-    fn from_iter<I: IntoIterator<Item = (N, Value)>>(members: I) -> Self {
-        let named = members
-            .into_iter()
-            .map(|(name, value)| (name.into(), value));
-        let mut members: Vec<(Name, Value)> = named.collect();
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(members: I) -> Self {
+        let mut members: Vec<_> = members.into_iter().collect();
         members.sort_by(|a, b| a.0.cmp(&b.0));
         members.reverse();
         members.dedup_by(|later, kept| later.0 == kept.0);
@@ -141,38 +138,36 @@ impl<N: Into<Name>> FromIterator<(N, Value)> for Map {
     }
 }
 
-impl<N: Into<Name>, const COUNT: usize> From<[(N, Value); COUNT]> for Map {
-    fn from(members: [(N, Value); COUNT]) -> Self {
+impl<const N: usize> From<[(String, Value); N]> for Map {
+    fn from(members: [(String, Value); N]) -> Self {
         members.into_iter().collect()
     }
 }
 
-impl<N: Into<Name>> Extend<(N, Value)> for Map {
-    fn extend<I: IntoIterator<Item = (N, Value)>>(&mut self, members: I) {
+impl Extend<(String, Value)> for Map {
+    fn extend<I: IntoIterator<Item = (String, Value)>>(&mut self, members: I) {
         let own = core::mem::take(self);
-        let added = members
-            .into_iter()
-            .map(|(name, value)| (name.into(), value));
-        *self = own.into_iter().chain(added).collect();
+        *self = own.into_iter().chain(members).collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     fn names(map: &Map) -> Vec<&str> {
-        map.keys().map(Name::as_str).collect()
+        map.keys().map(String::as_str).collect()
     }
 
     #[test]
     fn sorted_however_it_was_made() {
-        let pair = |name: &str, number: u64| (Name::from(name), Value::from(number));
+        let pair = |name: &str, number: u64| (name.to_string(), Value::from(number));
         let mut map = Map::from([pair("b", 1), pair("a", 2), pair("b", 3)]);
         assert_eq!(names(&map), ["a", "b"]);
         assert_eq!(map.get("b"), Some(&Value::from(3)), "the later one stays");
-        assert_eq!(map.insert("aa", Value::Null), None);
-        assert_eq!(map.insert("aa", Value::from(4)), Some(Value::Null));
+        assert_eq!(map.insert("aa".into(), Value::Null), None);
+        assert_eq!(map.insert("aa".into(), Value::from(4)), Some(Value::Null));
         assert_eq!(names(&map), ["a", "aa", "b"]);
         assert_eq!(map.remove("a"), Some(Value::from(2)));
         map.extend([pair("0", 5), pair("b", 6)]);

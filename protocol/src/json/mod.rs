@@ -10,15 +10,13 @@
 //! It is for signing; files are written with [`compact`].
 
 mod map;
-mod name;
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Write as _};
+use core::fmt;
 
 pub use map::{Iter, Map};
-pub use name::Name;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
@@ -123,29 +121,16 @@ fn write(value: &Value, out: &mut Vec<u8>, string: fn(&str, &mut Vec<u8>)) {
 
 /// Nearly all numbers fit 64 bits, which are written several times faster than 128.
 fn integer(number: i128, out: &mut Vec<u8>) {
-    let mut out = Digits(out);
-    let written = match u64::try_from(number) {
-        Ok(number) => write!(out, "{number}"),
-        Err(_) => write!(out, "{number}"),
+    let digits = match u64::try_from(number) {
+        Ok(number) => alloc::format!("{number}"),
+        Err(_) => alloc::format!("{number}"),
     };
-    written.expect("a vector takes all that is written");
-}
-
-/// Digits, written behind what is there.
-struct Digits<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Digits<'_> {
-    fn write_str(&mut self, digits: &str) -> fmt::Result {
-        self.0.extend_from_slice(digits.as_bytes());
-        Ok(())
-    }
+    out.extend_from_slice(digits.as_bytes());
 }
 
 fn canonical_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    // All of it, with no early end: many bytes at once.
-    let is_special = |found, byte| found | matches!(byte, b'"' | b'\\');
-    if text.bytes().fold(false, is_special) {
+    if text.contains(['"', '\\']) {
         for &byte in text.as_bytes() {
             if matches!(byte, b'"' | b'\\') {
                 out.push(b'\\');
@@ -333,7 +318,7 @@ impl<'de> Visitor<'de> for Depth {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let seed = self.deeper()?;
         let mut members = Vec::new();
-        while let Some(name) = map.next_key_seed(name::Seed)? {
+        while let Some(name) = map.next_key::<String>()? {
             members.push((name, map.next_value_seed(seed)?));
         }
         Map::from_members(members)

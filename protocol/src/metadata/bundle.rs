@@ -119,13 +119,13 @@ impl Payload for Bundle {
     fn to_signed(&self) -> Value {
         let mut members = common_members(Self::NAME, &self.common);
         let meta = Map::from([(SNAPSHOT.to_string(), Value::Object(self.snapshot.to_map()))]);
-        members.insert("meta", meta.into());
-        members.insert("signed_at", self.signed_at.to_string().into());
-        members.insert("product", self.product.as_str().into());
+        members.insert("meta".into(), meta.into());
+        members.insert("signed_at".into(), self.signed_at.to_string().into());
+        members.insert("product".into(), self.product.as_str().into());
         let hardware = self.hardware.iter().map(|id| id.as_str().into()).collect();
-        members.insert("hardware", Value::Array(hardware));
+        members.insert("hardware".into(), Value::Array(hardware));
         let devices = self.devices.iter().map(|id| id.as_str().into()).collect();
-        members.insert("devices", Value::Array(devices));
+        members.insert("devices".into(), Value::Array(devices));
         Value::Object(members)
     }
 

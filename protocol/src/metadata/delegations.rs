@@ -117,14 +117,14 @@ impl DelegatedRole {
 
     fn to_map(&self) -> Map {
         let mut members = self.keys.to_map();
-        members.insert("name", self.name.as_str().into());
-        members.insert("terminating", self.terminating.into());
+        members.insert("name".into(), self.name.as_str().into());
+        members.insert("terminating".into(), self.terminating.into());
         let (name, list) = match &self.trusts {
             Trusts::Paths(paths) => ("paths", paths),
             Trusts::HashPrefixes(prefixes) => ("path_hash_prefixes", prefixes),
         };
         let list = list.iter().map(|text| Value::from(text.as_str())).collect();
-        members.insert(name, Value::Array(list));
+        members.insert(name.into(), Value::Array(list));
         members
     }
 }
@@ -193,8 +193,8 @@ impl SuccinctBins {
 
     fn to_map(&self) -> Map {
         let mut members = self.keys.to_map();
-        members.insert("bit_length", u64::from(self.bit_length).into());
-        members.insert("name_prefix", self.name_prefix.as_str().into());
+        members.insert("bit_length".into(), u64::from(self.bit_length).into());
+        members.insert("name_prefix".into(), self.name_prefix.as_str().into());
         members
     }
 }
@@ -250,17 +250,17 @@ impl Delegations {
 
     pub(super) fn to_map(&self) -> Map {
         let mut members = self.extra.clone();
-        members.insert("keys", write_keys(&self.keys).into());
+        members.insert("keys".into(), write_keys(&self.keys).into());
         match &self.roles {
             Listing::Bins(bins) => {
-                members.insert("succinct_roles", bins.to_map().into());
+                members.insert("succinct_roles".into(), bins.to_map().into());
             }
             Listing::Roles(roles) => {
                 let roles = roles
                     .iter()
                     .map(|role| Value::Object(role.to_map()))
                     .collect();
-                members.insert("roles", Value::Array(roles));
+                members.insert("roles".into(), Value::Array(roles));
             }
         }
         members

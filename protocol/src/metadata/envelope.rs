@@ -100,8 +100,8 @@ impl Envelope {
     pub fn to_bytes(&self) -> Vec<u8> {
         let signatures = self.signatures.iter().map(|signature| {
             let mut members = signature.extra.clone();
-            members.insert("keyid", signature.keyid.as_str().into());
-            members.insert("sig", signature.sig.as_str().into());
+            members.insert("keyid".into(), signature.keyid.as_str().into());
+            members.insert("sig".into(), signature.sig.as_str().into());
             Value::Object(members)
         });
         let file = Map::from([

@@ -148,9 +148,9 @@ fn is_spec_1(text: &str) -> bool {
 /// The members that every payload begins with.
 pub(super) fn common_members(kind: &str, common: &Common) -> Map {
     let mut members = common.extra.clone();
-    members.insert("_type", kind.into());
-    members.insert("spec_version", common.spec_version.as_str().into());
-    members.insert("version", common.version.get().into());
-    members.insert("expires", common.expires.to_string().into());
+    members.insert("_type".into(), kind.into());
+    members.insert("spec_version".into(), common.spec_version.as_str().into());
+    members.insert("version".into(), common.version.get().into());
+    members.insert("expires".into(), common.expires.to_string().into());
     members
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::fields::{Fields, Place, common_members};
 use super::{Common, FormatError, Payload, RoleType};
-use crate::json::{Map, Name, Value};
+use crate::json::{Map, Value};
 use crate::key::{Key, KeyId};
 use crate::limits::DELEGATIONS_MAX;
 use crate::time::UtcTime;
@@ -65,8 +65,8 @@ impl RoleKeys {
             .iter()
             .map(|id| Value::from(id.as_str()))
             .collect();
-        members.insert("keyids", Value::Array(ids));
-        members.insert("threshold", self.threshold.into());
+        members.insert("keyids".into(), Value::Array(ids));
+        members.insert("threshold".into(), self.threshold.into());
         members
     }
 }
@@ -112,7 +112,7 @@ pub(super) fn read_keys(keys: &Map, place: &str) -> Result<BTreeMap<KeyId, Key>,
     if keys.len() > DELEGATIONS_MAX {
         return Err(FormatError::new(format!("{place}.keys"), "too many"));
     }
-    let read = |(id, key): (&Name, &Value)| match key {
+    let read = |(id, key): (&alloc::string::String, &Value)| match key {
         Value::Object(object) => Ok((KeyId::new(id), Key::from_map(object.clone()))),
         _ => Err(FormatError::new(
             format!("{place}.keys.{id}"),
@@ -166,9 +166,12 @@ impl Payload for Root {
         let mut members = common_members(Self::NAME, &self.common);
         let roles = self.roles.iter();
         let roles = roles.map(|(role, keys)| (role.to_string(), Value::Object(keys.to_map())));
-        members.insert("consistent_snapshot", self.consistent_snapshot.into());
-        members.insert("keys", write_keys(&self.keys).into());
-        members.insert("roles", Value::Object(roles.collect()));
+        members.insert(
+            "consistent_snapshot".into(),
+            self.consistent_snapshot.into(),
+        );
+        members.insert("keys".into(), write_keys(&self.keys).into());
+        members.insert("roles".into(), Value::Object(roles.collect()));
         Value::Object(members)
     }
 

@@ -7,7 +7,7 @@ use alloc::string::String;
 use super::fields::{Fields, Place, common_members};
 use super::{Common, FormatError, Payload, RoleType};
 use crate::digest::Hashes;
-use crate::json::{Map, Name, Value};
+use crate::json::{Map, Value};
 use crate::name::RoleName;
 use crate::time::UtcTime;
 use crate::version::MetaVersion;
@@ -64,12 +64,12 @@ impl MetaFile {
 
     pub(super) fn to_map(&self) -> Map {
         let mut members = self.extra.clone();
-        members.insert("version", self.version.get().into());
+        members.insert("version".into(), self.version.get().into());
         if let Some(length) = self.length {
-            members.insert("length", length.into());
+            members.insert("length".into(), length.into());
         }
         if let Some(hashes) = &self.hashes {
-            members.insert("hashes", hashes.to_map().into());
+            members.insert("hashes".into(), hashes.to_map().into());
         }
         members
     }
@@ -115,9 +115,9 @@ impl Snapshot {
 }
 
 fn read_meta(meta: &Map) -> Result<BTreeMap<String, MetaFile>, FormatError> {
-    let read = |(name, value): (&Name, &Value)| {
+    let read = |(name, value): (&String, &Value)| {
         Ok((
-            name.clone().into(),
+            name.clone(),
             MetaFile::from_value(Place("snapshot.meta", Some(name)), value)?,
         ))
     };
@@ -139,7 +139,7 @@ impl Payload for Snapshot {
         let mut members = common_members(Self::NAME, &self.common);
         let meta = self.meta.iter();
         let meta = meta.map(|(name, file)| (name.clone(), Value::Object(file.to_map())));
-        members.insert("meta", Value::Object(meta.collect()));
+        members.insert("meta".into(), Value::Object(meta.collect()));
         Value::Object(members)
     }
 

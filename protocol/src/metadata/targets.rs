@@ -65,10 +65,10 @@ impl TargetFile {
 
     fn to_map(&self) -> Map {
         let mut members = self.extra.clone();
-        members.insert("length", self.length.into());
-        members.insert("hashes", self.hashes.to_map().into());
+        members.insert("length".into(), self.length.into());
+        members.insert("hashes".into(), self.hashes.to_map().into());
         if let Some(custom) = &self.custom {
-            members.insert("custom", custom.clone());
+            members.insert("custom".into(), custom.clone());
         }
         members
     }
@@ -125,10 +125,10 @@ impl Payload for Targets {
     fn to_signed(&self) -> Value {
         let mut members = common_members(Self::NAME, &self.common);
         let targets = self.targets.iter();
-        let targets = targets.map(|(path, file)| (path.as_str(), file.to_map().into()));
-        members.insert("targets", Value::Object(targets.collect()));
+        let targets = targets.map(|(path, file)| (path.as_str().into(), file.to_map().into()));
+        members.insert("targets".into(), Value::Object(targets.collect()));
         if let Some(delegations) = &self.delegations {
-            members.insert("delegations", delegations.to_map().into());
+            members.insert("delegations".into(), delegations.to_map().into());
         }
         Value::Object(members)
     }

@@ -68,9 +68,9 @@ impl Payload for Timestamp {
     fn to_signed(&self) -> Value {
         let mut members = common_members(Self::NAME, &self.common);
         let meta = Map::from([(SNAPSHOT.to_string(), Value::Object(self.snapshot.to_map()))]);
-        members.insert("meta", meta.into());
+        members.insert("meta".into(), meta.into());
         if let Some(signed_at) = self.signed_at {
-            members.insert(SIGNED_AT, signed_at.to_string().into());
+            members.insert(SIGNED_AT.into(), signed_at.to_string().into());
         }
         Value::Object(members)
     }

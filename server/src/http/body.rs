@@ -285,3 +285,19 @@ fn give_buffer(buffer: Buffer) {
         pool.push(buffer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches memory that is handed out as the allocator gave it, and a chunk that has no room.
+    #[test]
+    fn a_chunk_begins_in_the_middle_of_a_page() {
+        for _ in 0..4 {
+            let mut buffer = Buffer::allocated();
+            let room = buffer.room();
+            assert_eq!(room.as_ptr().addr() % PAGE_LEN, WITHIN_PAGE);
+            assert_eq!(room.len(), CHUNK_LEN);
+        }
+    }
+}

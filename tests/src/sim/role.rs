@@ -50,8 +50,8 @@ impl<T: Payload> Role<T> {
     pub fn to_signed(&self) -> Value {
         let mut signed = self.payload.to_signed();
         if let Value::Object(members) = &mut signed {
-            members.insert("version", self.version.into());
-            members.insert("expires", self.expires.to_string().into());
+            members.insert("version".into(), self.version.into());
+            members.insert("expires".into(), self.expires.to_string().into());
         }
         signed
     }
@@ -74,13 +74,16 @@ pub fn sign(signed: &Value, signers: &[TestKey]) -> Vec<u8> {
 /// One entry of `signatures`.
 pub fn signature(keyid: &str, bytes: &[u8]) -> Value {
     Value::Object(Map::from([
-        ("keyid", keyid.into()),
-        ("sig", hex::encode(bytes).into()),
+        ("keyid".into(), keyid.into()),
+        ("sig".into(), hex::encode(bytes).into()),
     ]))
 }
 
 /// A metadata file of these parts, sound or not.
 pub fn envelope(signatures: Vec<Value>, signed: Value) -> Vec<u8> {
-    let file = Map::from([("signatures", signatures.into()), ("signed", signed)]);
+    let file = Map::from([
+        ("signatures".into(), signatures.into()),
+        ("signed".into(), signed),
+    ]);
     json::compact(&Value::Object(file))
 }

@@ -140,7 +140,7 @@ fn the_payload_was_changed_after_signing() {
             panic!("targets")
         };
         let genuine = targets.get("file").expect("a target").clone();
-        targets.insert("evil", genuine);
+        targets.insert("evil".into(), genuine);
     });
     assert_eq!(world.download_refusal("evil"), "metadata-unsigned");
     assert_eq!(world.trusted().targets, None);

@@ -39,7 +39,7 @@ fn in_two_encodings() {
         .and_then(Value::as_str)
         .expect("hex")
         .to_uppercase();
-    keyval.insert("public", shouted.as_str().into());
+    keyval.insert("public".into(), shouted.as_str().into());
     let second = key.written_as(Key::from_map(object));
     assert_ne!(second.id, key.id);
     let mut world = world_with_targets_keys(&[key, second]);
@@ -52,7 +52,7 @@ fn in_two_encodings() {
 fn with_an_extra_member() {
     let key = TestKey::p256("thief");
     let mut object = key.object.object().clone();
-    object.insert("x-owner", "somebody else, truly".into());
+    object.insert("x-owner".into(), "somebody else, truly".into());
     let second = key.written_as(Key::from_map(object));
     let mut world = world_with_targets_keys(&[key, second]);
     assert_eq!(world.refusal(), "metadata-unsigned");
@@ -122,11 +122,11 @@ fn by_listing_its_id_twice() {
 fn beside_a_key_of_an_unknown_kind() {
     let known = TestKey::ed25519("known");
     let future = Map::from([
-        ("keytype", "ml-dsa".into()),
-        ("scheme", "ml-dsa-65/1".into()),
+        ("keytype".into(), "ml-dsa".into()),
+        ("scheme".into(), "ml-dsa-65/1".into()),
         (
-            "keyval",
-            Value::Object(Map::from([("public", "00".into())])),
+            "keyval".into(),
+            Value::Object(Map::from([("public".into(), "00".into())])),
         ),
     ]);
     let future = known.written_as(Key::from_map(future));

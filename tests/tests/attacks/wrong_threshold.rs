@@ -135,7 +135,7 @@ fn nonsense_beside_a_sound_signature() {
             let Value::Object(first) = &mut signatures[0] else {
                 panic!("a signature")
             };
-            first.insert("sig", nonsense.into());
+            first.insert("sig".into(), nonsense.into());
         });
         world.refresh().expect("one sound signature is enough");
     }

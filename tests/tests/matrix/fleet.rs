@@ -111,7 +111,7 @@ fn served(image: &RepositorySimulator, director: &RepositorySimulator) -> Served
 /// Binds the director's targets to a device.
 pub(crate) fn address(director: &mut RepositorySimulator, device: &str) {
     let extra = &mut director.targets.common.extra;
-    extra.insert(director::DEVICE_MEMBER, device.into());
+    extra.insert(director::DEVICE_MEMBER.into(), device.into());
 }
 
 /// Offers a release as the image repository describes it.
@@ -124,11 +124,11 @@ pub(crate) fn offer(
     let path = TargetPath::parse(&format!("{PRODUCT}/release-{version}.toml")).expect("a path");
     let described = &image.delegated[PRODUCT].targets[&path];
     let terms = Map::from([
-        ("format", 1_u64.into()),
-        ("device", device.into()),
-        ("hardware", HARDWARE.into()),
+        ("format".into(), 1_u64.into()),
+        ("device".into(), device.into()),
+        ("hardware".into(), HARDWARE.into()),
     ]);
-    let custom = Map::from([("ampoule", Value::Object(terms))]);
+    let custom = Map::from([("ampoule".into(), Value::Object(terms))]);
     let file = TargetFile {
         custom: Some(Value::Object(custom)),
         ..described.clone()

@@ -182,7 +182,7 @@ fn collect(value: &Value, here: &mut Vec<String>, places: &mut Vec<Vec<String>>)
         Value::Int(_) => places.push(here.clone()),
         Value::Object(members) => {
             for (name, member) in members {
-                here.push(name.to_string());
+                here.push(name.clone());
                 collect(member, here, places);
                 here.pop();
             }

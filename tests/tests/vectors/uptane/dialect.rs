@@ -53,12 +53,7 @@ impl Expected {
             update: text(value, "update"),
             targets: targets
                 .iter()
-                .map(|(name, verdict)| {
-                    (
-                        name.to_string(),
-                        verdict.as_str().expect("a word").to_owned(),
-                    )
-                })
+                .map(|(name, verdict)| (name.clone(), verdict.as_str().expect("a word").to_owned()))
                 .collect(),
         }
     }
@@ -80,10 +75,10 @@ impl Corpus {
             .and_then(Value::as_object)
             .expect("vectors");
         let stand_ins = stand_ins(files.as_object().expect("files"));
-        let read = |(name, steps): (&json::Name, &Value)| {
+        let read = |(name, steps): (&String, &Value)| {
             let steps = steps.as_array().expect("steps").iter();
             (
-                name.to_string(),
+                name.clone(),
                 steps
                     .map(|step| read_step(step, files, &stand_ins))
                     .collect(),
@@ -102,7 +97,7 @@ fn read_step(step: &Value, files: &Value, stand_ins: &StandIns) -> Step {
         let served = served.expect("files").iter().map(|(path, id)| {
             let id = id.as_str().expect("an id");
             let file = files.member(id).expect("a file of this id");
-            (path.to_string(), content(file))
+            (path.clone(), content(file))
         });
         Repository {
             tree: rewrite(&served.collect(), stand_ins, kind),
@@ -261,13 +256,13 @@ fn rewrite_signed(original: &Value, stand_ins: &StandIns) -> Value {
     let Value::Object(members) = &mut signed else {
         panic!("signed is an object")
     };
-    members.insert("spec_version", "1.0.34".into());
+    members.insert("spec_version".into(), "1.0.34".into());
     let kind = members
         .get("_type")
         .and_then(Value::as_str)
         .expect("a type")
         .to_lowercase();
-    members.insert("_type", kind.as_str().into());
+    members.insert("_type".into(), kind.as_str().into());
     if let Some(keys) = members.get_mut("keys") {
         rewrite_keys(keys, stand_ins);
     }
@@ -299,10 +294,10 @@ fn rewrite_keys(keys: &mut Value, stand_ins: &StandIns) {
         let public = text(key.member("keyval").expect("a keyval"), "public");
         let own = Digest::of(format!("\"{public}\"").as_bytes()).to_string();
         let stand_in = &stand_ins[&own].key;
-        let id = if **id == *own {
+        let id = if *id == own {
             stand_in.id.as_str().to_owned()
         } else {
-            id.to_string()
+            id.clone()
         };
         rewritten.insert(id, Value::Object(stand_in.object.object().clone()));
     }
@@ -332,9 +327,9 @@ fn describe(signed: &mut Value, name: &str, original: &[u8], rewritten: &[u8]) {
         .and_then(|hashes| hashes.member("sha256")?.as_str());
     let length = meta.get("length").and_then(Value::as_u64);
     if hash == Some(&digest(original)) && length == Some(original.len() as u64) {
-        let hashes = Map::from([("sha256", digest(rewritten).as_str().into())]);
-        meta.insert("hashes", hashes.into());
-        meta.insert("length", (rewritten.len() as u64).into());
+        let hashes = Map::from([("sha256".into(), digest(rewritten).as_str().into())]);
+        meta.insert("hashes".into(), hashes.into());
+        meta.insert("length".into(), (rewritten.len() as u64).into());
     }
 }
 

@@ -33,15 +33,18 @@ pub(super) fn translate(signed: &mut Value) {
 fn add_roles(root: &mut Map) {
     let key = key();
     if let Some(Value::Object(keys)) = root.get_mut("keys") {
-        keys.insert(key.id.as_str(), Value::Object(key.object.object().clone()));
+        keys.insert(
+            key.id.as_str().into(),
+            Value::Object(key.object.object().clone()),
+        );
     }
     let role = Map::from([
-        ("keyids", Value::Array(vec![key.id.as_str().into()])),
-        ("threshold", 1_u64.into()),
+        ("keyids".into(), Value::Array(vec![key.id.as_str().into()])),
+        ("threshold".into(), 1_u64.into()),
     ]);
     if let Some(Value::Object(roles)) = root.get_mut("roles") {
         for name in ["snapshot", "timestamp"] {
-            roles.insert(name, Value::Object(role.clone()));
+            roles.insert(name.into(), Value::Object(role.clone()));
         }
     }
 }
@@ -56,23 +59,23 @@ fn add_terms(targets: &mut Map) {
                 .and_then(|custom| custom.member("ecuIdentifiers")?.as_object());
             let (ecu, what) = ecus.and_then(|ecus| ecus.iter().next()).expect("an ECU");
             let terms = Map::from([
-                ("format", 1_u64.into()),
-                ("device", ecu.as_str().into()),
+                ("format".into(), 1_u64.into()),
+                ("device".into(), ecu.as_str().into()),
                 (
-                    "hardware",
+                    "hardware".into(),
                     what.member("hardwareId").cloned().expect("a hardware id"),
                 ),
             ]);
             named = Some(ecu.clone());
-            let custom = Map::from([("ampoule", Value::Object(terms))]);
+            let custom = Map::from([("ampoule".into(), Value::Object(terms))]);
             let Value::Object(file) = file else {
                 panic!("a file is an object")
             };
-            file.insert("custom", Value::Object(custom));
+            file.insert("custom".into(), Value::Object(custom));
         }
     }
     let named = named.unwrap_or_else(|| "primary-ecu".into());
-    targets.insert("ampoule_device", named.as_str().into());
+    targets.insert("ampoule_device".into(), named.as_str().into());
 }
 
 /// Snapshot and timestamp for the targets that there are; neither says a length, so that too long
