@@ -172,6 +172,28 @@ fn zstd_is_opened() {
     opened_as("zstd -q --single-thread -3 -c input", 700_000, Caps::ZSTD);
 }
 
+/// Catches a patch that takes all that devices give where less is enough: with room, it would keep
+/// more of the old image decoded.
+#[test]
+fn blocks_of_a_file_system_take_ten_mebibytes() {
+    if offline() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = "xz -T1 --block-size=131072 --lzma2=preset=6,dict=384KiB -c";
+    let (old, new) = texts(1_500_000);
+    let old = tool(folder.path(), line, &old);
+    let mut new = tool(folder.path(), line, &new);
+    // A long frame with a large model takes room as well.
+    new.extend(noise(2 << 20, 7));
+    let patch = patch_of(&old, &new, &options(Caps::all()));
+    let header = header(&patch).expect("it reads");
+    assert!(header.caps_needed.contains(Caps::XZ), "it is opened");
+    let needed = header.memory_needed();
+    assert!(needed <= 10 << 20, "{needed} bytes");
+    assert_eq!(applied(&old, &patch).expect("it applies"), new);
+}
+
 #[test]
 fn xz_is_opened_with_filters_and_in_blocks() {
     opened_as("xz -1 -c", 200_000, Caps::XZ);

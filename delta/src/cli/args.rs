@@ -20,7 +20,8 @@ usage: ampoule-delta diff [options] OLD NEW PATCH   make the patch that turns OL
 options of diff:
   --profile small|fast  small: fewer bytes (default); fast: quicker to apply
   --caps LIST           what the devices can re-encode and map, by comma; \"none\"; default: all
-  --memory-max BYTES    memory the devices give to a patch (default 16 MiB); K, M, G may follow
+  --memory-max BYTES    memory the devices give to a patch (default 16 MiB), which takes less where
+                        less is enough; K, M, G may follow
   --threads N           threads to use (default 2); the patch is the same for any number
   --verify              apply the patch again and compare, before it is kept
   --in-place            a patch that rewrites the image in its place, for devices with one slot

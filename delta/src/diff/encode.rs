@@ -68,9 +68,28 @@ pub(super) struct Images<'a> {
     pub(super) found: [Vec<Executable>; 2],
 }
 
-/// Writes the whole patch.
+/// Memory that a patch is made for where devices give more: without extents, with blocks of a file
+/// system, with whole compressed streams.
+const AIMS: [u64; 3] = [6 << 20, 10 << 20, 20 << 20];
+/// The longest block of a file system that is made to be read at random.
+const BLOCK_MAX: usize = 128 << 10;
+
+impl Images<'_> {
+    /// Memory that is enough for what these images have inside, in most cases.
+    fn aim(&self) -> u64 {
+        let old = self.old_extents.iter().map(|e| e.raw_len as usize);
+        let new = self.new_extents.iter().map(|e| e.raw_len);
+        match old.chain(new).max() {
+            None => AIMS[0],
+            Some(..=BLOCK_MAX) => AIMS[1],
+            Some(_) => AIMS[2],
+        }
+    }
+}
+
+/// Writes the whole patch: for little memory, or for all that devices give where that is not enough.
 pub(super) fn patch(
-    (old, new): (&Watched, &Watched),
+    both: (&Watched, &Watched),
     images: &Images,
     covers: &[Found],
     options: &DiffOptions,
@@ -80,11 +99,29 @@ pub(super) fn patch(
     if options.caps.contains(Caps::CODE) {
         add_modules(images, &mut maps);
     }
+    let thrifty = DiffOptions {
+        memory_max: images.aim().min(options.memory_max),
+        ..options.clone()
+    };
+    match patch_within(both, (images, &maps), &thrifty, progress) {
+        Err(DiffError::Memory { .. }) if thrifty.memory_max < options.memory_max => {
+            patch_within(both, (images, &maps), options, progress)
+        }
+        patch => patch,
+    }
+}
+
+fn patch_within(
+    (old, new): (&Watched, &Watched),
+    (images, maps): (&Images, &[Map]),
+    options: &DiffOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<u8>, DiffError> {
     let (old_check, new_digest) = (check_of(old), digest_of(new));
     let header = |limits| Header {
         version: VERSION,
         profile: options.profile,
-        caps_needed: caps_needed(&maps),
+        caps_needed: caps_needed(maps),
         old_len: old.length(),
         new_len: new.length(),
         new_digest,
@@ -93,20 +130,15 @@ pub(super) fn patch(
     };
     let mut needed = u64::MAX;
     for plan in PLANS {
-        let about = limits(
-            &maps,
-            u64::from(plan.busy / 2),
-            plan.model.memory(),
-            options,
-        );
+        let about = limits(maps, u64::from(plan.busy / 2), plan.model.memory(), options);
         let about = about.memory(options.profile);
         if about > options.memory_max {
             needed = needed.min(about);
             continue;
         }
-        let (frames, model_max) = frames(images, (&maps, new.length()), plan, options, progress);
+        let (frames, model_max) = frames(images, (maps, new.length()), plan, options, progress);
         let frame_max = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
-        let header = header(limits(&maps, frame_max, model_max, options));
+        let header = header(limits(maps, frame_max, model_max, options));
         if header.memory_needed() > options.memory_max {
             needed = needed.min(header.memory_needed());
             continue;

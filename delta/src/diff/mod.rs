@@ -47,7 +47,8 @@ pub struct DiffOptions {
     pub profile: Profile,
     /// What the devices this patch is for can re-encode and map.
     pub caps: Caps,
-    /// Memory the devices give to a patch.
+    /// Memory the devices give to a patch, in bytes. It takes less where less is enough: 6 MiB without
+    /// extents, 10 MiB with blocks of up to 128 KiB.
     pub memory_max: u64,
     /// Threads to use; the patch is the same for any number.
     pub threads: usize,
