@@ -1,5 +1,6 @@
 //! SHA-256, and the hashes and length that metadata gives for a file.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -99,8 +100,8 @@ impl Hasher {
 pub struct Hashes {
     /// The `sha256` member.
     pub sha256: Option<Digest>,
-    /// The `sha512` member.
-    pub sha512: Option<[u8; 64]>,
+    /// The `sha512` member. Few files have one, so it does not make all the others larger.
+    pub sha512: Option<Box<[u8; 64]>>,
     /// Members with other names, kept as they were.
     pub other: Map,
 }
@@ -131,7 +132,7 @@ impl Hashes {
     pub fn prefix(&self) -> Option<String> {
         match (&self.sha256, &self.sha512) {
             (Some(digest), _) => Some(hex::encode(digest.as_bytes())),
-            (None, Some(digest)) => Some(hex::encode(digest)),
+            (None, Some(digest)) => Some(hex::encode(&**digest)),
             (None, None) => None,
         }
     }
@@ -141,7 +142,7 @@ impl Hashes {
         for (name, value) in map {
             match name.as_str() {
                 "sha256" => hashes.sha256 = Some(Digest::parse(value.as_str()?).ok()?),
-                "sha512" => hashes.sha512 = Some(hex::decode_array(value.as_str()?)?),
+                "sha512" => hashes.sha512 = Some(Box::new(hex::decode_array(value.as_str()?)?)),
                 _ => {
                     hashes.other.insert(name.clone(), value.clone());
                 }
@@ -159,7 +160,7 @@ impl Hashes {
             );
         }
         if let Some(digest) = &self.sha512 {
-            map.insert("sha512".into(), Value::String(hex::encode(digest)));
+            map.insert("sha512".into(), Value::String(hex::encode(&**digest)));
         }
         map
     }
@@ -176,7 +177,7 @@ pub struct HashCheck {
 impl HashCheck {
     /// Against `want`.
     pub fn new(want: &Hashes) -> Self {
-        let sha512 = want.sha512.map(|_| Sha512::new());
+        let sha512 = want.sha512.as_ref().map(|_| Sha512::new());
         Self {
             want: want.clone(),
             sha256: Sha256::new(),
@@ -198,8 +199,8 @@ impl HashCheck {
     pub fn finish(self) -> bool {
         let sha256: [u8; 32] = self.sha256.finalize().into();
         let met256 = self.want.sha256.is_none_or(|want| want.0 == sha256);
-        let met512 = match (self.want.sha512, self.sha512) {
-            (Some(want), Some(hasher)) => <[u8; 64]>::from(hasher.finalize()) == want,
+        let met512 = match (&self.want.sha512, self.sha512) {
+            (Some(want), Some(hasher)) => <[u8; 64]>::from(hasher.finalize()) == **want,
             _ => true,
         };
         self.want.is_checkable() && met256 && met512
@@ -223,13 +224,13 @@ mod tests {
     fn both_hashes_must_hold_where_both_are_given() {
         let good = Hashes {
             sha256: Some(Digest::of(b"x")),
-            sha512: Some(Sha512::digest(b"x").into()),
+            sha512: Some(Box::new(Sha512::digest(b"x").into())),
             other: Map::new(),
         };
         assert!(good.verify(b"x"));
         assert!(
             !Hashes {
-                sha512: Some([0; 64]),
+                sha512: Some(Box::new([0; 64])),
                 ..good.clone()
             }
             .verify(b"x")

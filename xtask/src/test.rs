@@ -9,6 +9,7 @@ use std::process::Command;
 use crate::fuzz;
 use crate::setup::{self, Needed};
 use crate::shell::{self, Fault, Outcome};
+use crate::vm;
 use crate::workspace;
 
 /// Debian packages that a test drives.
@@ -58,8 +59,9 @@ const HELP: &str = "\
 cargo xtask test [--offline]
 
 Installs what is missing (Debian packages as root or through sudo; python-tuf into target/python),
-builds the tests once, runs them all, then runs each fuzz target for some seconds on the nightly
-toolchain. --offline installs nothing and leaves out what needs it, saying what.";
+builds the tests once, runs each fuzz target for some seconds on the nightly toolchain, then all
+tests, then a device in an emulator that loses its power 50 times (`cargo xtask vm-test`). --offline
+installs nothing and leaves out what needs it, saying what.";
 
 /// Tells the tests that parts are left out on purpose; without it a missing part fails its test.
 const OFFLINE: &str = "AMPOULE_TEST_OFFLINE";
@@ -92,6 +94,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     } else {
         shell::heading("set up");
         setup::install(&PACKAGES)?;
+        setup::install(&vm::PACKAGES)?;
         tests.env(PYTHON, setup::python()?).env_remove(OFFLINE);
     }
 
@@ -110,7 +113,11 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     if !has_loop_devices() {
         println!("left out: block devices, since no loop device is to be had here");
     }
-    shell::run(&mut tests)
+    shell::run(&mut tests)?;
+    if offline {
+        return Ok(());
+    }
+    vm::run(&[])
 }
 
 /// Whether a file can be made a block device: root, and a kernel that has loop devices.
@@ -130,4 +137,5 @@ fn say_what_is_left_out() {
     if !setup::python_is_there() {
         println!("left out: interoperation with python-tuf");
     }
+    println!("left out: the device in an emulator (cargo xtask vm-test)");
 }

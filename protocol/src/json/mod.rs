@@ -18,6 +18,7 @@ use core::fmt;
 
 pub use map::{Iter, Map};
 
+use memchr::memchr2;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::limits::JSON_DEPTH_MAX;
@@ -130,7 +131,7 @@ fn integer(number: i128, out: &mut Vec<u8>) {
 
 fn canonical_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    if text.contains(['"', '\\']) {
+    if memchr2(b'"', b'\\', text.as_bytes()).is_some() {
         for &byte in text.as_bytes() {
             if matches!(byte, b'"' | b'\\') {
                 out.push(b'\\');

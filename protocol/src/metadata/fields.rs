@@ -17,6 +17,7 @@ pub(super) struct Fields<'a> {
     members: &'a Map,
     asked: [&'static str; ASKED_MAX],
     asked_len: usize,
+    found: usize,
 }
 
 /// More members than any object of ours has.
@@ -49,6 +50,7 @@ impl<'a> Fields<'a> {
             members,
             asked: [""; ASKED_MAX],
             asked_len: 0,
+            found: 0,
         })
     }
 
@@ -57,9 +59,12 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn optional(&mut self, name: &'static str) -> Option<&'a Value> {
+        debug_assert!(!self.asked().contains(&name), "{name} was asked for before");
         self.asked[self.asked_len] = name;
         self.asked_len += 1;
-        self.members.get(name)
+        let member = self.members.get(name);
+        self.found += usize::from(member.is_some());
+        member
     }
 
     pub(super) fn required(&mut self, name: &'static str) -> Result<&'a Value, FormatError> {
@@ -126,11 +131,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    fn asked(&self) -> &[&'static str] {
+        &self.asked[..self.asked_len]
+    }
+
     pub(super) fn rest(self) -> Map {
+        if self.found == self.members.len() {
+            return Map::new();
+        }
         let unknown = self
             .members
             .iter()
-            .filter(|(name, _)| !self.asked[..self.asked_len].contains(&name.as_str()));
+            .filter(|(name, _)| !self.asked().contains(&name.as_str()));
         unknown
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec::Vec;
 
 use super::delegations::Delegations;
 use super::fields::{Fields, Place, common_members};
@@ -104,12 +105,14 @@ impl Payload for Targets {
     fn from_signed(signed: &Value) -> Result<Self, FormatError> {
         let mut fields = Fields::of("targets", signed)?;
         let mut common = fields.common(Self::NAME)?;
-        let targets = fields.object("targets")?.iter().map(|(path, value)| {
+        let targets = fields.object("targets")?;
+        // The members are in order: a list of them becomes the map as it is.
+        let mut listed = Vec::with_capacity(targets.len());
+        for (path, value) in targets {
             let name = TargetPath::parse(path)
                 .map_err(|error| FormatError::new("targets.targets", format!("{error}")))?;
-            Ok((name, TargetFile::from_value(path, value)?))
-        });
-        let targets = targets.collect::<Result<BTreeMap<_, _>, FormatError>>()?;
+            listed.push((name, TargetFile::from_value(path, value)?));
+        }
         let delegations = match fields.optional("delegations") {
             None => None,
             Some(value) => Some(Delegations::from_value(value)?),
@@ -117,7 +120,7 @@ impl Payload for Targets {
         common.extra = fields.rest();
         Ok(Self {
             common,
-            targets,
+            targets: listed.into_iter().collect(),
             delegations,
         })
     }
