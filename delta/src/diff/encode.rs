@@ -16,7 +16,7 @@ use super::{DiffError, DiffOptions};
 use crate::code::Mapping;
 use crate::codec::frame;
 use crate::codec::model::Size;
-use crate::header::{Caps, Header, Limits, VERSION};
+use crate::header::{Caps, Header, Limits, Profile, VERSION};
 use crate::plan::extents::{OldExtent, decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX};
 
@@ -87,6 +87,14 @@ impl Images<'_> {
     }
 }
 
+/// What a patch may take on a device.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    memory_max: u64,
+    /// Rather a smaller model than fewer extents that are kept decoded: those cost time.
+    is_cache_whole: bool,
+}
+
 /// Writes the whole patch: for little memory, or for all that devices give where that is not enough.
 pub(super) fn patch(
     both: (&Watched, &Watched),
@@ -99,13 +107,17 @@ pub(super) fn patch(
     if options.caps.contains(Caps::CODE) {
         add_modules(images, &mut maps);
     }
-    let thrifty = DiffOptions {
+    let thrifty = Room {
         memory_max: images.aim().min(options.memory_max),
-        ..options.clone()
+        is_cache_whole: true,
     };
-    match patch_within(both, (images, &maps), &thrifty, progress) {
-        Err(DiffError::Memory { .. }) if thrifty.memory_max < options.memory_max => {
-            patch_within(both, (images, &maps), options, progress)
+    let all = Room {
+        memory_max: options.memory_max,
+        is_cache_whole: false,
+    };
+    match patch_within(both, (images, &maps), (options, thrifty), progress) {
+        Err(DiffError::Memory { .. }) => {
+            patch_within(both, (images, &maps), (options, all), progress)
         }
         patch => patch,
     }
@@ -114,7 +126,7 @@ pub(super) fn patch(
 fn patch_within(
     (old, new): (&Watched, &Watched),
     (images, maps): (&Images, &[Map]),
-    options: &DiffOptions,
+    (options, room): (&DiffOptions, Room),
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>, DiffError> {
     let (old_check, new_digest) = (check_of(old), digest_of(new));
@@ -130,16 +142,16 @@ fn patch_within(
     };
     let mut needed = u64::MAX;
     for plan in PLANS {
-        let about = limits(maps, u64::from(plan.busy / 2), plan.model.memory(), options);
-        let about = about.memory(options.profile);
-        if about > options.memory_max {
-            needed = needed.min(about);
+        // However short its frames are.
+        let least = limits(maps, 0, 0, (options.profile, room)).memory(options.profile);
+        if least > room.memory_max {
+            needed = needed.min(least);
             continue;
         }
         let (frames, model_max) = frames(images, (maps, new.length()), plan, options, progress);
         let frame_max = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
-        let header = header(limits(maps, frame_max, model_max, options));
-        if header.memory_needed() > options.memory_max {
+        let header = header(limits(maps, frame_max, model_max, (options.profile, room)));
+        if header.memory_needed() > room.memory_max {
             needed = needed.min(header.memory_needed());
             continue;
         }
@@ -152,7 +164,7 @@ fn patch_within(
     }
     Err(DiffError::Memory {
         needed,
-        allowed: options.memory_max,
+        allowed: room.memory_max,
     })
 }
 
@@ -172,7 +184,12 @@ fn check_of(image: &Watched) -> u64 {
 }
 
 /// What the device has to hold for these maps, and for frames and models of such a size.
-fn limits(maps: &[Map], frame_max: u64, model_max: u64, options: &DiffOptions) -> Limits {
+fn limits(
+    maps: &[Map],
+    frame_max: u64,
+    model_max: u64,
+    (profile, room): (Profile, Room),
+) -> Limits {
     let most = |of: &dyn Fn(&Map) -> u64| maps.iter().map(of).max().unwrap_or(0);
     let encode_max = most(&|map| {
         let costs = map
@@ -200,10 +217,14 @@ fn limits(maps: &[Map], frame_max: u64, model_max: u64, options: &DiffOptions) -
     };
     if decode_max > 0 {
         // Room for a few extents saves decoding the same ones again and again.
-        let room = options
-            .memory_max
-            .saturating_sub(limits.memory(options.profile));
-        limits.cache_max = decode_max.max((decode_max * 2).clamp(CACHE_MIN, CACHE_MAX).min(room));
+        let few = (decode_max * 2).clamp(CACHE_MIN, CACHE_MAX);
+        let left = room.memory_max.saturating_sub(limits.memory(profile));
+        let kept = if room.is_cache_whole {
+            few
+        } else {
+            few.min(left)
+        };
+        limits.cache_max = decode_max.max(kept);
     }
     limits
 }
