@@ -164,15 +164,28 @@ async fn create(shared: &Shared, plan: &str, only_try: bool) -> Answer {
         return Ok(told(foretold(&schedule), &schedule));
     }
     let row = row(&rollout);
-    let text = format!(
-        "rollout {} of {} is {}",
-        rollout.plan.name,
-        rollout.release.target.path,
-        rollout.status.stage.as_str()
-    );
+    let text = made(&rollout);
     let added = shared.rollouts.add(&shared.writer, rollout).await;
     added.map_err(|error| said(&error))?;
     Ok(told(text, &row))
+}
+
+/// What was made, and what comes next.
+fn made(rollout: &Rollout) -> String {
+    let plan = &rollout.plan;
+    let (name, digest, approvals) = (&plan.name, plan.digest(), plan.approvals);
+    let mut text = format!(
+        "rollout {name} of {} is {}\nplan {digest}",
+        rollout.release.target.path,
+        rollout.status.stage.as_str()
+    );
+    if approvals > 0 {
+        let _ = write!(
+            text,
+            "\nnext: {approvals} other(s) read the plan and approve this digest of it"
+        );
+    }
+    text
 }
 
 /// The release that the plan names, out of the published tree as a device would trust it.
@@ -188,11 +201,10 @@ fn resolve(shared: &Shared, plan: &Plan) -> Result<ReleaseFacts, String> {
     let target = target.ok_or_else(|| format!("no role describes \"{}\"", plan.release))?;
     let found = target.file().hashes.sha256;
     if found != Some(plan.sha256) {
-        let found = found.as_ref().map_or("none".into(), Digest::short);
-        let wanted = plan.sha256.short();
+        let found = found.map_or("none".into(), |found| found.to_string());
         return Err(format!(
-            "\"{}\" has digest {found}, the plan names {wanted}: it is another release",
-            plan.release
+            "\"{}\" has digest {found}, the plan names {}: it is another release",
+            plan.release, plan.sha256
         ));
     }
     let release = Release::of_target(&target).map_err(|error| said(&error))?;
