@@ -191,6 +191,8 @@ fn blocks_of_a_file_system_take_ten_mebibytes() {
     assert!(header.caps_needed.contains(Caps::XZ), "it is opened");
     let needed = header.memory_needed();
     assert!(needed <= 10 << 20, "{needed} bytes");
+    // Not at the cost of decoding the same extents again and again.
+    assert!(header.limits.cache_max >= 4 << 20, "{:?}", header.limits);
     assert_eq!(applied(&old, &patch).expect("it applies"), new);
 }
 

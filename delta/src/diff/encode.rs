@@ -140,14 +140,16 @@ fn patch_within(
         old_check,
         limits,
     };
+    // However short its frames are, and however small the model.
+    let least = limits(maps, 0, 0, (options.profile, room)).memory(options.profile);
+    if least > room.memory_max {
+        return Err(DiffError::Memory {
+            needed: least,
+            allowed: room.memory_max,
+        });
+    }
     let mut needed = u64::MAX;
     for plan in PLANS {
-        // However short its frames are.
-        let least = limits(maps, 0, 0, (options.profile, room)).memory(options.profile);
-        if least > room.memory_max {
-            needed = needed.min(least);
-            continue;
-        }
         let (frames, model_max) = frames(images, (maps, new.length()), plan, options, progress);
         let frame_max = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
         let header = header(limits(maps, frame_max, model_max, (options.profile, room)));
