@@ -21,8 +21,9 @@ use crate::online;
 use crate::published::Found;
 use crate::rollout::cohort::CohortKey;
 use crate::rollout::dry_run::{Assumed, Schedule, dry_run};
+use crate::rollout::waits::waits;
 use crate::rollout::why::why;
-use crate::rollout::{Act, Plan, ReleaseFacts, Rollout, RolloutId, Stage};
+use crate::rollout::{Act, Plan, ReleaseFacts, Rollout, RolloutId, Stage, Wait};
 use crate::rollouts::{Heard, Rollouts};
 use crate::serve::Shared;
 use crate::store::{Write, Written};
@@ -49,6 +50,9 @@ pub enum RolloutAsk {
     Show {
         /// Which.
         name: RolloutId,
+        /// Also what it waits for: a look at every device.
+        #[serde(default)]
+        waits: bool,
     },
     /// Something is done to one.
     Act {
@@ -84,7 +88,7 @@ pub(super) async fn answer(shared: &Shared, ask: &RolloutAsk) -> Told {
     let told = match ask {
         RolloutAsk::Create { plan, dry_run } => create(shared, plan, *dry_run).await,
         RolloutAsk::List => Ok(list(&shared.rollouts)),
-        RolloutAsk::Show { name } => show(&shared.rollouts, name),
+        RolloutAsk::Show { name, waits } => show(shared, name, *waits).await,
         RolloutAsk::Act { name, act } => acted(shared, name, act).await,
         RolloutAsk::Why { device, name } => of_device(shared, device, name.as_ref()).await,
         RolloutAsk::Tag { device, tags } => tag(shared, device, tags).await,
@@ -222,7 +226,7 @@ async fn acted(shared: &Shared, name: &RolloutId, act: &Act) -> Answer {
         .act(&shared.writer, name, act, shared.now())
         .await;
     done.map_err(|error| said(&error))?;
-    show(&shared.rollouts, name)
+    show(shared, name, false).await
 }
 
 fn list(rollouts: &Rollouts) -> Told {
@@ -247,14 +251,35 @@ fn list(rollouts: &Rollouts) -> Told {
     told(text, &rows)
 }
 
-fn show(rollouts: &Rollouts, name: &RolloutId) -> Answer {
-    let state = rollouts.state();
-    let rollout = state.book().rollout(name);
-    let rollout = rollout.ok_or_else(|| format!("there is no rollout \"{name}\""))?;
+async fn show(shared: &Shared, name: &RolloutId, with_waits: bool) -> Answer {
+    let (rollouts, name, now) = (shared.rollouts.clone(), name.clone(), shared.now());
+    let look = move || {
+        let state = rollouts.state();
+        let rollout = state.book().rollout(&name);
+        let rollout = rollout.ok_or_else(|| format!("there is no rollout \"{name}\""))?;
+        if !with_waits {
+            return Ok(told(described(rollout), &row(rollout)));
+        }
+        let waits = waits(state.book(), rollout, state.world(), now);
+        let (mut text, mut row) = (described(rollout), row(rollout));
+        for wait in &waits {
+            let _ = write!(text, "\nwaits for  {wait}");
+        }
+        let with_text = |wait: &Wait| json!({"wait": wait, "text": wait.to_string()});
+        row["waits"] = waits.iter().map(with_text).collect();
+        Ok(told(text, &row))
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|error| error.to_string())?
+}
+
+/// One rollout, for people.
+fn described(rollout: &Rollout) -> String {
     let tally = rollout.tally();
     let mut text = format!(
-        "rollout    {name}\nrelease    {} {}\nplan       {}\nstage      {} since {}\n\
+        "rollout    {}\nrelease    {} {}\nplan       {}\nstage      {} since {}\n\
          step       {} of {}\noffered    {} ({} open)\ncommitted  {}\nfailed     {} ({} silent)",
+        rollout.plan.name,
         rollout.release.target.path,
         rollout.release.target.sha256.short(),
         rollout.plan.digest(),
@@ -279,7 +304,7 @@ fn show(rollouts: &Rollouts, name: &RolloutId) -> Answer {
             "\nexcludes   failure rates above {rate:.3} % (95 % confidence)"
         );
     }
-    Ok(told(text, &row(rollout)))
+    text
 }
 
 fn row(rollout: &Rollout) -> Value {

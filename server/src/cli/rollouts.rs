@@ -84,7 +84,7 @@ impl Command {
             Self::List { common } => tell(RolloutAsk::List, "", &common),
             Self::Show(named) => {
                 let (name, common) = (named.name, named.common);
-                tell(RolloutAsk::Show { name }, "", &common)
+                tell(RolloutAsk::Show { name, waits: true }, "", &common)
             }
             Self::Approve { named, by, plan } => named.act(Act::Approve { by, plan }),
             Self::Pause(named) => named.act(Act::Pause),

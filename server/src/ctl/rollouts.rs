@@ -101,7 +101,7 @@ impl Command {
             }
             Self::List { json } => list(&client, json)?,
             Self::Show(named) => {
-                let row: Value = client.get(&path(&named.name, ""))?;
+                let row: Value = client.get(&path(&named.name, "?waits=true"))?;
                 print(named.json, &row, || describe(&row));
             }
             Self::Watch(named) => watch(&client, &named)?,
@@ -229,6 +229,8 @@ fn describe(row: &Value) -> String {
     if !status["stage"]["why"].is_null() {
         lines.push(format!("why        {}", word(&status["stage"]["why"])));
     }
+    let waits = row["waits"].as_array().into_iter().flatten();
+    lines.extend(waits.map(|wait| format!("waits for  {}", word(&wait["text"]))));
     lines.join("\n")
 }
 

@@ -10,8 +10,9 @@ use hyper::StatusCode;
 use super::asks::{about, confirm, is_seen};
 use super::extract::{Asked, Words, bad, json};
 use super::page::{cut, limit};
+use super::roles::Right;
 use super::who::Who;
-use super::words::{Confirmed, Page, PlanText, Rollouts};
+use super::words::{Confirmed, More, Page, PlanText, Rollouts};
 use super::{Door, words};
 use crate::admin::RolloutAsk;
 use crate::audit::{self, Record};
@@ -74,7 +75,7 @@ pub(super) async fn list(
 }
 
 /// One rollout.
-#[utoipa::path(get, path = "/api/v1/rollouts/{rollout}", params(("rollout" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/rollouts/{rollout}", params(("rollout" = String, Path), More),
     tag = "rollouts",
     responses((status = 200, body = Object), (status = "default", body = words::Problem,
         content_type = "application/problem+json")))]
@@ -82,10 +83,14 @@ pub(super) async fn show(
     State(door): State<Arc<Door>>,
     who: Who,
     Path(name): Path<String>,
+    Asked(more): Asked<More>,
 ) -> Answer {
     let name = id(&name)?;
     exists(&door, &name)?;
-    Ok(json(&about(&door, RolloutAsk::Show { name }, &who).await?))
+    // A device is named in it, of whatever site.
+    let waits = more.waits && who.bound_to(Right::ReadDevices).is_none();
+    let ask = RolloutAsk::Show { name, waits };
+    Ok(json(&about(&door, ask, &who).await?))
 }
 
 fn plan(text: &str) -> Result<Plan, Problem> {

@@ -118,6 +118,16 @@ pub struct OfRollout {
     pub rollout: Option<String>,
 }
 
+/// What else is told of a rollout.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct More {
+    /// Also what it waits for, to whoever may read all devices.
+    #[serde(default)]
+    pub waits: bool,
+}
+
 /// A page of rollouts.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rollouts {

@@ -134,9 +134,8 @@ fn withdraw(book: &mut Book, now: UtcTime, changes: &mut Vec<Change>) {
 pub(super) struct Queue {
     /// Those that were asked before, and may be again; they have their place already.
     pub(super) again: Vec<(Place, u32)>,
-    /// Those that did not even take an offer in time. They come last: a device that is broken would
-    /// hold the one permit of its ward for ever, offer after offer, and its neighbours would wait.
-    pub(super) unclaimed: Vec<(Place, u32)>,
+    /// Those that did not even take an offer in time, with the Unix time of that offer.
+    pub(super) unclaimed: Vec<(i64, u32)>,
     /// Those that were not, as many as the step allows, lowest place first.
     pub(super) new: Vec<(Place, u32)>,
     /// How many were not asked, of whom `new` are the first.
@@ -153,30 +152,42 @@ fn offer(
 ) -> BTreeMap<RolloutId, usize> {
     let queues = queues(book, devices, now);
     let mut permits = Permits::held_by(caps, holders(book, devices, now));
+    let mut waiting: BTreeMap<_, _> = queues.keys().map(|name| (name.clone(), 0)).collect();
     let mut offers = Vec::new();
-    let mut waiting = BTreeMap::new();
-    // The higher priority takes its permits first.
-    let mut order: Vec<_> = queues.keys().cloned().collect();
-    order.sort_by_key(|name| std::cmp::Reverse(book.rollout(name).map(|r| r.plan.priority)));
-    for name in order {
-        let (queue, rollout) = (&queues[&name], book.rollout(&name).expect("it has a queue"));
-        let mut left = 0;
-        let first = queue.again.iter().chain(&queue.new).map(|entry| (entry, 1));
-        // Nothing waits for them: they were asked.
-        let last = queue.unclaimed.iter().map(|entry| (entry, 0));
-        for ((_, number), counts) in first.chain(last) {
-            if permits.take(&devices[*number as usize]).is_err() {
-                left += counts;
-                continue;
-            }
-            let before = rollout.deployment(*number);
+    for (name, number) in in_turn(book, &queues) {
+        let rollout = book.rollout(name).expect("it has a queue");
+        let before = rollout.deployment(number);
+        if permits.take(&devices[number as usize]).is_ok() {
             let row = Deployment::offer(&rollout.plan, &rollout.release, before, now.unix());
-            offers.push((name.clone(), *number, row));
+            offers.push((name.clone(), number, row));
+        } else if !before.is_some_and(Deployment::was_unclaimed) {
+            // A step waits for nobody who was asked and was not there.
+            *waiting.get_mut(name).expect("it has a queue") += 1;
         }
-        waiting.insert(name, left);
     }
     apply(book, offers, changes);
     waiting
+}
+
+/// All that may be asked now, in the order in which they take permits: the higher priority first, and
+/// after all rollouts those who did not take an offer, whoever waits longest first. A device that is
+/// dead would else hold the one permit of its ward for ever, offer after offer, and its neighbours
+/// would wait.
+fn in_turn<'a>(book: &Book, queues: &'a BTreeMap<RolloutId, Queue>) -> Vec<(&'a RolloutId, u32)> {
+    let mut order: Vec<_> = queues.iter().collect();
+    order.sort_by_key(|(name, _)| std::cmp::Reverse(book.rollout(name).map(|r| r.plan.priority)));
+    let first = order.iter().flat_map(|(name, queue)| {
+        let mine = queue.again.iter().chain(&queue.new);
+        mine.map(|(_, number)| (*name, *number))
+    });
+    let mut last: Vec<_> = order
+        .iter()
+        .flat_map(|(name, queue)| queue.unclaimed.iter().map(|entry| (*entry, *name)))
+        .collect();
+    last.sort_by_key(|(entry, _)| *entry);
+    first
+        .chain(last.into_iter().map(|((_, number), name)| (name, number)))
+        .collect()
 }
 
 /// Whose permits count just now.
@@ -219,7 +230,9 @@ pub(super) fn queues(
         let (rollout, queue) = (running[index], &mut queues[index]);
         let entry = (rollout.key.place(&device.device), device.number);
         match rollout.deployment(device.number) {
-            Some(row) if row.was_unclaimed() => queue.unclaimed.push(entry),
+            Some(row) if row.was_unclaimed() => {
+                queue.unclaimed.push((row.offered_at, device.number));
+            }
             Some(_) => queue.again.push(entry),
             None => queue.new.push(entry),
         }
@@ -245,7 +258,6 @@ impl Queue {
         }
         self.new.sort_unstable();
         self.again.sort_unstable();
-        self.unclaimed.sort_unstable();
     }
 }
 

@@ -5,6 +5,7 @@
 //!   ReleaseFacts (by digest)  --+-> Rollout --+
 //!   DeviceFacts (inventory, tags, standing) --+-> decide(.., now) -> [Change]   offers, halts, steps
 //!   Deployment (what became of an offer)    --+-> why(.., now)    -> Why        one device, in words
+//!                                             +-> waits(.., now)   -> [Wait]     why a rollout stands
 //!                                             +-> dry_run(.., now) -> Schedule  who gets what when
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod progress;
 pub mod share;
 pub mod statistics;
 pub mod status;
+pub mod waits;
 pub mod why;
 
 pub use book::{Act, Book, Change, Refused, Rollout};
@@ -44,4 +46,5 @@ pub use filter::Filter;
 pub use plan::{Plan, ReleaseFacts, RolloutId};
 pub use share::Share;
 pub use status::{Halt, Stage, Status, Tally};
+pub use waits::Wait;
 pub use why::Why;

@@ -68,12 +68,7 @@ impl Rollout {
         if self.status.stage != Stage::Running || !self.offers(now) {
             return None;
         }
-        let tally = self.tally();
-        let needed = self.step().success_min.of(tally.offered as usize);
-        let good = tally.offered > 0
-            && waiting == 0
-            && tally.committed as usize >= needed
-            && tally.committed > 0;
+        let good = waiting == 0 && self.has_success();
         let status = &self.status;
         match (good, status.baking_since) {
             (false, None) => None,
@@ -85,11 +80,28 @@ impl Rollout {
                 baking_since: Some(now.unix()),
                 ..status.clone()
             }),
-            (true, Some(since)) => {
-                let baked = since.saturating_add(self.step().bake_secs.into());
-                (now.unix() >= baked).then(|| self.next_step(now))
+            (true, Some(_)) => {
+                let is_baked = self.baked_at().is_some_and(|baked| now.unix() >= baked);
+                is_baked.then(|| self.next_step(now))
             }
         }
+    }
+
+    /// How many of the devices that were asked must have committed; never none.
+    pub(super) fn commits_needed(&self) -> usize {
+        let offered = self.tally().offered as usize;
+        self.step().success_min.of(offered).max(1)
+    }
+
+    /// Whether the open step's threshold of success is met.
+    pub(super) fn has_success(&self) -> bool {
+        self.tally().committed as usize >= self.commits_needed()
+    }
+
+    /// Unix time at which the bake time ends that has begun.
+    pub(super) fn baked_at(&self) -> Option<i64> {
+        let since = self.status.baking_since?;
+        Some(since.saturating_add(self.step().bake_secs.into()))
     }
 
     fn next_step(&self, now: UtcTime) -> Status {
@@ -112,10 +124,8 @@ impl Rollout {
     /// time. Silence is looked for separately.
     pub(super) fn next_moment(&self) -> Option<i64> {
         let start = self.plan.start.map(UtcTime::unix);
-        let since = self.status.baking_since;
-        let baked = since.map(|since| since.saturating_add(self.step().bake_secs.into()));
         match self.status.stage {
-            Stage::Running => start.into_iter().chain(baked).max(),
+            Stage::Running => start.into_iter().chain(self.baked_at()).max(),
             Stage::Awaiting
             | Stage::Paused
             | Stage::Halted { .. }

@@ -193,7 +193,7 @@ fn of_turn(
         return Why::Next;
     };
     let mine = (rollout.key.place(&device.device), device.number);
-    let was_asked = queue.again.contains(&mine) || queue.unclaimed.contains(&mine);
+    let was_asked = rollout.deployment(device.number).is_some();
     if !was_asked && queue.new.binary_search(&mine).is_err() {
         let others = devices.iter().filter(|other| {
             book.is_free(other.number)

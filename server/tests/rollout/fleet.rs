@@ -12,6 +12,7 @@ use ampoule_protocol::version::RollbackIndex;
 use ampoule_server::rollout::cohort::CohortKey;
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::{ComponentFacts, RolloutId};
+use ampoule_server::rollout::waits::waits;
 use ampoule_server::rollout::{
     Act, Book, Change, DeviceFacts, Phase, Plan, Profile, ReleaseFacts, Rollout, Running, decide,
 };
@@ -228,6 +229,12 @@ impl Fleet {
 
     pub(crate) fn stage(&self, rollout: &str) -> &'static str {
         self.rollout(rollout).status.stage.as_str()
+    }
+
+    pub(crate) fn waits(&self, rollout: &str) -> Vec<String> {
+        let world = (self.devices.as_slice(), self.caps.as_slice());
+        let waits = waits(&self.book, self.rollout(rollout), world, self.time());
+        waits.iter().map(ToString::to_string).collect()
     }
 
     pub(crate) fn why(&self, rollout: &str, device: u32) -> String {

@@ -6,3 +6,4 @@ mod fleet;
 mod properties;
 mod sequential;
 mod stories;
+mod wards;

@@ -179,6 +179,30 @@ proptest! {
         let rows = fleet.rollout("r").deployments();
         prop_assert_eq!(rows.filter(|(_, row)| row.holds_permit(fleet.now)).count(), 0);
     }
+
+    /// Whoever is alive gets its update, however many of its ward are dead, and whatever older
+    /// rollouts still ask of those. Found by the fleet simulator. Planted: the dead asked rollout by
+    /// rollout; the dead asked in the order of places.
+    #[test]
+    fn the_dead_hold_nobody_up(key: u8, dead in prop::collection::vec(0..3u8, 12), sleep in 0..12usize) {
+        let mut fleet = Fleet::new(12);
+        fleet.caps = vec![cap("ward", 1)];
+        let hour = "begin_within_secs = 3600";
+        fleet.start(plan("old", "2.0.0", hour, &steps(&["100%"])), release("2.0.0", 2), key);
+        fleet.start(plan("new", "3.0.0", hour, &steps(&["100%"])), release("3.0.0", 3), key.wrapping_add(1));
+        let alive: Vec<u32> = (0..12).filter(|device| dead[*device as usize] > 0).collect();
+        for hour in 0..40 {
+            fleet.look();
+            for device in alive.iter().copied() {
+                // Some are in a drawer at first, and as silent as the dead.
+                if dead[device as usize] > 1 || hour >= sleep {
+                    fleet.answer(device, Outcome::Committed);
+                }
+            }
+            fleet.wait(3600);
+        }
+        prop_assert_eq!(fleet.in_phase("new", Phase::Committed), alive);
+    }
 }
 
 /// The row as the store has it: without deployments.

@@ -3,7 +3,6 @@
 use ampoule_protocol::device::Outcome;
 use ampoule_server::rollout::cohort::CohortKey;
 use ampoule_server::rollout::dry_run::{Assumed, dry_run};
-use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::{Act, Phase, Plan, Rollout, Stage};
 
 use crate::fleet::{Fleet, plan, release, steps};
@@ -164,49 +163,6 @@ fn a_pause_stops_the_spread_and_leaves_offers() {
     fleet.look();
     assert_eq!(fleet.offered("r").len(), 1);
     assert_eq!(fleet.rollout("r").tally().offered, 10);
-}
-
-#[test]
-fn wards_keep_enough_devices_in_service() {
-    let mut fleet = Fleet::new(16);
-    let cap = |tag: &str, max| Cap {
-        tag: tag.into(),
-        max,
-    };
-    fleet.caps = vec![cap("ward", 1), cap("patient", 1)];
-    for device in [0, 4] {
-        fleet.set_tag(device, "patient", "p7");
-    }
-    fleet.start(
-        plan("r", "2.0.0", "", &steps(&["100%"])),
-        release("2.0.0", 2),
-        1,
-    );
-    fleet.look();
-    let asked = fleet.offered("r");
-    assert!(
-        (3..=4).contains(&asked.len()),
-        "one of each of four wards: {asked:?}"
-    );
-    assert!(
-        !(asked.contains(&0) && asked.contains(&4)),
-        "one patient's two pumps"
-    );
-    let next = (0..16).find(|device| !asked.contains(device)).unwrap();
-    let said = fleet.why("r", next);
-    assert!(
-        said.ends_with("hold permits, no more may at once"),
-        "{said}"
-    );
-    let mut rounds = 0;
-    while fleet.rollout("r").tally().committed < 16 {
-        for device in fleet.offered("r") {
-            fleet.answer(device, Outcome::Committed);
-        }
-        fleet.look();
-        rounds += 1;
-        assert!(rounds <= 6, "permits come back");
-    }
 }
 
 #[test]
@@ -422,42 +378,6 @@ fn the_dry_run_says_who_gets_what_when_and_changes_nothing() {
         .device
         .to_string();
     assert_eq!(schedule.steps[0].devices, [first]);
-}
-
-/// Found by the fleet simulator: a device that was dead took the one permit of its ward again and
-/// again, each time for as long as an offer may be begun, and its neighbours waited for ever.
-#[test]
-fn a_device_that_takes_nothing_does_not_starve_its_ward() {
-    for dead in 0..4 {
-        let mut fleet = Fleet::new(4);
-        fleet.caps = vec![Cap {
-            tag: "ward".into(),
-            max: 1,
-        }];
-        let half = "[[step]]\nshare = \"50%\"\nsuccess_min = \"50%\"\n\
-                    [[step]]\nshare = \"100%\"\nsuccess_min = \"70%\"\n";
-        fleet.start(
-            plan("r", "2.0.0", "begin_within_secs = 3600", half),
-            release("2.0.0", 2),
-            7,
-        );
-        for _ in 0..20 {
-            fleet.look();
-            for device in fleet.offered("r") {
-                if device != dead {
-                    fleet.answer(device, Outcome::Committed);
-                }
-            }
-            fleet.wait(HOUR);
-        }
-        fleet.look();
-        let committed = fleet.in_phase("r", Phase::Committed).len();
-        assert_eq!(
-            (committed, fleet.stage("r")),
-            (3, "done"),
-            "device {dead} is dead"
-        );
-    }
 }
 
 #[test]

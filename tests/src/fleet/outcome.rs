@@ -37,7 +37,7 @@ pub struct Campaign {
     pub name: &'static str,
     /// Where it stands.
     pub stage: String,
-    /// Why it halted.
+    /// Why it halted, or what it waits for.
     pub why: Option<String>,
     /// Whether it had to halt.
     pub must_halt: bool,

@@ -20,6 +20,7 @@ use ampoule_server::http::inventory_write;
 use ampoule_server::rollout::cohort::CohortKey;
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::RolloutId;
+use ampoule_server::rollout::waits::waits;
 use ampoule_server::rollout::{Phase, Plan, ReleaseFacts, Rollout, Stage, Tally};
 use ampoule_server::rollouts::{Heard, Rollouts};
 use ampoule_server::store::open::Opened;
@@ -367,6 +368,21 @@ impl Server {
         let name = RolloutId::parse(name).expect("a name");
         let rollout = state.book().rollout(&name)?;
         Some((rollout.status.stage.clone(), rollout.tally()))
+    }
+
+    /// What a rollout that runs waits for.
+    pub(super) fn waits(&self, name: &str, now: i64) -> Option<String> {
+        let state = self.alive.as_ref()?.rollouts.state();
+        let name = RolloutId::parse(name).expect("a name");
+        let rollout = state.book().rollout(&name)?;
+        let waits = waits(
+            state.book(),
+            rollout,
+            state.world(),
+            UtcTime::from_unix(now),
+        );
+        let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
+        (!waits.is_empty()).then(|| format!("waits for {}", waits.join("; for ")))
     }
 
     /// What the book knows of an offer of this release to this device.

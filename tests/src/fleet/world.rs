@@ -152,7 +152,10 @@ impl World {
         }
         let why = match &stage {
             Stage::Halted { why } => Some(why.to_string()),
-            _ => None,
+            _ => {
+                let server = self.sky.server.borrow();
+                server.waits(release.as_str(), self.now())
+            }
         };
         let observer = self.sky.observer.borrow();
         let spread = observer.committed_after(release.version(), begun);
