@@ -125,6 +125,9 @@ fn a_rollout_is_made_by_one_approved_by_another_and_resumed_by_a_third() {
     });
     assert_eq!(approved.ok()["status"]["stage"]["stage"], "running");
 
+    let shown = scene.get(&alice, "/api/v1/rollouts/r1?waits=true").ok();
+    assert_eq!(shown["waits"][0]["wait"]["for"], "devices", "{shown}");
+
     // Anybody who may stop, stops, without a code. Neither of them lets it go on.
     let paused = scene
         .post(&bob, "/api/v1/rollouts/r1/pause", &json!({}))
@@ -367,6 +370,13 @@ fn a_site_sees_its_own_devices_alone() {
     scene
         .get(&north, "/api/v1/devices/pump-2/why")
         .refused(404, "not-found");
+    // Nor is one named to it by what a rollout waits for.
+    let plan = scene.plan("r1", "ci-1", 1);
+    ci.call("POST", "/api/v1/rollouts", None, &plan).ok();
+    let url = "/api/v1/rollouts/r1?waits=true";
+    let shown = ci.call("GET", url, None, &Value::Null).ok();
+    assert_eq!(shown["waits"][0]["wait"]["for"], "approvals");
+    assert!(scene.get(&north, url).ok()["waits"].is_null());
     let all = ci
         .call("GET", "/api/v1/devices?limit=1", None, &Value::Null)
         .ok();
