@@ -117,6 +117,9 @@ pub struct Director {
     pub expiry: Duration,
     /// How long targets and snapshot live.
     pub content_expiry: Duration,
+    /// Devices whose signed files are kept in memory; about 2 KiB each. For others each poll costs
+    /// signatures.
+    pub signed_for_max: usize,
     /// How many devices with the same value of a tag may be out of service at once.
     pub caps: Vec<Cap>,
 }
@@ -305,6 +308,7 @@ impl Director {
             roots: from.existing_folder("roots"),
             expiry: from.secs("expiry_secs", 86_400, 2, 31 * 86_400),
             content_expiry: from.secs("content_expiry_secs", 14 * 86_400, 2, 365 * 86_400),
+            signed_for_max: from.number("signed_for_max", 100_000, 1, 100_000_000),
             caps: Self::caps(from),
         }
     }

@@ -4,7 +4,7 @@
 //! ([`ampoule_protocol::director::Issue`]). So nothing about it is stored: after a restart, or on
 //! another replica, the same bytes are made again. Signing happens when a device asks for the
 //! first time after its assignment changed or a step of time began, not at every poll; what was
-//! signed is kept in memory up to [`KEPT_MAX`] devices.
+//! signed is kept in memory for as many devices as the configuration says.
 //!
 //! Invariants:
 //! - A device is served its own metadata and nobody else's: the id comes from its certificate.
@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ampoule_protocol::director::{Issue, Issued, Terms};
 use ampoule_protocol::metadata::{Envelope, Payload, RoleType, Root};
@@ -29,8 +29,6 @@ use crate::error::ServerError;
 use crate::online;
 use crate::published::Document;
 
-/// Devices whose signed files are kept in memory; about 2 KiB each.
-const KEPT_MAX: usize = 100_000;
 /// Bytes of a root that are read at most.
 const ROOT_LEN_MAX: u64 = 1 << 20;
 
@@ -49,6 +47,7 @@ pub struct Director {
     roots: PathBuf,
     fresh_secs: i64,
     content_secs: i64,
+    kept_max: usize,
     kept: Mutex<HashMap<DeviceId, Kept>>,
 }
 
@@ -82,6 +81,7 @@ impl Director {
             roots: config.roots.clone(),
             fresh_secs: secs(config.expiry),
             content_secs: secs(config.content_expiry),
+            kept_max: config.signed_for_max,
             kept: Mutex::default(),
         })
     }
@@ -189,8 +189,7 @@ impl Director {
         let changed_at = UtcTime::from_unix(assigned.changed_at);
         let content_at = changed_at.max(step(now, self.content_secs / 2));
         let fresh_at = content_at.max(step(now, self.fresh_secs / 2));
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.get(device)
+        if let Some(known) = self.kept().get(device)
             && (known.content_at, known.fresh_at) == (content_at, fresh_at)
         {
             return Ok((known.issued.clone(), known.previous.clone()));
@@ -209,8 +208,16 @@ impl Director {
         let fault = |error: ampoule_protocol::repo::RepoError| {
             ServerError::Director(ampoule_protocol::error::chain(&error, None))
         };
+        // Others are answered meanwhile: a key in a token takes its time.
         let issued = Arc::new(issue.sign(self.key.as_ref()).map_err(fault)?);
-        if kept.len() >= KEPT_MAX && !kept.contains_key(device) {
+        let mut kept = self.kept();
+        if let Some(known) = kept.get(device)
+            && (known.content_at, known.fresh_at) >= (content_at, fresh_at)
+        {
+            // Another request of the device was quicker.
+            return Ok((known.issued.clone(), known.previous.clone()));
+        }
+        if kept.len() >= self.kept_max && !kept.contains_key(device) {
             // Whoever asks next is signed for again; that costs a signature, not correctness.
             kept.clear();
         }
@@ -223,6 +230,10 @@ impl Director {
         };
         kept.insert(device.clone(), entry);
         Ok((issued, previous))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<DeviceId, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,6 +272,7 @@ mod tests {
             roots: PathBuf::from("/nowhere"),
             fresh_secs: 86_400,
             content_secs: 14 * 86_400,
+            kept_max: 2,
             kept: Mutex::default(),
         }
     }

@@ -226,7 +226,11 @@ impl Plan {
         let plan: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-            PlanError::new(format!("line {line}"), error.message().replace('\n', " "))
+            let mut what = error.message().replace('\n', " ");
+            if what.contains("missing field `sha256`") {
+                what.push_str(": the digest of the release target, which stands before its name in the published tree");
+            }
+            PlanError::new(format!("line {line}"), what)
         })?;
         plan.check()?;
         Ok(plan)

@@ -415,4 +415,12 @@ fn plans_that_cannot_be_followed_are_refused_with_the_place() {
             .to_string();
         assert!(error.starts_with(said), "{more}: {error}");
     }
+    let error = Plan::parse(
+        "name = \"r\"\nrelease = \"pump/r.toml\"\nauthor = \"alice\"\nfilter = \"all\"\nstep = []\n",
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("sha256") && error.ends_with("in the published tree"),
+        "{error}"
+    );
 }

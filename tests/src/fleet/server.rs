@@ -106,6 +106,7 @@ impl Server {
             roots,
             expiry: Duration::from_secs(FRESH_SECS),
             content_expiry: Duration::from_secs(CONTENT_SECS),
+            signed_for_max: 1 << 20,
             caps: caps(),
         });
         Self {

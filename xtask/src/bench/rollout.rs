@@ -34,8 +34,9 @@ pub(super) fn run() -> Outcome {
         let devices = round["devices"].as_f64().unwrap_or(0.0);
         let micros = |name: &str| round[name].as_f64().unwrap_or(f64::NAN);
         println!(
-            "director, {devices} devices: {:.1} µs for a first poll, {:.1} µs for the next; 24 polls of \
+            "director, {devices} devices, files kept for {}: {:.1} µs for a first poll, {:.1} µs for the next; 24 polls of \
              all in a day: {:.0} CPU-seconds",
+            round["places"],
             micros("first_micros"),
             micros("again_micros"),
             (micros("first_micros") + 23.0 * micros("again_micros")) * devices / 1e6

@@ -22,7 +22,7 @@ use ampoule_server::rollout::{
 };
 use serde_json::{Value, json};
 
-/// Devices whose files the director keeps.
+/// Devices whose files the director keeps where nothing is said.
 const KEPT: u32 = 100_000;
 /// Runs of the sequential test at each rate.
 const RUNS: u32 = 20_000;
@@ -127,17 +127,18 @@ fn polls(devices: u32) -> Result<Value, Box<dyn Error>> {
         Ed25519Key::from_seed(&[7; 32])?.to_pkcs8_pem().as_bytes(),
     )?;
     let day = Duration::from_hours(24);
-    let config = config::Director {
-        key,
+    let config = |places: u32| config::Director {
+        key: key.clone(),
         roots: folder.clone(),
         expiry: day,
         content_expiry: 14 * day,
+        signed_for_max: places as usize,
         caps: Vec::new(),
     };
-    let told = [devices, devices.min(KEPT)].map(|devices| {
-        let director = Director::load(&config)?;
+    let told = [KEPT, devices].map(|places| {
+        let director = Director::load(&config(places))?;
         Ok((
-            devices,
+            places,
             [round(&director, devices)?, round(&director, devices)?],
         ))
     });
@@ -145,7 +146,7 @@ fn polls(devices: u32) -> Result<Value, Box<dyn Error>> {
     let told = told
         .into_iter()
         .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
-    let one = |(devices, micros): (u32, [f64; 2])| json!({ "devices": devices, "first_micros": micros[0], "again_micros": micros[1] });
+    let one = |(places, micros): (u32, [f64; 2])| json!({ "devices": devices, "places": places, "first_micros": micros[0], "again_micros": micros[1] });
     Ok(told.into_iter().map(one).collect())
 }
 
