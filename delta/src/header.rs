@@ -192,6 +192,7 @@ impl Limits {
     /// Buffers and decoder state that every patch needs.
     const FIXED: u64 = (128 << 10)
         + crate::patch::LINES_MEMORY
+        + crate::patch::SLICE_COST
         + 2 * crate::code::Guess::memory(crate::plan::PIECE as u64);
     /// Bytes held for one cover while they are put in order, before anything is decoded.
     const COVER: u64 = size_of::<crate::plan::Cover>() as u64;

@@ -3,11 +3,14 @@
 //! Each context has a line of counters in a hashed table: all bits of half a byte find theirs
 //! within one line of the processor's cache. The counters' opinions are stretched into the logistic
 //! domain, weighed, summed and squashed. Weights learn by how wrong the sum was. Integers only:
-//! signer and device must agree to the bit.
+//! signer and device must agree to the bit. The eight opinions of a bit stand in one vector: compilers
+//! do not find that by themselves (docs/adr/0047).
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+
+use wide::{i16x8, u16x8};
 
 use super::range::Bits;
 
@@ -86,9 +89,9 @@ pub(crate) struct Mixer {
 /// How much each context is worth, and how fast counters move.
 #[derive(Debug)]
 struct Learning {
-    rates: [u16; SEEN_MAX + 1],
+    rates: [u16x8; SEEN_MAX + 1],
     /// 8192 is one.
-    weights: Vec<[i16; CONTEXTS]>,
+    weights: Vec<i16x8>,
 }
 
 /// The counters of half a byte, taken out of their lines: looked for at once, so that the waits for
@@ -107,8 +110,8 @@ impl Mixer {
             lines: vec![Line([1 << 15; LINE]); (1 << bits) / LINE],
             bits,
             learning: Learning {
-                rates: rates(u16::MAX / steady),
-                weights: vec![[8192 / 4; CONTEXTS]; sets],
+                rates: rates(u16::MAX / steady).map(u16x8::splat),
+                weights: vec![i16x8::splat(8192 / 4); sets],
             },
         }
     }
@@ -199,30 +202,29 @@ impl Learning {
         set: usize,
         bit: u32,
     ) -> u32 {
-        let opinions = counters.map(|counter| stretch.0[usize::from(counter >> 4)]);
+        let opinions = i16x8::new(counters.map(|counter| stretch.0[usize::from(counter >> 4)]));
         let weights = &mut self.weights[set];
-        let mut sum = 0;
-        for (opinion, weight) in opinions.iter().zip(weights.iter()) {
-            sum += i32::from(*opinion) * i32::from(*weight);
-        }
+        let sum = opinions.dot(*weights).reduce_add();
         let one_chance = squash(sum >> 13).clamp(24, 65536 - 24);
         let bit = coder.code(65536 - one_chance, bit);
 
-        let error = (bit << 12) as i32 - (one_chance >> 4) as i32;
-        for (weight, opinion) in weights.iter_mut().zip(&opinions) {
-            let step = (i32::from(*opinion) * error + (1 << 12)) >> 13;
-            *weight = weight.saturating_add(step as i16);
-        }
+        // In 8192ths, rounded: the product's upper half and the highest bit of its lower one.
+        let error = i16x8::splat((bit << 12) as i16 - (one_chance >> 4) as i16);
+        let scaled: i16x8 = opinions << 3_i32;
+        let step = scaled.mul_keep_high(error) - ((scaled * error) >> 15_i32);
+        *weights = weights.saturating_add(step);
         // The chance of what was seen grows: that of a zero is the rest.
-        let flip = (bit as u16).wrapping_neg() & CHANCE_MAX;
-        let rates = counters.map(|counter| self.rates[usize::from(counter) & SEEN_MAX]);
-        for (counter, rate) in counters.iter_mut().zip(&rates) {
-            let other = *counter >> SEEN_BITS ^ flip;
-            let gone = ((u32::from(other) * u32::from(*rate)) >> 16) as u16;
-            let seen = (*counter & SEEN_MAX as u16) + 1;
-            let seen = seen.min(SEEN_MAX as u16);
-            *counter = ((other - gone) ^ flip) << SEEN_BITS | seen;
+        let flip = u16x8::splat((bit as u16).wrapping_neg() & CHANCE_MAX);
+        let before = u16x8::new(*counters);
+        let seen = before & u16x8::splat(SEEN_MAX as u16);
+        let mut rates = u16x8::splat(0);
+        for (number, rate) in (0..).zip(self.rates) {
+            rates |= seen.simd_eq(u16x8::splat(number)) & rate;
         }
+        let other = (before >> SEEN_BITS) ^ flip;
+        let gone = other.mul_keep_high(rates);
+        let seen = (seen + u16x8::splat(1)).min(u16x8::splat(SEEN_MAX as u16));
+        *counters = ((((other - gone) ^ flip) << SEEN_BITS) | seen).to_array();
         bit
     }
 }

@@ -33,8 +33,8 @@ use crate::error::{Damage, PatchError};
 use crate::header::{Accept, HEADER_LEN_MAX, Header};
 use crate::image::{ImageError, NewImage, OldImage};
 use crate::plan::{Bounds, Map};
-pub(crate) use old::LINES_MEMORY;
 use old::{Cache, OldView};
+pub(crate) use old::{LINES_MEMORY, SLICE_COST};
 use sink::Sink;
 
 /// How far a patch has come.

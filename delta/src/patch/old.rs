@@ -1,24 +1,29 @@
 //! The logical old image: the old image, followed by the decoded bytes of its extents.
 //!
-//! Decoded extents are kept while there is room, the least recently read going first: short ones
-//! whole, long ones in pages, see [`pages`]. Plain bytes come through [`lines`].
+//! Decoded bytes are kept in [`slices`] while there is room, what is read again last going first
+//! ([`ahead`]). Long extents are decoded in [`pages`]; plain bytes come through [`lines`].
 
+mod ahead;
 mod lines;
 mod pages;
+mod slices;
+#[cfg(all(test, feature = "diff"))]
+mod tests;
 
-use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use crate::error::{Damage, PatchError};
 use crate::image::OldImage;
 use crate::plan::Map;
-use crate::plan::extents::{OldExtent, PAGE, decode_cost, paged_cost};
+use crate::plan::extents::OldExtent;
+use ahead::Ahead;
 pub(crate) use lines::LINES_MEMORY;
 use lines::Lines;
 use pages::{Live, Mark};
+use slices::SLICE;
+pub(crate) use slices::SLICE_COST;
 
-/// Decoded bytes of an extent: its number, and that of the page, 0 for all.
+/// Decoded bytes of an extent: its number, and that of the slice.
 type Key = (usize, u32);
 
 /// Decoded bytes, the most recently read last, and what decodes more of them.
@@ -28,6 +33,7 @@ pub(super) struct Cache {
     /// The reader that read last.
     live: Option<Live>,
     marks: Vec<Mark>,
+    ahead: Ahead,
     lines: Lines,
 }
 
@@ -45,6 +51,7 @@ impl Cache {
         self.kept.clear();
         self.live = None;
         self.marks.clear();
+        self.ahead = Ahead::default();
     }
 
     /// Where what is kept under `key` stands, now that it was read last.
@@ -56,50 +63,61 @@ impl Cache {
 
     /// Makes room so that what is held and `cost` more stay within `cache_max`: what is read again
     /// last, or never, goes first.
-    fn make_room(
-        &mut self,
-        cost: u64,
-        cache_max: u64,
-        next_read: impl FnOnce(&mut [(Key, usize)]),
-    ) {
-        let fits = |held: u64| held.saturating_add(cost) <= cache_max;
-        let mut beside = self.marks_memory();
-        beside += self.live.as_ref().map_or(0, Live::memory);
-        let mut held = self.kept_memory();
-        let mut gone = 0;
-        if !self.kept.is_empty() && !fits(held.saturating_add(beside)) {
-            let mut reads: Vec<(Key, usize)> = self
-                .kept
-                .iter()
-                .map(|(key, _)| (*key, usize::MAX))
-                .collect();
-            next_read(&mut reads);
-            let read = |key: &Key| {
-                reads
-                    .iter()
-                    .find(|(known, _)| known == key)
-                    .map_or(0, |r| r.1)
-            };
-            self.kept.sort_by_cached_key(|(key, _)| Reverse(read(key)));
+    fn make_room(&mut self, cost: u64, cache_max: u64, at: u32) {
+        let left = cache_max.checked_sub(cost.saturating_add(self.beside()));
+        let room = left.unwrap_or(0);
+        if self.kept_memory() > room {
+            let last = last_to_stay(self.ranks(at, 0).collect(), room);
+            self.let_go(last, at, 0);
         }
-        while gone < self.kept.len() && !fits(held.saturating_add(beside)) {
-            held -= self.kept[gone].1.len() as u64;
-            gone += 1;
-        }
-        self.kept.drain(..gone);
-        if !fits(held.saturating_add(beside)) {
+        if left.is_none() {
             self.live = None;
             self.marks.clear();
+            self.ahead = Ahead::default();
         }
     }
 
+    /// The ranks of what is kept, that of the last first; ages count from `age` on.
+    fn ranks(&self, at: u32, age: u64) -> impl Iterator<Item = Rank> + '_ {
+        let aged = self.kept.iter().rev().zip(age..);
+        aged.map(move |((key, _), age)| (self.ahead.next_read(*key, at), age))
+    }
+
+    /// Lets go what is behind `last`; ages as in [`Self::ranks`].
+    fn let_go(&mut self, last: Option<Rank>, at: u32, age: u64) {
+        let mut age = age + self.kept.len() as u64;
+        let ahead = &self.ahead;
+        self.kept.retain(|(key, _)| {
+            age -= 1;
+            Some((ahead.next_read(*key, at), age)) <= last
+        });
+    }
+
     fn kept_memory(&self) -> u64 {
-        self.kept.iter().map(|(_, raw)| raw.len() as u64).sum()
+        self.kept.len() as u64 * SLICE_COST
+    }
+
+    /// What the reader, the marks and the look ahead take.
+    fn beside(&self) -> u64 {
+        self.ahead.memory() + self.marks_memory() + self.live.as_ref().map_or(0, Live::memory)
     }
 
     fn marks_memory(&self) -> u64 {
         self.marks.iter().map(Mark::memory).sum()
     }
+}
+
+/// When a slice is read next, and how many were read since it was: what is lower stays longer.
+type Rank = (u64, u64);
+
+/// The last of the slices that stay, where there is so much room.
+fn last_to_stay(mut ranks: Vec<Rank>, room: u64) -> Option<Rank> {
+    let stay = usize::try_from(room / SLICE_COST).unwrap_or(usize::MAX);
+    if stay >= ranks.len() {
+        return Some((u64::MAX, u64::MAX));
+    }
+    ranks.sort_unstable();
+    ranks.get(stay.checked_sub(1)?).copied()
 }
 
 /// The old image as covers see it.
@@ -154,84 +172,35 @@ impl<'a> OldView<'a> {
 
     /// Makes room in the cache.
     fn make_room(&mut self, cost: u64) {
-        let (map, at, image_len) = (self.map, self.at, self.image_len);
-        self.cache.make_room(cost, self.cache_max, |reads| {
-            note_reads(map, at, image_len, reads);
-        });
+        self.look_ahead();
+        self.cache.make_room(cost, self.cache_max, self.at);
+    }
+
+    fn look_ahead(&mut self) {
+        let room = self.cache_max;
+        if self.cache.ahead.memory() == 0 {
+            self.cache.make_room(Ahead::memory_in(room), room, self.at);
+        }
+        self.cache
+            .ahead
+            .look(self.map, self.at, self.image_len, room);
     }
 
     fn read_decoded(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, PatchError> {
         let extents = self.extents();
         let index = extents.partition_point(|extent| extent.raw_at <= offset) - 1;
         let extent = &extents[index];
-        let mut from = (offset - extent.raw_at) as u32;
+        let from = (offset - extent.raw_at) as u32;
         let damaged = PatchError::damaged(self.asked_at, Damage::Map);
-        let raw = if paged_cost(extent.codec, extent.raw_len).is_some() {
-            let number = from / PAGE;
-            from %= PAGE;
-            self.page(index, number)?
-        } else {
-            self.decoded(index)?
-        };
-        let Some(raw) = raw.get(from as usize..).filter(|raw| !raw.is_empty()) else {
+        let raw = self.slice((index, from / SLICE))?;
+        let Some(raw) = raw
+            .get((from % SLICE) as usize..)
+            .filter(|raw| !raw.is_empty())
+        else {
             return Err(damaged);
         };
         let len = raw.len().min(buf.len());
         buf[..len].copy_from_slice(&raw[..len]);
         Ok(len)
-    }
-
-    /// An extent as a whole.
-    fn decoded(&mut self, index: usize) -> Result<&[u8], PatchError> {
-        if let Some(at) = self.cache.touch((index, 0)) {
-            return Ok(&self.cache.kept[at].1);
-        }
-        let extent = &self.extents()[index];
-        self.make_room(decode_cost(extent.codec, extent.len, extent.raw_len));
-        let mut encoded = vec![0; extent.len as usize];
-        self.image
-            .read_at(extent.at, &mut encoded)
-            .map_err(PatchError::Old)?;
-        let raw = extent
-            .codec
-            .decode(&encoded, extent.raw_len as usize)
-            .ok_or(PatchError::damaged(self.asked_at, Damage::Map))?;
-        self.cache.kept.push(((index, 0), raw));
-        Ok(&self.cache.kept[self.cache.kept.len() - 1].1)
-    }
-}
-
-/// So many reads are looked ahead to.
-const AHEAD: usize = 4096;
-
-/// Notes which of the covers from `at` on is the first to read each of some extents or pages.
-fn note_reads(map: &Map, at: u32, image_len: u64, reads: &mut [(Key, usize)]) {
-    let extents = &map.extents.old;
-    let (mut left, mut number) = (reads.len(), 0);
-    for cover in map.covers.after(at).take(AHEAD) {
-        let done = at.saturating_sub(cover.new);
-        let (mut from, end) = (cover.old() + u64::from(done), cover.old_end());
-        from = from.max(image_len);
-        while from < end {
-            let index = extents.partition_point(|extent| extent.raw_at <= from) - 1;
-            let extent = &extents[index];
-            let within = (from - extent.raw_at) as u32;
-            let (page, len) = if paged_cost(extent.codec, extent.raw_len).is_some() {
-                (within / PAGE, PAGE - within % PAGE)
-            } else {
-                (0, extent.raw_len - within)
-            };
-            for (key, read) in &mut *reads {
-                if *key == (index, page) && *read == usize::MAX {
-                    *read = number;
-                    left -= 1;
-                }
-            }
-            number += 1;
-            if left == 0 || number == AHEAD {
-                return;
-            }
-            from += u64::from(len.max(1));
-        }
     }
 }

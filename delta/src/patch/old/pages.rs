@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::slices::{SLICE, SLICE_COST};
 use super::{Key, OldView};
 use crate::container::Reader;
 use crate::error::{Damage, PatchError};
@@ -13,6 +14,8 @@ use crate::plan::extents::{INPUT, OldExtent, PAGE, paged_cost};
 /// A reader is copied so often, in bytes of what it gives: what is read in leaps is decoded from
 /// there.
 const MARK_EVERY: u32 = 1 << 20;
+/// Slices of a page.
+const SLICES: u32 = PAGE / SLICE;
 /// Marks take this share of the room at most.
 const MARKS_SHARE: u64 = 2;
 
@@ -134,29 +137,26 @@ impl fmt::Debug for Mark {
 }
 
 impl OldView<'_> {
-    /// A page of an extent.
-    pub(super) fn page(&mut self, index: usize, number: u32) -> Result<&[u8], PatchError> {
-        let key: Key = (index, number);
-        if let Some(at) = self.cache.touch(key) {
-            return Ok(&self.cache.kept[at].1);
-        }
+    /// Decodes on to the page that holds a slice.
+    pub(super) fn read_pages(&mut self, wanted: Key) -> Result<(), PatchError> {
+        let (index, number) = wanted;
         let extent = self.extents()[index];
         let asked_at = self.asked_at;
-        let wanted = number * PAGE;
-        let live = self.reader_before(index, wanted);
+        let page_at = number / SLICES * PAGE;
+        let live = self.reader_before(index, page_at);
         let mut live = live.ok_or(PatchError::damaged(asked_at, Damage::Map))?;
         loop {
             let at = live.at;
             self.note(&live);
+            self.make_room(u64::from(PAGE) + SLICE_COST + live.memory);
             let page = live.next(self.image, &extent, asked_at)?;
-            if at == wanted {
+            let wanted = (at == page_at).then_some(wanted);
+            self.keep((index, at / SLICE), &page, live.memory, wanted);
+            if wanted.is_some() {
                 self.cache.live = Some(live);
-                self.keep(key, page);
-                break;
+                return Ok(());
             }
-            self.keep((index, at / PAGE), page);
         }
-        Ok(&self.cache.kept[self.cache.kept.len() - 1].1)
     }
 
     /// The reader that stands the least before `wanted`.
@@ -196,17 +196,5 @@ impl OldView<'_> {
             self.make_room(mark.memory + live.memory);
             self.cache.marks.push(mark);
         }
-    }
-
-    /// Keeps a page.
-    fn keep(&mut self, key: Key, page: Vec<u8>) {
-        let extent = self.extents()[key.0];
-        let reader = match self.cache.live {
-            Some(_) => 0,
-            None => paged_cost(extent.codec, extent.raw_len).unwrap_or(0),
-        };
-        self.make_room(page.len() as u64 + reader);
-        self.cache.kept.retain(|(known, _)| *known != key);
-        self.cache.kept.push((key, page));
     }
 }
