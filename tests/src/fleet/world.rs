@@ -150,12 +150,11 @@ impl World {
                 (stage, tally) = known;
             }
         }
-        let why = match &stage {
-            Stage::Halted { why } => Some(why.to_string()),
-            _ => {
-                let server = self.sky.server.borrow();
-                server.waits(release.as_str(), self.now())
-            }
+        let why = if let Stage::Halted { why } = &stage {
+            Some(why.to_string())
+        } else {
+            let server = self.sky.server.borrow();
+            server.waits(release.as_str(), self.now())
         };
         let observer = self.sky.observer.borrow();
         let spread = observer.committed_after(release.version(), begun);
