@@ -11,6 +11,8 @@ use crate::plan::{Map, Segment};
 const READ: u64 = size_of::<(u64, u64)>() as u64;
 /// Reads that are looked ahead to, at most.
 const READS_MAX: u64 = 8192;
+/// So many segments are looked at, most of which may read nothing that is decoded.
+const SEGMENTS_MAX: usize = 16_384;
 /// The share of the room that they may take.
 const SHARE: u64 = 16;
 
@@ -36,16 +38,16 @@ impl Ahead {
 
     /// Looks ahead from `at`, unless enough is known from before.
     pub(super) fn look(&mut self, map: &Map, at: u32, image_len: u64, room: u64) {
-        let is_known = !self.reads.is_empty() && at >= self.from && at < self.to;
         // Once half of it is past, the other half is too little.
-        if is_known && at - self.from <= (self.to - self.from) / 2 {
+        let half = self.from + (self.to - self.from) / 2;
+        if (self.from..half).contains(&at) {
             return;
         }
         let most = (Self::memory_in(room) / READ) as usize;
         self.reads.clear();
         self.reads.reserve_exact(most);
         (self.from, self.to) = (at, at);
-        for segment in map.segments(at, map.len) {
+        for segment in map.segments(at, map.len).take(SEGMENTS_MAX) {
             self.to += segment.len();
             for key in slices_of(map, segment, image_len) {
                 if self.reads.len() == most {
