@@ -302,4 +302,15 @@ mod tests {
         assert_ne!(first, later, "it is signed again before it lapses");
         assert_eq!(one.kept.lock().unwrap().len(), 1);
     }
+
+    /// Catches files that are kept for every device that ever asked.
+    #[test]
+    fn no_more_is_kept_than_the_configuration_says() {
+        let director = director();
+        for number in 0..10 {
+            let device = DeviceId::parse(&format!("pump-{number}")).unwrap();
+            timestamp(&director, &device, &Assigned::default(), 1_900_000_010);
+            assert!(director.kept().len() <= director.kept_max, "{number}");
+        }
+    }
 }

@@ -29,6 +29,12 @@ pub enum Wait {
         /// When.
         start: UtcTime,
     },
+    /// Nothing that will come: it makes no more offers, and no step opens any more.
+    #[error("nothing that will come: its end, {end}, is past")]
+    Ended {
+        /// When.
+        end: UtcTime,
+    },
     /// Offers that cannot be made yet.
     #[error("{devices} of the step's devices are not asked yet; {first}: {why}")]
     Offers {
@@ -80,6 +86,9 @@ pub fn waits(
     }
     if let Some(start) = rollout.plan.start.filter(|start| now < *start) {
         return vec![Wait::Start { start }];
+    }
+    if let Some(end) = rollout.plan.end.filter(|end| now >= *end) {
+        return vec![Wait::Ended { end }];
     }
     let mut waits = Vec::new();
     let mut queues = queues(book, devices, now);

@@ -96,7 +96,7 @@ fn a_rollout_tells_what_it_waits_for() {
         tag: "ward".into(),
         max: 1,
     }];
-    let start = "approvals = 1\nstart = \"2030-01-02T08:00:00Z\"\nfilter = \"tag.ward = 0\"";
+    let start = "approvals = 1\nstart = \"2030-01-02T08:00:00Z\"\nend = \"2030-01-31T00:00:00Z\"\nfilter = \"tag.ward = 0\"";
     let made = plan("r", "2.0.0", start, &steps(&["50%", "100%"]));
     let digest = made.digest();
     fleet.start(made, release("2.0.0", 2), 1);
@@ -127,6 +127,11 @@ fn a_rollout_tells_what_it_waits_for() {
         fleet.waits("r"),
         ["its bake time, until 2030-01-02T08:01:00Z"]
     );
+    let now = fleet.now;
+    fleet.wait(30 * 86_400);
+    let said = "nothing that will come: its end, 2030-01-31T00:00:00Z, is past";
+    assert_eq!(fleet.waits("r"), [said]);
+    fleet.now = now;
     fleet.act("r", &Act::Pause).unwrap();
     assert!(fleet.waits("r").is_empty(), "a person's word");
 
