@@ -122,6 +122,8 @@ pub struct Director {
     pub signed_for_max: usize,
     /// How many devices with the same value of a tag may be out of service at once.
     pub caps: Vec<Cap>,
+    /// How long a device that asks for a permit by itself may be away.
+    pub lock: Duration,
 }
 
 /// `[store]`: what the server must not lose.
@@ -310,6 +312,7 @@ impl Director {
             content_expiry: from.secs("content_expiry_secs", 14 * 86_400, 2, 365 * 86_400),
             signed_for_max: from.number("signed_for_max", 100_000, 1, 100_000_000),
             caps: Self::caps(from),
+            lock: from.secs("lock_secs", 3600, 60, 86_400),
         }
     }
 

@@ -7,6 +7,7 @@
 //!   POST      /device/v1/inventory         what runs; answered when durable
 //!   POST      /device/v1/receipts          one signed receipt; answered when durable
 //!   GET       /device/v1/self              what we know of the device that asks
+//!   POST      /fleetlock/v1/<what>         a permit to leave service, taken and given back
 //!   …         /.well-known/est/…           renewal of its certificate ([`crate::est`])
 //! ```
 //!
@@ -16,6 +17,7 @@
 pub mod body;
 mod elsewhere;
 mod files;
+mod fleet_lock;
 pub mod problem;
 pub mod range;
 mod reports;
@@ -142,6 +144,8 @@ enum Route {
     Wait(Waits, Arc<Device>),
     /// To a target in a bucket.
     Fetch(Blob, Arc<Device>),
+    /// To a permit that the device takes or gives back.
+    Permit(fleet_lock::Ask, Arc<Device>),
     /// To a new certificate for this device.
     Enrol,
     /// Back here, if this is the first use of a renewed certificate.
@@ -150,7 +154,7 @@ enum Route {
 
 /// The answer of a route that does not know it at once.
 async fn wait(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     peer: &Peer,
     waits: Route,
     request: Request<Incoming>,
@@ -168,6 +172,7 @@ async fn wait(
             waits.answer(shared, peer, &device, body).await
         }
         Route::Fetch(blob, device) => elsewhere::serve(shared, peer, &device, blob, &request).await,
+        Route::Permit(ask, device) => fleet_lock::answer(shared, &device, ask, request).await,
         Route::Enrol => {
             let caller = Caller::Device((*peer.identity).clone());
             est::route(shared, &caller, request).await
@@ -225,6 +230,15 @@ fn route(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Ro
                 files::serve_director(shared, &device, file, request).map(Route::Answer)
             }
             _ => Err(Problem::method("GET and HEAD")),
+        };
+    }
+    if let Some(ask) = path
+        .strip_prefix(fleet_lock::BASE)
+        .and_then(fleet_lock::Ask::of)
+    {
+        return match *request.method() {
+            Method::POST => Ok(Route::Permit(ask, device)),
+            _ => Err(Problem::method("POST")),
         };
     }
     let waits = match (path, request.method()) {

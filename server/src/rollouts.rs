@@ -15,6 +15,7 @@
 
 mod assignments;
 mod load;
+pub mod locks;
 mod others;
 mod recorded;
 
@@ -317,7 +318,7 @@ impl Rollouts {
         self.write(turn, writer, &changes).await?;
         let names = changes.iter().filter_map(|change| match change {
             Change::Rollout(rollout) => Some(rollout.plan.name.clone()),
-            Change::Deployment { .. } => None,
+            Change::Deployment { .. } | Change::Lock { .. } => None,
         });
         Ok(names.collect())
     }
@@ -390,6 +391,7 @@ fn row_of(change: &Change) -> Write {
             device: *device,
             bytes: json(serde_json::to_vec(row)),
         },
+        Change::Lock { device, lock } => locks::write_of(*device, lock.as_ref()),
     }
 }
 

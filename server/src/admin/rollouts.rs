@@ -21,6 +21,7 @@ use crate::online;
 use crate::published::Found;
 use crate::rollout::cohort::CohortKey;
 use crate::rollout::dry_run::{Assumed, Schedule, dry_run};
+use crate::rollout::permits::holders;
 use crate::rollout::waits::waits;
 use crate::rollout::why::why;
 use crate::rollout::{Act, Plan, ReleaseFacts, Rollout, RolloutId, Stage, Wait};
@@ -69,6 +70,8 @@ pub enum RolloutAsk {
         /// Of this rollout alone.
         name: Option<RolloutId>,
     },
+    /// Who may be out of service now.
+    Permits,
     /// What operators say of a device.
     Tag {
         /// Which device.
@@ -91,6 +94,7 @@ pub(super) async fn answer(shared: &Shared, ask: &RolloutAsk) -> Told {
         RolloutAsk::Show { name, waits } => show(shared, name, *waits).await,
         RolloutAsk::Act { name, act } => acted(shared, name, act).await,
         RolloutAsk::Why { device, name } => of_device(shared, device, name.as_ref()).await,
+        RolloutAsk::Permits => permits(shared).await,
         RolloutAsk::Tag { device, tags } => tag(shared, device, tags).await,
     };
     told.unwrap_or_else(|what| Told::Failed { what })
@@ -130,6 +134,7 @@ pub(super) fn record_of(ask: &RolloutAsk, by: &str) -> Option<Record> {
         RolloutAsk::Create { dry_run: true, .. }
         | RolloutAsk::List
         | RolloutAsk::Show { .. }
+        | RolloutAsk::Permits
         | RolloutAsk::Why { .. } => None,
     }
 }
@@ -354,6 +359,42 @@ fn reasons(
         lines.push("no rollout names a release".to_owned());
     }
     told(lines.join("\n"), &values)
+}
+
+async fn permits(shared: &Shared) -> Answer {
+    let (rollouts, now) = (shared.rollouts.clone(), shared.now());
+    let look = move || {
+        let state = rollouts.state();
+        let (devices, caps) = state.world();
+        holders(state.book(), devices, caps, now)
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    let holders = looked.map_err(|error| error.to_string())?;
+    let mut text = String::from("DEVICE  COUNTED BY  BECAUSE OF  UNTIL");
+    for holder in &holders {
+        let counted = holder
+            .counted
+            .iter()
+            .map(|(tag, value)| format!("{tag}={value}"));
+        let counted: Vec<_> = counted.collect();
+        let counted = if counted.is_empty() {
+            "-".into()
+        } else {
+            counted.join(" ")
+        };
+        let offers = holder
+            .offers
+            .iter()
+            .map(|offer| (format!("rollout {}", offer.rollout), offer.until));
+        let locks = holder
+            .lock
+            .iter()
+            .map(|lock| ("its own lock".to_owned(), lock.until));
+        for (because, until) in offers.chain(locks) {
+            let _ = write!(text, "\n{}  {counted}  {because}  {until}", holder.device);
+        }
+    }
+    Ok(told(text, &holders))
 }
 
 async fn tag(shared: &Shared, device: &DeviceId, tags: &BTreeMap<String, String>) -> Answer {

@@ -80,6 +80,10 @@ pub enum Act {
     Offer,
     /// It may no more, or need not.
     OfferEnd,
+    /// A device took a permit for itself, or prolonged it.
+    Lock,
+    /// It gave the permit back, or its time ran out.
+    LockEnd,
     /// A rollout was made.
     RolloutCreate,
     /// Its plan was approved.

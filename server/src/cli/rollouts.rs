@@ -56,6 +56,11 @@ pub(super) enum Command {
     Abort(Named),
     /// Offer the release once more to devices that failed.
     Retry(Named),
+    /// Who may be out of service now, because of an offer or a lock of its own.
+    Permits {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Why a device is or is not offered what.
     Why {
         /// The device.
@@ -82,6 +87,7 @@ impl Command {
             Self::Create { plan, common } => create(&plan, false, &common),
             Self::DryRun { plan, common } => create(&plan, true, &common),
             Self::List { common } => tell(RolloutAsk::List, "", &common),
+            Self::Permits { common } => tell(RolloutAsk::Permits, "", &common),
             Self::Show(named) => {
                 let (name, common) = (named.name, named.common);
                 tell(RolloutAsk::Show { name, waits: true }, "", &common)

@@ -44,6 +44,12 @@ pub(super) enum Command {
     Abort(Named),
     /// Offer the release once more to devices that failed; asks for a fresh code.
     Retry(Digested),
+    /// Who may be out of service now, because of an offer or a lock of its own.
+    Permits {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Why a device is or is not offered what.
     Why {
         /// The device.
@@ -100,6 +106,7 @@ impl Command {
                 print(planned.json, &told, || foretold(&told));
             }
             Self::List { json } => list(&client, json)?,
+            Self::Permits { json } => permits(&client, json)?,
             Self::Show(named) => {
                 let row: Value = client.get(&path(&named.name, "?waits=true"))?;
                 print(named.json, &row, || describe(&row));
@@ -191,6 +198,39 @@ fn list(client: &Client, json: bool) -> Result<(), CtlError> {
             "RELEASE",
         ];
         table(&header, rows)
+    });
+    Ok(())
+}
+
+fn permits(client: &Client, json: bool) -> Result<(), CtlError> {
+    let all: Vec<Value> = client.list("/api/v1/permits")?;
+    print(json, &all, || {
+        let rows = all.iter().flat_map(|row| {
+            let counted = row["counted"].as_object().into_iter().flatten();
+            let counted: Vec<_> = counted
+                .map(|(tag, value)| format!("{}={}", plain(tag), word(value)))
+                .collect();
+            let counted = if counted.is_empty() {
+                "-".into()
+            } else {
+                counted.join(" ")
+            };
+            let line = |because: String, until: &Value| {
+                vec![word(&row["device"]), counted.clone(), because, word(until)]
+            };
+            let offers = row["offers"].as_array().into_iter().flatten();
+            let offers = offers.map(|offer| {
+                line(
+                    format!("rollout {}", word(&offer["rollout"])),
+                    &offer["until"],
+                )
+            });
+            let lock = row
+                .get("lock")
+                .map(|lock| line("its own lock".into(), &lock["until"]));
+            offers.chain(lock).collect::<Vec<_>>()
+        });
+        table(&["DEVICE", "COUNTED BY", "BECAUSE OF", "UNTIL"], rows)
     });
     Ok(())
 }

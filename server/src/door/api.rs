@@ -61,6 +61,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(devices::tag))
         .routes(routes!(devices::revoke))
         .routes(routes!(devices::decommission))
+        .routes(routes!(devices::permits))
         .routes(routes!(rollouts::list, rollouts::create))
         .routes(routes!(rollouts::dry_run))
         .routes(routes!(rollouts::show))

@@ -15,7 +15,9 @@ use super::extract::{Asked, Words, bad, json};
 use super::page::{cut, limit};
 use super::roles::Right;
 use super::who::Who;
-use super::words::{Device, DeviceDetails, Devices, Enrolment, OfRollout, Page, Revocation, Tags};
+use super::words::{
+    Device, DeviceDetails, Devices, Enrolment, OfRollout, Page, Permits, Revocation, Tags,
+};
 use super::{Door, words};
 use crate::admin::{Ask, RolloutAsk, Told};
 use crate::audit::{Act, Record};
@@ -100,6 +102,33 @@ pub(super) async fn list(
     let items = seen.map(|(row, tags)| shown(row, tags));
     let (items, next) = cut(items, limit, |device| device.device.clone());
     Ok(json(&Devices { items, next }))
+}
+
+/// Devices that may be out of service now, because of an offer or a lock of their own.
+#[utoipa::path(get, path = "/api/v1/permits", params(Page), tag = "devices",
+    responses((status = 200, body = Permits), (status = "default", body = words::Problem,
+        content_type = "application/problem+json")))]
+pub(super) async fn permits(
+    State(door): State<Arc<Door>>,
+    who: Who,
+    Asked(page): Asked<Page>,
+) -> Answer {
+    let limit = limit(&page)?;
+    let site = who.bound_to(Right::ReadDevices);
+    let all = about(&door, RolloutAsk::Permits, &who).await?;
+    let mut all = all.as_array().cloned().unwrap_or_default();
+    let name = |row: &serde_json::Value| row["device"].as_str().unwrap_or_default().to_owned();
+    all.sort_by_key(name);
+    let sees = |row: &serde_json::Value| {
+        let device = DeviceId::parse(&name(row)).ok();
+        device.is_some_and(|device| visible(&door, &who, &device).is_ok())
+    };
+    let after = page.after.unwrap_or_default();
+    let seen = all
+        .into_iter()
+        .filter(|row| name(row) > after && (site.is_none() || sees(row)));
+    let (items, next) = cut(seen, limit, name);
+    Ok(json(&Permits { items, next }))
 }
 
 /// One device.

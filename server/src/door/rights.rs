@@ -52,6 +52,7 @@ pub const NEEDS: &[(&str, &str, Need)] = &[
         "/api/v1/devices/{device}/decommission",
         Need::Right(Right::RevokeDevice),
     ),
+    ("GET", "/api/v1/permits", Need::Right(Right::ReadDevices)),
     ("GET", "/api/v1/rollouts", Need::Right(Right::ReadRollouts)),
     (
         "POST",

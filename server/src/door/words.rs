@@ -45,6 +45,18 @@ pub struct Devices {
     pub next: Option<String>,
 }
 
+/// A page of devices that hold permits.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Permits {
+    /// By name: the device, the tags by which it is counted, offers and a lock of its own, each with
+    /// the time at which it ends.
+    #[schema(value_type = Vec<Object>)]
+    pub items: Vec<serde_json::Value>,
+    /// What to say as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
+}
+
 /// A device in a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Device {

@@ -1,7 +1,7 @@
 //! One look at the whole fleet: what changes now.
 //!
 //! ```text
-//!   settle   silence, offers nobody took, devices that run the release already
+//!   settle   silence, offers nobody took, devices that run the release already, locks
 //!   halt     thresholds, the sequential test, recalls
 //!   withdraw open offers of rollouts that halted or were aborted
 //!   offer    the lowest places of each running rollout, up to its step, within the permits
@@ -63,6 +63,10 @@ fn settle(book: &mut Book, devices: &[DeviceFacts], now: UtcTime, changes: &mut 
         }
     }
     apply(book, settled, changes);
+    let over = book.locks().filter(|(_, lock)| !lock.is_held(now.unix()));
+    for device in over.map(|(device, _)| device).collect::<Vec<_>>() {
+        changes.push(book.set_lock(device, None));
+    }
 }
 
 fn apply(book: &mut Book, mut rows: Vec<(RolloutId, u32, Deployment)>, changes: &mut Vec<Change>) {
@@ -197,8 +201,14 @@ pub(super) fn holders<'a>(
     now: UtcTime,
 ) -> impl Iterator<Item = &'a DeviceFacts> {
     let rows = book.rollouts().flat_map(Rollout::deployments);
-    rows.filter(move |(_, row)| row.holds_permit(now.unix()))
-        .filter_map(|(number, _)| devices.get(number as usize))
+    let offered = rows.filter(move |(_, row)| row.holds_permit(now.unix()));
+    let locked = book
+        .locks()
+        .filter(move |(_, lock)| lock.is_held(now.unix()));
+    let numbers = offered.map(|(number, _)| number);
+    numbers
+        .chain(locked.map(|(number, _)| number))
+        .filter_map(|number| devices.get(number as usize))
 }
 
 /// The devices that each rollout may ask now.

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 
-use super::book::{Book, Change, Refused, Rollout};
+use super::acts::Refused;
+use super::book::{Book, Change, Rollout};
 use super::decide::decide;
 use super::deployment::Phase;
 use super::facts::DeviceFacts;
@@ -183,7 +184,8 @@ impl Run {
             .into_iter()
             .flat_map(Rollout::deployments);
         let ends = rows.flat_map(|(_, row)| [row.begin_before, row.lease_until]);
-        let times = answer.into_iter().chain(moments).chain(ends);
+        let locks = book.locks().map(|(_, lock)| lock.until);
+        let times = answer.into_iter().chain(moments).chain(ends).chain(locks);
         let done = book.rollout(name)?.status.stage != Stage::Running;
         times.filter(|time| *time > at.unix() && !done).min()
     }

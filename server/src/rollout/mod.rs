@@ -5,7 +5,7 @@
 //!   ReleaseFacts (by digest)  --+-> Rollout --+
 //!   DeviceFacts (inventory, tags, standing) --+-> decide(.., now) -> [Change]   offers, halts, steps
 //!   Deployment (what became of an offer)    --+-> why(.., now)    -> Why        one device, in words
-//!                                             +-> waits(.., now)   -> [Wait]     why a rollout stands
+//!   Lock (what a device took for itself)    --+-> waits(.., now)   -> [Wait]     why a rollout stands
 //!                                             +-> dry_run(.., now) -> Schedule  who gets what when
 //! ```
 //!
@@ -14,12 +14,14 @@
 //!
 //! Invariants, each a property that a test tries to break:
 //! - A device that is offered at a small step is offered at every larger one ([`cohort`]).
-//! - A rollout never has more devices than its step allows, nor a ward more than its cap.
+//! - A rollout never has more devices than its step allows, nor a ward more than its cap: open
+//!   offers and locks are counted together.
 //! - A halted rollout offers nothing until a person resumes it; an aborted one never again.
 //! - Silence counts: whoever took an offer and does not answer in time has failed.
 //! - Nothing is offered that is recalled, not cleared for the region, below the floor, or for
 //!   other hardware. The device checks all of this again by itself.
 
+pub mod acts;
 pub mod book;
 pub mod chain;
 pub mod cohort;
@@ -28,6 +30,7 @@ pub mod deployment;
 pub mod dry_run;
 pub mod facts;
 pub mod filter;
+pub mod lock;
 pub mod objection;
 pub mod permits;
 pub mod plan;
@@ -38,11 +41,13 @@ pub mod status;
 pub mod waits;
 pub mod why;
 
-pub use book::{Act, Book, Change, Refused, Rollout};
+pub use acts::{Act, Refused};
+pub use book::{Book, Change, Rollout};
 pub use decide::decide;
 pub use deployment::{Deployment, Phase};
 pub use facts::{DeviceFacts, Profile, Running};
 pub use filter::Filter;
+pub use lock::Lock;
 pub use plan::{Plan, ReleaseFacts, RolloutId};
 pub use share::Share;
 pub use status::{Halt, Stage, Status, Tally};

@@ -4,13 +4,17 @@
 //! open offers; an exclusion group (two pumps on one patient) is a cap of 1 on a tag of its own.
 //! Devices without the tag are not counted.
 //!
-//! A permit is an open offer ([`super::Deployment::holds_permit`]): durable before it is signed,
-//! so it survives the server's death, and ended by the time in it, so it is never lost for ever.
+//! A permit is an open offer ([`super::Deployment::holds_permit`]) or a lock that the device took for
+//! itself ([`super::lock`]): durable before it is signed or answered, so it survives the server's
+//! death, and ended by the time in it, so it is never lost for ever.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use ampoule_protocol::name::DeviceId;
+use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 
+use super::book::Book;
 use super::facts::DeviceFacts;
 
 /// Caps of one fleet.
@@ -43,6 +47,8 @@ pub struct Permits<'a> {
     caps: &'a [Cap],
     /// By the index of the cap and the value of its tag.
     held: HashMap<(usize, &'a str), u32>,
+    /// By number: whoever holds several permits is out of service once.
+    holders: HashSet<u32>,
 }
 
 impl<'a> Permits<'a> {
@@ -51,6 +57,7 @@ impl<'a> Permits<'a> {
         let mut permits = Self {
             caps,
             held: HashMap::new(),
+            holders: HashSet::new(),
         };
         if !caps.is_empty() {
             for holder in holders {
@@ -60,7 +67,7 @@ impl<'a> Permits<'a> {
         permits
     }
 
-    /// Takes a permit of each cap that counts the device, or none.
+    /// Takes a permit of each cap that counts the device, or none. A device that holds one has it.
     ///
     /// # Errors
     /// The first cap that is used up.
@@ -75,6 +82,9 @@ impl<'a> Permits<'a> {
     /// # Errors
     /// The first cap that is used up.
     pub fn would_take(&self, device: &DeviceFacts) -> Result<(), Full> {
+        if self.holders.contains(&device.number) {
+            return Ok(());
+        }
         for (index, cap) in self.caps.iter().enumerate() {
             let Some(value) = device.tag(&cap.tag) else {
                 continue;
@@ -92,10 +102,83 @@ impl<'a> Permits<'a> {
     }
 
     fn add(&mut self, device: &'a DeviceFacts) {
+        if !self.holders.insert(device.number) {
+            return;
+        }
         for (index, cap) in self.caps.iter().enumerate() {
             if let Some(value) = device.tag(&cap.tag) {
                 *self.held.entry((index, value)).or_default() += 1;
             }
         }
     }
+}
+
+/// A device that may be out of service, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Who.
+    pub device: DeviceId,
+    /// The tags by which it is counted, with their values.
+    pub counted: BTreeMap<String, String>,
+    /// Offers for which it may be; of several, all but one were taken back.
+    pub offers: Vec<Offer>,
+    /// The lock that it took for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<OwnLock>,
+}
+
+/// See [`Holder::offers`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Offer {
+    /// Of which rollout.
+    pub rollout: String,
+    /// From then on it holds no permit because of it.
+    pub until: UtcTime,
+}
+
+/// See [`Holder::lock`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnLock {
+    /// When it was taken.
+    pub since: UtcTime,
+    /// When it ends by itself.
+    pub until: UtcTime,
+    /// What the device calls itself.
+    pub id: String,
+}
+
+/// All who hold permits at `now`, by number.
+pub fn holders(book: &Book, devices: &[DeviceFacts], caps: &[Cap], now: UtcTime) -> Vec<Holder> {
+    let mut held: BTreeMap<u32, (Vec<Offer>, Option<OwnLock>)> = BTreeMap::new();
+    for rollout in book.rollouts() {
+        for (number, row) in rollout.deployments() {
+            if row.holds_permit(now.unix()) {
+                held.entry(number).or_default().0.push(Offer {
+                    rollout: rollout.plan.name.to_string(),
+                    until: UtcTime::from_unix(row.lease_until),
+                });
+            }
+        }
+    }
+    for (number, lock) in book.locks().filter(|(_, lock)| lock.is_held(now.unix())) {
+        held.entry(number).or_default().1 = Some(OwnLock {
+            since: UtcTime::from_unix(lock.since),
+            until: UtcTime::from_unix(lock.until),
+            id: lock.id.clone(),
+        });
+    }
+    let named = held.into_iter().filter_map(|(number, (offers, lock))| {
+        let facts = devices.get(number as usize)?;
+        let counted = caps.iter().filter_map(|cap| {
+            let value = facts.tag(&cap.tag)?;
+            Some((cap.tag.clone(), value.to_owned()))
+        });
+        Some(Holder {
+            device: facts.device.clone(),
+            counted: counted.collect(),
+            offers,
+            lock,
+        })
+    });
+    named.collect()
 }

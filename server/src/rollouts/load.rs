@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use ampoule_protocol::device::{Inventory, Receipt};
 
 use super::assignments::{Assignments, HOLD_SECS};
-use super::{Heard, Rollouts, State, offer_of};
+use super::{Heard, Rollouts, State, locks, offer_of};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
@@ -19,7 +19,7 @@ use crate::store::{DeviceRow, Mark, Store, StoreError};
 const PAGE_LEN: usize = 10_000;
 
 impl Rollouts {
-    /// Reads rollouts, deployments and what is known of devices.
+    /// Reads rollouts, deployments, locks and what is known of devices.
     ///
     /// # Errors
     /// The store is damaged or cannot be read.
@@ -39,9 +39,10 @@ impl Rollouts {
         rows.sort_by_key(|row| row.number);
         rows.iter().for_each(follow);
         let (rollouts, deployments) = read_book(store)?;
+        let locks = locks::read_all(store)?;
         let changed = changes(&deployments);
         let mut state = State {
-            book: Book::of(rollouts, deployments),
+            book: Book::of(rollouts, deployments, locks),
             devices: Vec::with_capacity(rows.len()),
             profiles: HashSet::new(),
             caps,

@@ -285,7 +285,7 @@ fn facts(store: &dyn Store, news: &[News]) -> Result<Vec<Fact>, StoreError> {
         | News::Inventory(number)
         | News::Tags(number)
         | News::Receipt(number, _) => Some(*number),
-        News::Rollout(_) | News::Deployment(..) => None,
+        News::Rollout(_) | News::Deployment(..) | News::Lock(_) => None,
     };
     let numbers: BTreeSet<u32> = news.iter().filter_map(of_device).collect();
     let numbers: Vec<u32> = numbers.into_iter().collect();
@@ -300,6 +300,7 @@ fn facts(store: &dyn Store, news: &[News]) -> Result<Vec<Fact>, StoreError> {
         all.push(Fact::Heard(Heard::Row(row.clone())));
     }
     rollouts(store, news, &mut all)?;
+    locks(store, news, &mut all)?;
     of_devices(store, news, &rows, &mut all)?;
     Ok(all)
 }
@@ -336,6 +337,19 @@ fn rollouts(store: &dyn Store, news: &[News], all: &mut Vec<Fact>) -> Result<(),
     Ok(())
 }
 
+/// A device takes one when it restarts: there are few.
+fn locks(store: &dyn Store, news: &[News], all: &mut Vec<Fact>) -> Result<(), StoreError> {
+    let of = |news: &News| match news {
+        News::Lock(device) => Some(*device),
+        _ => None,
+    };
+    for device in news.iter().filter_map(of).collect::<BTreeSet<_>>() {
+        let lock = super::locks::read_one(store, device)?;
+        all.push(Fact::Change(Change::Lock { device, lock }));
+    }
+    Ok(())
+}
+
 /// What devices and operators said, each kind asked for at once.
 fn of_devices(
     store: &dyn Store,
@@ -350,7 +364,7 @@ fn of_devices(
             News::Inventory(number) => drop(inventories.insert(*number)),
             News::Tags(number) => drop(tags.insert(*number)),
             News::Receipt(number, seq) => drop(receipts.insert((*number, *seq))),
-            News::Device(_) | News::Rollout(_) | News::Deployment(..) => {}
+            News::Device(_) | News::Rollout(_) | News::Deployment(..) | News::Lock(_) => {}
         }
     }
     let known = |numbers: BTreeSet<u32>| -> Vec<&DeviceRow> {

@@ -14,9 +14,9 @@ impl Rollouts {
     /// Writes changes down, and returns when that is durable. The book is ahead of the log by one
     /// look at most, and no device was told of that look.
     pub(super) async fn record(&self, changes: &[Change], now: UtcTime) -> Result<(), AuditError> {
-        let Some(audit) = self.audit.get() else {
+        if self.audit.get().is_none() {
             return Ok(());
-        };
+        }
         let records: Vec<Record> = {
             let state = self.state();
             let record = |change: &Change| match change {
@@ -42,13 +42,31 @@ impl Rollouts {
                     let record = record.with("phase", row.phase).with("attempt", row.attempt);
                     Some(record.with("taken", row.taken_at.is_some()))
                 }
+                // What a device does is written down with its name; what is left is a time that ran out.
+                Change::Lock { device, .. } => {
+                    let device = &state.devices.get(*device as usize)?.device;
+                    let record = Record::new(Act::LockEnd, "server").about("device", device);
+                    Some(record.with("why", "its time is over"))
+                }
             };
             changes.iter().filter_map(record).collect()
         };
         for group in records.chunks(GROUP_LEN_MAX) {
-            audit.record_all(group.to_vec(), now).await?;
+            self.note_all(group.to_vec(), now).await?;
         }
         Ok(())
+    }
+
+    /// Writes down what was done, and returns when that is durable.
+    pub(super) async fn note(&self, record: Record, now: UtcTime) -> Result<(), AuditError> {
+        self.note_all(vec![record], now).await
+    }
+
+    async fn note_all(&self, records: Vec<Record>, now: UtcTime) -> Result<(), AuditError> {
+        match self.audit.get() {
+            Some(audit) => audit.record_all(records, now).await.map(drop),
+            None => Ok(()),
+        }
     }
 }
 

@@ -152,6 +152,29 @@ impl Expected {
     }
 }
 
+/// The names of locks that devices hold ([`crate::rollout::lock`]). They are the one kind of record of
+/// which servers tell each other ([`super::News::Lock`]).
+pub mod lock {
+    use super::{Key, Kind};
+
+    const KIND: &str = "lock";
+
+    /// What they are.
+    pub fn kind() -> Kind {
+        Kind(KIND.to_owned())
+    }
+
+    /// The one of the device of this number; as wide as the largest, so in order.
+    pub fn key(device: u32) -> Key {
+        Key(format!("{device:010}"))
+    }
+
+    /// The number of the device whose lock it is, if it is one.
+    pub fn device_of(kind: &Kind, key: &Key) -> Option<u32> {
+        (kind.0 == KIND).then(|| key.0.parse().ok()).flatten()
+    }
+}
+
 /// One change of one record.
 #[derive(Debug, Clone)]
 pub struct RecordWrite {

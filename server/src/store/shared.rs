@@ -50,4 +50,6 @@ pub enum News {
     Rollout(RolloutId),
     /// A device's share in a rollout changed.
     Deployment(RolloutId, u32),
+    /// A device took or gave back a lock.
+    Lock(u32),
 }

@@ -10,6 +10,7 @@ use ampoule_protocol::release::{FileRef, ReleaseVersion};
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
 use ampoule_server::rollout::cohort::CohortKey;
+use ampoule_server::rollout::lock::{DEFAULT_GROUP, LockAsk, NotLocked};
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::{ComponentFacts, RolloutId};
 use ampoule_server::rollout::waits::waits;
@@ -19,6 +20,8 @@ use ampoule_server::rollout::{
 
 /// When every story begins: 2030-01-01T12:00:00Z.
 pub(crate) const DAWN: i64 = 1_893_499_200;
+/// How long a lock is held.
+pub(crate) const LOCK_SECS: i64 = 1800;
 /// Looks at one moment after which the book must have come to rest.
 const LOOKS_MAX: usize = 100;
 
@@ -182,6 +185,22 @@ impl Fleet {
         };
         let version = rollout.release.version.clone();
         self.receipt(device, &version, outcome);
+    }
+
+    /// The device asks for a lock.
+    pub(crate) fn lock(&mut self, device: u32) -> Result<(), NotLocked> {
+        self.lock_as(device, DEFAULT_GROUP)
+    }
+
+    pub(crate) fn lock_as(&mut self, device: u32, group: &str) -> Result<(), NotLocked> {
+        let ask = LockAsk {
+            id: format!("{device:032x}"),
+            group: group.into(),
+            secs: u32::try_from(LOCK_SECS).unwrap(),
+        };
+        let now = self.time();
+        let world = (self.devices.as_slice(), self.caps.as_slice());
+        self.book.lock(device, &ask, world, now).map(drop)
     }
 
     /// A receipt about `version`.

@@ -3,6 +3,7 @@
 //! Everything is pure; a failing history prints its seed and shrinks.
 
 mod fleet;
+mod locks;
 mod properties;
 mod sequential;
 mod stories;

@@ -50,6 +50,8 @@ enum Turn {
     Act(Act),
     Join(u32),
     Revoke(u32),
+    Lock(u32),
+    Unlock(u32),
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -71,6 +73,8 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => act.prop_map(Turn::Act),
         1 => (1_u32..5).prop_map(Turn::Join),
         1 => (0_u32..40).prop_map(Turn::Revoke),
+        4 => (0_u32..60).prop_map(Turn::Lock),
+        2 => (0_u32..60).prop_map(Turn::Unlock),
     ]
 }
 
@@ -88,21 +92,35 @@ fn happen(fleet: &mut Fleet, turn: &Turn) {
         }
         Turn::Join(count) => fleet.join(*count),
         Turn::Revoke(device) => fleet.devices[*device as usize].enrolled = false,
+        // It is told so where there is no room, or no such device.
+        Turn::Lock(device) => drop(fleet.lock(*device)),
+        Turn::Unlock(device) => drop(fleet.book.unlock(*device)),
         Turn::Answer(..) | Turn::Take(_) => {}
     }
 }
 
 /// How many devices of each ward may be out of service just now, by a count of our own: whoever
-/// has an offer, or took one that was then taken back, until the times of the plan are over.
+/// has an offer, or took one that was then taken back, until the times of the plan are over; and
+/// whoever took a lock, until its time is over.
 fn away(fleet: &Fleet) -> BTreeMap<String, u32> {
-    let mut away = BTreeMap::new();
+    let mut all = BTreeSet::new();
     for (device, row) in fleet.rollout("r").deployments() {
         let over = row.offered_at + 7 * 86_400 + 60 + 3600;
         let took = row.phase == Phase::Withdrawn && row.taken_at.is_some();
         if (row.phase == Phase::Offered || took) && fleet.now < over {
-            let ward = fleet.devices[device as usize].tags["ward"].clone();
-            *away.entry(ward).or_default() += 1;
+            all.insert(device);
         }
+    }
+    let locks = fleet.book.locks();
+    all.extend(
+        locks
+            .filter(|(_, lock)| fleet.now < lock.until)
+            .map(|(device, _)| device),
+    );
+    let mut away = BTreeMap::new();
+    for device in all {
+        let ward = fleet.devices[device as usize].tags["ward"].clone();
+        *away.entry(ward).or_default() += 1;
     }
     away
 }
@@ -159,7 +177,7 @@ proptest! {
         // A book read back from its rows is the same book: the tally is made of nothing else.
         let rows = fleet.rollout("r").deployments();
         let rows: Vec<_> = rows.map(|(device, row)| (crate::fleet::name("r"), device, row.clone())).collect();
-        let again = Book::of([rollout_row(fleet.rollout("r"))], rows);
+        let again = Book::of([rollout_row(fleet.rollout("r"))], rows, []);
         prop_assert_eq!(again.rollouts().next().unwrap().tally(), fleet.rollout("r").tally());
     }
 
@@ -178,6 +196,8 @@ proptest! {
         fleet.wait(30 * 86_400);
         let rows = fleet.rollout("r").deployments();
         prop_assert_eq!(rows.filter(|(_, row)| row.holds_permit(fleet.now)).count(), 0);
+        fleet.look();
+        prop_assert_eq!(fleet.book.locks().count(), 0);
     }
 
     /// Whoever is alive gets its update, however many of its ward are dead, and whatever older

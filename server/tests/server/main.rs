@@ -17,6 +17,7 @@ mod ctl_says;
 mod device_is_decommissioned;
 mod device_is_revoked;
 mod devices_enrol;
+mod devices_take_permits;
 mod fleet_moves;
 mod limits_hold;
 mod operators_act;

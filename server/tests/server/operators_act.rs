@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::people::{Api, Person, first, hire, program, with_door};
 use crate::common::{Server, World, run, said, text, until};
+use crate::devices_take_permits::locks;
 use crate::rollout_reaches_devices::with_director;
 
 struct Scene {
@@ -338,7 +339,7 @@ fn guesses_are_counted_and_codes_are_used_once() {
 #[test]
 fn a_site_sees_its_own_devices_alone() {
     let scene = Scene::new();
-    scene.world.enroll("pump-2");
+    let south = scene.world.enroll("pump-2");
     let mut root = first(&scene.world, &scene.api);
     let session = root.session.clone();
     let made = root.with_code(|code| {
@@ -377,6 +378,14 @@ fn a_site_sees_its_own_devices_alone() {
     let shown = ci.call("GET", url, None, &Value::Null).ok();
     assert_eq!(shown["waits"][0]["wait"]["for"], "approvals");
     assert!(scene.get(&north, url).ok()["waits"].is_null());
+    // Nor by who may be out of service.
+    assert_eq!(locks(&south.client(&scene.server)), 200);
+    let held = ci.call("GET", "/api/v1/permits", None, &Value::Null).ok();
+    assert_eq!(held["items"][0]["device"], "pump-2", "{held}");
+    assert_eq!(
+        scene.get(&north, "/api/v1/permits").ok()["items"],
+        json!([])
+    );
     let all = ci
         .call("GET", "/api/v1/devices?limit=1", None, &Value::Null)
         .ok();

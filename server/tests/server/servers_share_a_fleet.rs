@@ -21,7 +21,7 @@ const DEVICES: usize = 6;
 const CAP: usize = 2;
 
 /// The configuration of one of the servers: a folder and a socket of its own, the rest is shared.
-fn config(world: &World, name: &str) -> PathBuf {
+pub fn config(world: &World, name: &str) -> PathBuf {
     let shared = std::fs::read_to_string(world.config()).unwrap();
     let own = shared
         .replace("path = \"state\"", &format!("path = \"state-{name}\""))

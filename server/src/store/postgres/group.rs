@@ -15,7 +15,7 @@ use super::session::Session;
 use super::{Fault, News, write};
 use crate::rollout::RolloutId;
 use crate::store::apply::{Rows, apply};
-use crate::store::records::{Key, Kind};
+use crate::store::records::{Key, Kind, lock};
 use crate::store::{
     Capacity, DeviceRow, Event, EventKind, StoreError, StoredReceipt, Write, Written,
 };
@@ -321,6 +321,9 @@ impl Rows for Group {
             self.record_versions = self.record_versions.saturating_add(1);
             self.record_versions
         });
+        if let Some(device) = lock::device_of(kind, key) {
+            self.out.news.insert(News::Lock(device));
+        }
         let name = (kind.clone(), key.clone());
         self.versions.insert(name.clone(), version);
         let kept = version.zip(bytes.map(<[u8]>::to_vec));

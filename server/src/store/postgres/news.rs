@@ -39,6 +39,7 @@ impl News {
             Self::Receipt(device, seq) => (4, number(device), None, Some(seq.cast_signed())),
             Self::Rollout(name) => (5, None, Some(name.as_str()), None),
             Self::Deployment(name, device) => (6, number(device), Some(name.as_str()), None),
+            Self::Lock(device) => (7, number(device), None, None),
         }
     }
 }
@@ -58,6 +59,7 @@ fn read(row: &tokio_postgres::Row, all: &mut Vec<News>) -> Result<(), StoreError
             4 => News::Receipt(device()?, seq.ok_or_else(missing)?.cast_unsigned()),
             5 => News::Rollout(rows::rollout(row, 2)?),
             6 => News::Deployment(rows::rollout(row, 2)?, device()?),
+            7 => News::Lock(device()?),
             other => return Err(StoreError::Damaged(format!("news of kind {other}"))),
         });
     }
