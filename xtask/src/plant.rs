@@ -69,11 +69,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         for mistake in round {
             let is_seen = is_red(&tree, mistake)?;
             unseen += usize::from(!is_seen);
-            shown.row([
-                mistake.name.as_str(),
-                &mistake.test,
-                if is_seen { "red" } else { "NOT SEEN" },
-            ]);
+            let word = if is_seen { "red" } else { "NOT SEEN" };
+            // At once: a run that is cut off has shown something.
+            println!("{word}: {}", mistake.name);
+            shown.row([mistake.name.as_str(), &mistake.test, word]);
         }
     }
     shell::heading("planted mistakes");

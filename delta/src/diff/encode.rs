@@ -11,7 +11,7 @@ use super::modules::{self, Sides};
 use super::source::Watched;
 use super::suffix;
 use super::unpack::Opened;
-use super::window::frames;
+use super::window::{Coding, Sizes};
 use super::{DiffError, DiffOptions};
 use crate::code::Mapping;
 use crate::codec::frame;
@@ -148,16 +148,31 @@ fn patch_within(
             allowed: room.memory_max,
         });
     }
+    let limits = |sizes: Sizes| {
+        let Sizes {
+            frame_max,
+            model_max,
+        } = sizes;
+        limits(maps, frame_max, model_max, (options.profile, room))
+    };
+    let memory = |sizes| limits(sizes).memory(options.profile);
+    let fits = |sizes| memory(sizes) <= room.memory_max;
     let mut needed = u64::MAX;
     for plan in PLANS {
-        let (frames, model_max) = frames(images, (maps, new.length()), plan, options, progress);
-        let frame_max = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
-        let header = header(limits(maps, frame_max, model_max, (options.profile, room)));
-        if header.memory_needed() > room.memory_max {
-            needed = needed.min(header.memory_needed());
-            continue;
-        }
-        let mut out = header.to_bytes();
+        let coding = Coding {
+            images,
+            maps,
+            new_len: new.length(),
+            options,
+        };
+        let (frames, sizes) = match coding.frames(plan, &fits, progress) {
+            Ok(frames) => frames,
+            Err(sizes) => {
+                needed = needed.min(memory(sizes));
+                continue;
+            }
+        };
+        let mut out = header(limits(sizes)).to_bytes();
         for payload in frames {
             let at = out.len() as u64;
             frame::write(&mut out, at, &payload);

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use super::anchors::Anchor;
-use super::suffix::{Index, Match, common_prefix};
+use super::suffix::{Index, LONG, Match, common_prefix};
 use super::unpack::on_threads;
 use crate::header::Profile;
 
@@ -22,7 +22,12 @@ const ADVANTAGE: isize = 8;
 /// In code for Thumb, where two of four bytes of a call are blank: 6 % less than by 8 for the
 /// controller of docs/BENCHMARKS.md.
 const ADVANTAGE_THUMB: isize = 10;
-const _: () = assert!(super::suffix::LONG as isize <= ADVANTAGE);
+const _: () = assert!(LONG as isize <= ADVANTAGE);
+/// Of a stretch of [`LONG`] bytes across a byte in which a cover fails, the bytes before and behind it.
+const ACROSS_BEFORE: usize = 3;
+const ACROSS_BEHIND: isize = (LONG - 1 - ACROSS_BEFORE) as isize;
+/// Bytes over which those in which a cover fails are counted: each place is asked anew.
+const WALK_MAX: usize = 256;
 /// Stretches of the new text that are scanned apart, so that several threads can: covers do not
 /// depend on how many there are.
 const STRETCH: usize = 4 << 20;
@@ -189,23 +194,47 @@ impl<'a> Scanner<'a> {
                 break;
             }
         }
-        // No match that is worth leaving the open cover for is shorter than that.
         let wanted = &self.new[self.scan..];
-        if self.index.may_be_long(wanted) {
+        let at = self.scan.checked_add_signed(self.offset);
+        let known = at.and_then(|at| self.old.get(at..)).unwrap_or_default();
+        let len = common_prefix(known, wanted);
+        if self.index.may_be_long(wanted) && self.may_be_better(wanted, known, len) {
             self.index.longest(wanted)
         } else {
-            self.along(wanted)
+            let at = at.unwrap_or_default();
+            Match { at, len }
         }
     }
 
-    /// How far the open cover agrees here.
-    fn along(&self, wanted: &[u8]) -> Match {
-        let at = self.scan.checked_add_signed(self.offset);
-        let known = at.and_then(|at| Some((at, self.old.get(at..)?)));
-        known.map_or(Match::default(), |(at, known)| Match {
-            at,
-            len: common_prefix(known, wanted),
-        })
+    /// Whether a match may be worth leaving the open cover for, which goes on with `known` and fails
+    /// first at `fails`; here, or at any place before that.
+    ///
+    /// Such a match is longer by [`Self::advantage`] than what the cover gives for the same bytes, so it
+    /// goes on over more bytes than that in which the cover fails; and all that is within it is in the
+    /// index, so it was seen. Asking that costs a hundredth of looking the match up.
+    fn may_be_better(&self, wanted: &[u8], known: &[u8], fails: usize) -> bool {
+        let is_seen = |from: usize| self.index.may_be_long(&wanted[from..]);
+        let mut at = fails;
+        for failed in 0..=self.advantage {
+            if at >= wanted.len() {
+                return false;
+            }
+            // A stretch across this byte, which ends before the last of those that are counted.
+            let is_across = failed + ACROSS_BEHIND <= self.advantage;
+            if is_across && !is_seen(fails.max(at.saturating_sub(ACROSS_BEFORE))) {
+                return false;
+            }
+            if failed == self.advantage {
+                return is_seen(at + 1 - LONG);
+            }
+            if at - fails > WALK_MAX {
+                return true;
+            }
+            at += 1;
+            let known = known.get(at..).unwrap_or_default();
+            at += common_prefix(known, &wanted[at.min(wanted.len())..]);
+        }
+        true
     }
 
     /// Moves on to the next match worth taking; says whether the open cover is to be closed.
@@ -307,4 +336,59 @@ fn best_stretch<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
         }
     }
     len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made of few pieces, most of them whole, so that stretches come again.
+    fn text(len: usize, seed: &mut u64) -> Vec<u8> {
+        let mut next = || {
+            *seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (*seed >> 40) as usize
+        };
+        let mut all = Vec::new();
+        while all.len() < len {
+            let piece = next() % 6;
+            all.extend((0..12).map(|at| (piece * 31 + at * at * (piece + 1)) as u8 & 15));
+            if next() % 3 == 0 {
+                let at = all.len() - 1 - next() % 12;
+                all[at] = next() as u8 & 15;
+            }
+        }
+        all
+    }
+
+    /// Where looking up is spared nothing is missed. Catches: fewer bytes counted than a match must go
+    /// on over, a stretch asked for that is not within each such match, an end that is not seen.
+    #[test]
+    fn no_match_that_is_worth_it_is_passed_over() {
+        let (mut seed, mut worth, mut spared) = (1, 0, 0);
+        for _ in 0..40 {
+            let (old, new) = (text(400, &mut seed), text(300, &mut seed));
+            let whole = 0..old.len();
+            let index = Index::new(&old, core::slice::from_ref(&whole)).expect("a short text");
+            for offset in [-40_isize, -7, 0, 11, 60] {
+                let mut scanner = Scanner::new(&index, (&old, &new), &[], 0, ADVANTAGE);
+                scanner.offset = offset;
+                for scan in 40..new.len() {
+                    scanner.scan = scan;
+                    let wanted = &new[scan..];
+                    let known = &old[scan.saturating_add_signed(offset)..];
+                    let fails = common_prefix(known, wanted);
+                    let is_worth = (0..=fails.min(wanted.len() - 1)).any(|skip| {
+                        let len = index.longest(&wanted[skip..]).len;
+                        let agreeing = (0..len).filter(|at| scanner.agrees(scan + skip + at));
+                        len as isize > agreeing.count() as isize + ADVANTAGE
+                    });
+                    let may_be = scanner.may_be_better(wanted, known, fails);
+                    assert!(may_be || !is_worth, "at {scan} of {new:?} by {offset}");
+                    worth += u32::from(is_worth);
+                    spared += u32::from(!may_be);
+                }
+            }
+        }
+        assert!(worth > 1000 && spared > 1000, "{worth} {spared}");
+    }
 }

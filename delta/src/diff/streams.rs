@@ -95,22 +95,20 @@ impl Streams {
         }
     }
 
-    /// Appends what is coded; returns the memory of the model.
-    pub(super) fn finish(self, out: &mut Vec<u8>) -> u64 {
+    /// Appends what is coded.
+    pub(super) fn finish(self, out: &mut Vec<u8>) {
         match self {
             Self::Fast(differences, literals) => {
                 let differences = zstd::compress(&differences, ZSTD_LEVEL);
                 varint::write(out, differences.len() as u64);
                 out.extend_from_slice(&differences);
                 out.extend_from_slice(&zstd::compress(&literals, ZSTD_LEVEL));
-                0
             }
             Self::Small(small) => {
                 let coded = small.bits.finish();
                 varint::write(out, small.differences.min(coded.len() as u64));
                 out.push(small.size.to_byte() | small.class << 2);
                 out.extend_from_slice(&coded);
-                small.size.memory()
             }
         }
     }

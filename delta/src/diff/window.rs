@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::DiffOptions;
 use super::encode::{Images, Plan, mapping_of};
@@ -32,48 +33,106 @@ struct Window<'a> {
     range: Range<u32>,
 }
 
-/// The payloads of all frames, in order, and the memory of the largest model.
-pub(super) fn frames(
-    images: &Images,
-    (maps, new_len): (&[Map], u64),
-    plan: Plan,
-    options: &DiffOptions,
-    progress: &mut dyn FnMut(u64),
-) -> (Vec<Vec<u8>>, u64) {
-    let mappings: Vec<Mapping> = maps.iter().map(mapping_of).collect();
-    let mut windows = Vec::new();
-    let mut start = 0;
-    for (map, mapping) in maps.iter().zip(&mappings) {
-        let mut from = 0;
-        while from < map.len {
-            let range = from..window_end(map, from, plan.busy, options.window_max);
-            from = range.end;
-            windows.push(Window {
-                images,
-                start,
-                map,
-                mapping,
-                range,
-            });
-        }
-        start += u64::from(map.len);
-    }
-    progress(0);
-    let coded = on_threads(windows.len(), options.threads, &|at| {
-        windows[at].code(options.profile, plan.model)
-    });
-    progress(images.new.length());
-    let (mut frames, mut model_max) = (Vec::new(), 0);
-    for (window, (payload, model)) in windows.iter().zip(coded) {
-        if window.range.start == 0 {
+/// What is coded.
+pub(super) struct Coding<'a> {
+    pub(super) images: &'a Images<'a>,
+    pub(super) maps: &'a [Map],
+    pub(super) new_len: u64,
+    pub(super) options: &'a DiffOptions,
+}
+
+/// What of the coded frames takes memory on a device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Bytes of the longest frame.
+    pub(super) frame_max: u64,
+    /// Memory of the largest model.
+    pub(super) model_max: u64,
+}
+
+impl Coding<'_> {
+    /// The payloads of all frames, in order, where they fit by what `fits` says. What does not is not
+    /// coded to its end.
+    ///
+    /// # Errors
+    /// Sizes that do not fit; the whole would have had no smaller ones.
+    pub(super) fn frames(
+        &self,
+        plan: Plan,
+        fits: &(dyn Fn(Sizes) -> bool + Sync),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Vec<Vec<u8>>, Sizes), Sizes> {
+        let (options, mut frames) = (self.options, Vec::new());
+        let mappings: Vec<Mapping> = self.maps.iter().map(mapping_of).collect();
+        let windows = self.windows(&mappings, plan);
+        for map in self.maps {
             let mut bits = Encoder::new();
-            window.map.write(&mut bits, new_len);
+            map.write(&mut bits, self.new_len);
             frames.push(bits.finish());
         }
-        frames.push(payload);
-        model_max = model_max.max(model);
+        let models = windows.iter().map(|window| match options.profile {
+            Profile::Fast => 0,
+            Profile::Small => Size::of_payload(window.busy(), plan.model).memory(),
+        });
+        let sizes = |longest: usize, model_max| Sizes {
+            frame_max: longest as u64,
+            model_max,
+        };
+        let longest = frames.iter().map(Vec::len).max().unwrap_or(0);
+        let first = sizes(longest, models.max().unwrap_or(0));
+        if !fits(first) {
+            return Err(first);
+        }
+        progress(0);
+        let too_long = AtomicUsize::new(0);
+        let coded = on_threads(windows.len(), options.threads, &|at| {
+            if too_long.load(Ordering::Relaxed) > 0 {
+                return Vec::new();
+            }
+            let payload = windows[at].code(options.profile, plan.model);
+            if !fits(sizes(payload.len(), first.model_max)) {
+                too_long.fetch_max(payload.len(), Ordering::Relaxed);
+            }
+            payload
+        });
+        progress(self.images.new.length());
+        match too_long.into_inner() {
+            0 => {}
+            longest => return Err(sizes(longest, first.model_max)),
+        }
+        let mut maps = frames.into_iter();
+        let mut frames = Vec::new();
+        for (window, payload) in windows.iter().zip(coded) {
+            if window.range.start == 0 {
+                frames.extend(maps.next());
+            }
+            frames.push(payload);
+        }
+        let longest = frames.iter().map(Vec::len).max().unwrap_or(0);
+        Ok((frames, sizes(longest, first.model_max)))
     }
-    (frames, model_max)
+
+    /// What each window holds.
+    fn windows<'a>(&'a self, mappings: &'a [Mapping], plan: Plan) -> Vec<Window<'a>> {
+        let mut windows = Vec::new();
+        let mut start = 0;
+        for (map, mapping) in self.maps.iter().zip(mappings) {
+            let mut from = 0;
+            while from < map.len {
+                let range = from..window_end(map, from, plan.busy, self.options.window_max);
+                from = range.end;
+                windows.push(Window {
+                    images: self.images,
+                    start,
+                    map,
+                    mapping,
+                    range,
+                });
+            }
+            start += u64::from(map.len);
+        }
+        windows
+    }
 }
 
 /// Where the window that begins at `from` ends: not inside of an extent.
@@ -112,18 +171,18 @@ fn busy_end(map: &Map, from: u32, busy_max: u32, window_max: u32) -> u32 {
 }
 
 impl Window<'_> {
-    /// The payload, and the memory of its model.
-    fn code(&self, profile: Profile, model: Size) -> (Vec<u8>, u64) {
+    /// The payload.
+    fn code(&self, profile: Profile, model: Size) -> Vec<u8> {
         let made = self.range.end - self.range.start;
         let streams = |class| match profile {
             Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
             Profile::Small => Streams::small(self.busy(), model, (class, made)),
         };
         let mut best = self.code_into(profile, streams(0));
-        if profile == Profile::Small && self.has_new() && best.0.len() < TAUGHT_MAX {
+        if profile == Profile::Small && self.has_new() && best.len() < TAUGHT_MAX {
             for class in CLASSES {
                 let taught = self.code_into(profile, streams(class));
-                if taught.0.len() < best.0.len() {
+                if taught.len() < best.len() {
                     best = taught;
                 }
             }
@@ -138,8 +197,8 @@ impl Window<'_> {
             .any(|segment| matches!(segment, Segment::Literal { .. }))
     }
 
-    /// What comes of these streams, and the memory of their model.
-    fn code_into(&self, profile: Profile, mut streams: Streams) -> (Vec<u8>, u64) {
+    /// What comes of these streams.
+    fn code_into(&self, profile: Profile, mut streams: Streams) -> Vec<u8> {
         let (old, new) = (&self.images.old, &self.images.new);
         let mut at = self.range.start;
         let mut guess = match profile {
@@ -187,8 +246,8 @@ impl Window<'_> {
             self.range.end - self.range.start
         };
         varint::write(&mut out, u64::from(made));
-        let memory = streams.finish(&mut out);
-        (out, memory)
+        streams.finish(&mut out);
+        out
     }
 
     /// About how long the payload becomes.
