@@ -200,7 +200,12 @@ pub(super) fn holders<'a>(
     devices: &'a [DeviceFacts],
     now: UtcTime,
 ) -> impl Iterator<Item = &'a DeviceFacts> {
-    let rows = book.rollouts().flat_map(Rollout::deployments);
+    let some = book.rollouts().filter(|rollout| {
+        let tally = rollout.tally();
+        // Nobody holds one because of any other: not because of those that are over.
+        tally.open > 0 || tally.withdrawn > 0 || tally.silent > 0
+    });
+    let rows = some.flat_map(Rollout::deployments);
     let offered = rows.filter(move |(_, row)| row.holds_permit(now.unix()));
     let locked = book
         .locks()

@@ -107,6 +107,7 @@ impl Server {
             expiry: Duration::from_secs(FRESH_SECS),
             content_expiry: Duration::from_secs(CONTENT_SECS),
             signed_for_max: 1 << 20,
+            lock: Duration::from_hours(1),
             caps: caps(),
         });
         Self {

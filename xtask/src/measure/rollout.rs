@@ -133,6 +133,7 @@ fn polls(devices: u32) -> Result<Value, Box<dyn Error>> {
         expiry: day,
         content_expiry: 14 * day,
         signed_for_max: places as usize,
+        lock: Duration::from_hours(1),
         caps: Vec::new(),
     };
     let told = [KEPT, devices].map(|places| {
