@@ -211,11 +211,11 @@ impl<'a> Scanner<'a> {
     ///
     /// Such a match is longer by [`Self::advantage`] than what the cover gives for the same bytes, so it
     /// goes on over more bytes than that in which the cover fails; and all that is within it is in the
-    /// index, so it was seen. Asking that costs a hundredth of looking the match up.
+    /// index, so it was seen. Asking that is much cheaper than looking the match up.
     fn may_be_better(&self, wanted: &[u8], known: &[u8], fails: usize) -> bool {
         let is_seen = |from: usize| self.index.may_be_long(&wanted[from..]);
         let mut at = fails;
-        for failed in 0..=self.advantage {
+        for failed in 0..self.advantage {
             if at >= wanted.len() {
                 return false;
             }
@@ -224,17 +224,14 @@ impl<'a> Scanner<'a> {
             if is_across && !is_seen(fails.max(at.saturating_sub(ACROSS_BEFORE))) {
                 return false;
             }
-            if failed == self.advantage {
-                return is_seen(at + 1 - LONG);
-            }
             if at - fails > WALK_MAX {
                 return true;
             }
             at += 1;
             let known = known.get(at..).unwrap_or_default();
-            at += common_prefix(known, &wanted[at.min(wanted.len())..]);
+            at += common_prefix(known, &wanted[at..]);
         }
-        true
+        at < wanted.len() && is_seen(at + 1 - LONG)
     }
 
     /// Moves on to the next match worth taking; says whether the open cover is to be closed.

@@ -34,9 +34,8 @@ pub(super) struct Small {
 }
 
 impl Streams {
-    /// For a payload of about `len` bytes, with no larger a model than `most`.
-    pub(super) fn small(len: u64, most: Size, (class, made): (u8, u32)) -> Self {
-        let size = Size::of_payload(len, most);
+    /// With a model of this size.
+    pub(super) fn small(size: Size, (class, made): (u8, u32)) -> Self {
         Self::Small(Box::new(Small {
             size,
             class,

@@ -62,26 +62,22 @@ impl Coding<'_> {
         fits: &(dyn Fn(Sizes) -> bool + Sync),
         progress: &mut dyn FnMut(u64),
     ) -> Result<(Vec<Vec<u8>>, Sizes), Sizes> {
-        let (options, mut frames) = (self.options, Vec::new());
+        let options = self.options;
         let mappings: Vec<Mapping> = self.maps.iter().map(mapping_of).collect();
         let windows = self.windows(&mappings, plan);
-        for map in self.maps {
-            let mut bits = Encoder::new();
-            map.write(&mut bits, self.new_len);
-            frames.push(bits.finish());
-        }
+        let mut frames: Vec<Vec<u8>> = self.maps.iter().map(|map| self.told(map)).collect();
         let models = windows.iter().map(|window| match options.profile {
             Profile::Fast => 0,
-            Profile::Small => Size::of_payload(window.busy(), plan.model).memory(),
+            Profile::Small => window.size(plan.model).memory(),
         });
-        let sizes = |longest: usize, model_max| Sizes {
+        let model_max = models.max().unwrap_or(0);
+        let sizes = |longest: usize| Sizes {
             frame_max: longest as u64,
             model_max,
         };
-        let longest = frames.iter().map(Vec::len).max().unwrap_or(0);
-        let first = sizes(longest, models.max().unwrap_or(0));
-        if !fits(first) {
-            return Err(first);
+        let least = sizes(frames.iter().map(Vec::len).max().unwrap_or(0));
+        if !fits(least) {
+            return Err(least);
         }
         progress(0);
         let too_long = AtomicUsize::new(0);
@@ -90,7 +86,7 @@ impl Coding<'_> {
                 return Vec::new();
             }
             let payload = windows[at].code(options.profile, plan.model);
-            if !fits(sizes(payload.len(), first.model_max)) {
+            if !fits(sizes(payload.len())) {
                 too_long.fetch_max(payload.len(), Ordering::Relaxed);
             }
             payload
@@ -98,10 +94,9 @@ impl Coding<'_> {
         progress(self.images.new.length());
         match too_long.into_inner() {
             0 => {}
-            longest => return Err(sizes(longest, first.model_max)),
+            longest => return Err(sizes(longest)),
         }
-        let mut maps = frames.into_iter();
-        let mut frames = Vec::new();
+        let mut maps = core::mem::take(&mut frames).into_iter();
         for (window, payload) in windows.iter().zip(coded) {
             if window.range.start == 0 {
                 frames.extend(maps.next());
@@ -109,7 +104,14 @@ impl Coding<'_> {
             frames.push(payload);
         }
         let longest = frames.iter().map(Vec::len).max().unwrap_or(0);
-        Ok((frames, sizes(longest, first.model_max)))
+        Ok((frames, sizes(longest)))
+    }
+
+    /// The payload of a region's first frame: its map.
+    fn told(&self, map: &Map) -> Vec<u8> {
+        let mut bits = Encoder::new();
+        map.write(&mut bits, self.new_len);
+        bits.finish()
     }
 
     /// What each window holds.
@@ -176,7 +178,7 @@ impl Window<'_> {
         let made = self.range.end - self.range.start;
         let streams = |class| match profile {
             Profile::Fast => Streams::Fast(Vec::new(), Vec::new()),
-            Profile::Small => Streams::small(self.busy(), model, (class, made)),
+            Profile::Small => Streams::small(self.size(model), (class, made)),
         };
         let mut best = self.code_into(profile, streams(0));
         if profile == Profile::Small && self.has_new() && best.len() < TAUGHT_MAX {
@@ -248,6 +250,11 @@ impl Window<'_> {
         varint::write(&mut out, u64::from(made));
         streams.finish(&mut out);
         out
+    }
+
+    /// The size of the model, at most `most`.
+    fn size(&self, most: Size) -> Size {
+        Size::of_payload(self.busy(), most)
     }
 
     /// About how long the payload becomes.

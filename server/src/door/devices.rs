@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::asks::{about, ask, confirm, is_seen};
 use super::extract::{Asked, Words, bad, json};
-use super::page::{cut, limit};
+use super::page::{cut, limit, of_rows};
 use super::roles::Right;
 use super::who::Who;
 use super::words::{
@@ -113,21 +113,9 @@ pub(super) async fn permits(
     who: Who,
     Asked(page): Asked<Page>,
 ) -> Answer {
-    let limit = limit(&page)?;
-    let site = who.bound_to(Right::ReadDevices);
     let all = about(&door, RolloutAsk::Permits, &who).await?;
-    let mut all = all.as_array().cloned().unwrap_or_default();
-    let name = |row: &serde_json::Value| row["device"].as_str().unwrap_or_default().to_owned();
-    all.sort_by_key(name);
-    let sees = |row: &serde_json::Value| {
-        let device = DeviceId::parse(&name(row)).ok();
-        device.is_some_and(|device| visible(&door, &who, &device).is_ok())
-    };
-    let after = page.after.unwrap_or_default();
-    let seen = all
-        .into_iter()
-        .filter(|row| name(row) > after && (site.is_none() || sees(row)));
-    let (items, next) = cut(seen, limit, name);
+    let sees = |name: &str| id(name).is_ok_and(|device| visible(&door, &who, &device).is_ok());
+    let (items, next) = of_rows(all, page, "device", sees)?;
     Ok(json(&Permits { items, next }))
 }
 

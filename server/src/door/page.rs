@@ -1,5 +1,7 @@
 //! Lists come in pages, by name.
 
+use serde_json::Value;
+
 use super::PAGE_LEN_MAX;
 use super::extract::bad;
 use super::words::Page;
@@ -14,6 +16,27 @@ pub(super) fn limit(page: &Page) -> Result<usize, Problem> {
         limit @ 1..=PAGE_LEN_MAX => Ok(limit),
         _ => Err(bad("limit is 1 to 1000")),
     }
+}
+
+/// A page of rows that are named by a member, of those that `sees` lets through.
+pub(super) fn of_rows(
+    rows: Value,
+    page: Page,
+    member: &str,
+    sees: impl Fn(&str) -> bool,
+) -> Result<(Vec<Value>, Option<String>), Problem> {
+    let limit = limit(&page)?;
+    let name = |row: &Value| row[member].as_str().unwrap_or_default().to_owned();
+    let Value::Array(mut rows) = rows else {
+        return Ok((Vec::new(), None));
+    };
+    rows.sort_by_key(name);
+    let after = page.after.unwrap_or_default();
+    let seen = rows.into_iter().filter(|row| {
+        let name = name(row);
+        name > after && sees(&name)
+    });
+    Ok(cut(seen, limit, name))
 }
 
 /// The first so many, and the name to go on behind where there are more.

@@ -9,7 +9,7 @@ use hyper::StatusCode;
 
 use super::asks::{about, confirm, is_seen};
 use super::extract::{Asked, Words, bad, json};
-use super::page::{cut, limit};
+use super::page::of_rows;
 use super::roles::Right;
 use super::who::Who;
 use super::words::{Confirmed, More, Page, PlanText, Rollouts};
@@ -64,13 +64,8 @@ pub(super) async fn list(
     who: Who,
     Asked(page): Asked<Page>,
 ) -> Answer {
-    let limit = limit(&page)?;
     let all = about(&door, RolloutAsk::List, &who).await?;
-    let all = all.as_array().cloned().unwrap_or_default();
-    let name = |row: &serde_json::Value| row["name"].as_str().unwrap_or_default().to_owned();
-    let after = page.after.unwrap_or_default();
-    let items = all.into_iter().filter(|row| name(row) > after);
-    let (items, next) = cut(items, limit, name);
+    let (items, next) = of_rows(all, page, "name", |_| true)?;
     Ok(json(&Rollouts { items, next }))
 }
 

@@ -13,13 +13,12 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::body::Body;
 use super::problem::Problem;
-use super::reports::{let_pass, read};
+use super::reports::{json, let_pass, read};
 use crate::fleet::Device;
 use crate::rollout::lock::{LockAsk, NotLocked};
 use crate::rollouts::TickError;
@@ -63,8 +62,9 @@ struct Client {
 }
 
 /// A refusal.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Refused {
+    #[serde(skip)]
     status: StatusCode,
     kind: &'static str,
     value: String,
@@ -202,20 +202,7 @@ fn unavailable() -> Refused {
 }
 
 fn response(refused: &Refused) -> Response<Body> {
-    #[derive(Serialize)]
-    struct Said<'a> {
-        kind: &'a str,
-        value: &'a str,
-    }
-    let said = Said {
-        kind: refused.kind,
-        value: &refused.value,
-    };
-    let text = serde_json::to_vec(&said).unwrap_or_default();
-    let mut response = Response::new(Body::full(text.into()));
+    let mut response = json(refused);
     *response.status_mut() = refused.status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -248,7 +248,7 @@ pub(super) async fn let_pass(shared: &Shared, body: &mut Incoming) {
     let _ = tokio::time::timeout(patience, passing).await;
 }
 
-fn json<T: Serialize>(words: &T) -> Response<Body> {
+pub(super) fn json<T: Serialize>(words: &T) -> Response<Body> {
     let text = serde_json::to_vec(words).unwrap_or_default();
     let mut response = Response::new(Body::full(text.into()));
     let headers = response.headers_mut();

@@ -200,19 +200,8 @@ pub(super) fn holders<'a>(
     devices: &'a [DeviceFacts],
     now: UtcTime,
 ) -> impl Iterator<Item = &'a DeviceFacts> {
-    let some = book.rollouts().filter(|rollout| {
-        let tally = rollout.tally();
-        // Nobody holds one because of any other: not because of those that are over.
-        tally.open > 0 || tally.withdrawn > 0 || tally.silent > 0
-    });
-    let rows = some.flat_map(Rollout::deployments);
-    let offered = rows.filter(move |(_, row)| row.holds_permit(now.unix()));
-    let locked = book
-        .locks()
-        .filter(move |(_, lock)| lock.is_held(now.unix()));
-    let numbers = offered.map(|(number, _)| number);
-    numbers
-        .chain(locked.map(|(number, _)| number))
+    book.held(now)
+        .map(|(number, _)| number)
         .filter_map(|number| devices.get(number as usize))
 }
 

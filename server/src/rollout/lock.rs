@@ -47,7 +47,7 @@ pub struct LockAsk {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotLocked {
     /// Too many of its ward are out of service.
-    #[error("{}", told(.0))]
+    #[error("{0}; ask again")]
     Full(Full),
     /// It counts itself to others than we do.
     #[error("the device is in no group \"{group}\"; {}", groups(.counted))]
@@ -60,10 +60,6 @@ pub enum NotLocked {
     /// It was enrolled a moment ago.
     #[error("the device is not known yet; ask again")]
     Unknown,
-}
-
-fn told(Full { tag, value, max }: &Full) -> String {
-    format!("{max} devices with {tag} \"{value}\" hold permits, no more may at once; ask again")
 }
 
 fn groups(counted: &[String]) -> String {

@@ -14,8 +14,10 @@ use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 
-use super::book::Book;
+use super::book::{Book, Rollout};
+use super::deployment::Deployment;
 use super::facts::DeviceFacts;
+use super::lock::Lock;
 
 /// Caps of one fleet.
 pub const CAPS_MAX: usize = 16;
@@ -31,7 +33,8 @@ pub struct Cap {
 }
 
 /// A cap that is used up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{max} devices with {tag} \"{value}\" hold permits, no more may at once")]
 pub struct Full {
     /// The tag.
     pub tag: String,
@@ -113,6 +116,33 @@ impl<'a> Permits<'a> {
     }
 }
 
+/// One permit that is held.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Held<'a> {
+    /// Because of an offer.
+    Offer(&'a Rollout, &'a Deployment),
+    /// Because the device asked for it.
+    Lock(&'a Lock),
+}
+
+impl Book {
+    /// All permits that are held at `now`, with the numbers of their devices; some hold several.
+    pub(super) fn held(&self, now: UtcTime) -> impl Iterator<Item = (u32, Held<'_>)> {
+        let now = now.unix();
+        let some = self.rollouts().filter(|rollout| {
+            let tally = rollout.tally();
+            // No permit is held because of others: those that are over are not gone through.
+            tally.open > 0 || tally.withdrawn > 0 || tally.silent > 0
+        });
+        let rows = some.flat_map(|rollout| rollout.deployments().map(move |row| (rollout, row)));
+        let offers = rows
+            .filter(move |(_, (_, row))| row.holds_permit(now))
+            .map(|(rollout, (number, row))| (number, Held::Offer(rollout, row)));
+        let locks = self.locks().filter(move |(_, lock)| lock.is_held(now));
+        offers.chain(locks.map(|(number, lock)| (number, Held::Lock(lock))))
+    }
+}
+
 /// A device that may be out of service, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
@@ -150,22 +180,21 @@ pub struct OwnLock {
 /// All who hold permits at `now`, by number.
 pub fn holders(book: &Book, devices: &[DeviceFacts], caps: &[Cap], now: UtcTime) -> Vec<Holder> {
     let mut held: BTreeMap<u32, (Vec<Offer>, Option<OwnLock>)> = BTreeMap::new();
-    for rollout in book.rollouts() {
-        for (number, row) in rollout.deployments() {
-            if row.holds_permit(now.unix()) {
-                held.entry(number).or_default().0.push(Offer {
-                    rollout: rollout.plan.name.to_string(),
-                    until: UtcTime::from_unix(row.lease_until),
+    for (number, permit) in book.held(now) {
+        let (offers, own) = held.entry(number).or_default();
+        match permit {
+            Held::Offer(rollout, row) => offers.push(Offer {
+                rollout: rollout.plan.name.to_string(),
+                until: UtcTime::from_unix(row.lease_until),
+            }),
+            Held::Lock(lock) => {
+                *own = Some(OwnLock {
+                    since: UtcTime::from_unix(lock.since),
+                    until: UtcTime::from_unix(lock.until),
+                    id: lock.id.clone(),
                 });
             }
         }
-    }
-    for (number, lock) in book.locks().filter(|(_, lock)| lock.is_held(now.unix())) {
-        held.entry(number).or_default().1 = Some(OwnLock {
-            since: UtcTime::from_unix(lock.since),
-            until: UtcTime::from_unix(lock.until),
-            id: lock.id.clone(),
-        });
     }
     let named = held.into_iter().filter_map(|(number, (offers, lock))| {
         let facts = devices.get(number as usize)?;

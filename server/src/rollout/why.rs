@@ -99,14 +99,11 @@ pub enum Why {
         room: usize,
     },
     /// Too many of its ward are out of service.
-    #[error("{max} devices with {tag} \"{value}\" hold permits, no more may at once")]
+    #[error(transparent)]
     Permit {
-        /// The cap's tag.
-        tag: String,
-        /// The device's value.
-        value: String,
-        /// The cap.
-        max: u32,
+        /// Which cap.
+        #[serde(flatten)]
+        source: Full,
     },
     /// Nothing is in the way: the next look offers it.
     #[error("nothing is in the way; the next look offers it")]
@@ -211,6 +208,6 @@ fn of_turn(
     let permits = Permits::held_by(caps, holders(book, devices, now));
     match permits.would_take(device) {
         Ok(()) => Why::Next,
-        Err(Full { tag, value, max }) => Why::Permit { tag, value, max },
+        Err(source) => Why::Permit { source },
     }
 }

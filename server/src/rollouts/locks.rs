@@ -90,9 +90,7 @@ impl Rollouts {
         self.write(turn, writer, &[change]).await?;
         Ok(self.note(by_device(Act::LockEnd, device), now).await?)
     }
-}
 
-impl Rollouts {
     /// Whoever is counted is counted where operators say now, not where they said at the last look.
     /// What was heard of offers changes the book, so it waits for that look.
     fn hear_who_is_where(&self, now: UtcTime) {

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use crate::common::{World, run, text};
+use crate::common::{run, text};
+use crate::devices_take_permits::locks;
 use crate::postgres::Cluster;
+use crate::rollout_reaches_devices::{ctl, with_director};
 
 const RECEIPTS: &str = "/device/v1/receipts";
 
@@ -12,10 +14,11 @@ const RECEIPTS: &str = "/device/v1/receipts";
 /// an import that forgets enrolments or revocations.
 #[test]
 fn a_backup_of_a_running_server_is_restored_on_the_other_engine() {
-    let mut world = World::new();
+    let mut world = with_director();
     let (device, revoked) = (world.enroll("pump-1"), world.enroll("pump-2"));
     let config = world.config();
     let server = world.start();
+    assert_eq!(locks(&device.client(&server)), 200);
     for number in 0..5 {
         let answer = device
             .client(&server)
@@ -52,5 +55,7 @@ fn a_backup_of_a_running_server_is_restored_on_the_other_engine() {
     assert_eq!(refused.problem(), "device-revoked");
     let again = device.client(&server).post(RECEIPTS, &device.receipt(4));
     assert_eq!(again.status, 200);
+    let held = ctl(&world, &["rollout", "permits"]).unwrap();
+    assert_eq!(held[0]["device"], "pump-1", "and the permit that it took");
     server.stop();
 }
