@@ -45,11 +45,16 @@ fn describe(site: &Site, command: &[&str], secs: u64) {
     site.write("identity/device.key", text.as_bytes());
 }
 
+/// Written by a process of its own: a descriptor that writes here could be inherited by what another test's
+/// thread starts, and then the script is "busy" (execve(2), `ETXTBSY`).
 fn script(folder: &Path, text: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let path = folder.join("hook");
-    std::fs::write(&path, text).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("may run");
+    let (text_of, path) = (folder.join("hook.text"), folder.join("hook"));
+    std::fs::write(&text_of, text).expect("written");
+    let made = Command::new("install")
+        .args(["-m", "700"])
+        .args([&text_of, &path])
+        .status();
+    assert!(made.expect("install runs").success());
     path
 }
 
