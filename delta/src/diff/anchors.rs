@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::suffix::common_prefix;
+use super::threads::on_threads;
 
 /// A stretch of the new image that equals one of the old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub(super) struct Anchor {
 const BLOCK: usize = 1024;
 /// Images below this are quicker to sort than to look through.
 const IMAGE_MIN: usize = 1 << 20;
+/// Stretches that are looked through apart, so that several threads can: anchors do not depend on how many
+/// there are.
+const STRETCH: usize = 8 << 20;
+const _: () = assert!(STRETCH.is_multiple_of(BLOCK));
 /// Multiplier of the rolling hash.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -37,27 +42,59 @@ impl Anchor {
 }
 
 /// Finds anchors in order of the new image, not overlapping there.
-pub(super) fn find(old: &[u8], new: &[u8], progress: &mut dyn FnMut(u64)) -> Vec<Anchor> {
+pub(super) fn find(old: &[u8], new: &[u8], threads: usize) -> Vec<Anchor> {
+    in_stretches(old, new, (STRETCH, threads))
+}
+
+fn in_stretches(old: &[u8], new: &[u8], (stretch, threads): (usize, usize)) -> Vec<Anchor> {
     if old.len() < IMAGE_MIN || new.len() < BLOCK {
         return Vec::new();
     }
-    let mut table = Table::new(old.len() / BLOCK);
-    for (number, block) in old.chunks_exact(BLOCK).enumerate() {
-        table.insert(hash_of(block), number as u32);
+    let table = table_of(old, (stretch, threads));
+    let found = on_threads(new.len().div_ceil(stretch), threads, &|number| {
+        let to = new.len().min((number + 1) * stretch);
+        find_from(&table, old, &new[..to], number * stretch)
+    });
+    let mut anchors: Vec<Anchor> = Vec::new();
+    for anchor in found.into_iter().flatten() {
+        match anchors.last_mut() {
+            // What was cut between two stretches is one again.
+            Some(last)
+                if last.old + last.len == anchor.old && last.new + last.len == anchor.new =>
+            {
+                last.len += anchor.len;
+            }
+            _ => anchors.push(anchor),
+        }
     }
+    anchors
+}
+
+/// The whole blocks of an image.
+fn table_of(image: &[u8], (stretch, threads): (usize, usize)) -> Table {
+    let hashes = on_threads(image.len().div_ceil(stretch), threads, &|number| {
+        let end = image.len().min((number + 1) * stretch);
+        let blocks = image[number * stretch..end].chunks_exact(BLOCK);
+        blocks.map(hash_of).collect::<Vec<_>>()
+    });
+    let mut table = Table::new(image.len() / BLOCK);
+    for (hash, number) in hashes.into_iter().flatten().zip(0..) {
+        table.insert(hash, number);
+    }
+    table
+}
+
+/// Finds anchors of `new` from `start` on.
+fn find_from(table: &Table, old: &[u8], new: &[u8], start: usize) -> Vec<Anchor> {
     let leaving = leaving(BLOCK);
     let mut anchors: Vec<Anchor> = Vec::new();
-    let (mut at, mut hash, mut fresh, mut told) = (0, 0u64, true, 0);
+    let (mut at, mut hash, mut fresh) = (start, 0u64, true);
     while at + BLOCK <= new.len() {
-        if at >= told {
-            progress(at as u64);
-            told = at + (4 << 20);
-        }
         if fresh {
             hash = hash_of(&new[at..at + BLOCK]);
             fresh = false;
         }
-        let floor = anchors.last().map_or(0, |last| last.new + last.len);
+        let floor = anchors.last().map_or(start, |last| last.new + last.len);
         let found = table.candidate(hash).and_then(|number| {
             let candidate = number as usize * BLOCK;
             let along = anchors.last().map(|last| last.old + (at - last.new));
@@ -196,22 +233,24 @@ mod tests {
             &old[10_000..300_000],
         ]
         .concat();
-        let anchors = find(&old, &new, &mut |_| {});
-        assert_eq!(
-            anchors,
-            [
-                Anchor {
-                    old: 500_000,
-                    new: 4,
-                    len: 400_000
-                },
-                Anchor {
-                    old: 10_000,
-                    new: 400_010,
-                    len: 290_000
-                },
-            ]
-        );
+        let wanted = [
+            Anchor {
+                old: 500_000,
+                new: 4,
+                len: 400_000,
+            },
+            Anchor {
+                old: 10_000,
+                new: 400_010,
+                len: 290_000,
+            },
+        ];
+        assert_eq!(find(&old, &new, 1), wanted);
+        // Catches an anchor that stays cut, or is longer than it is equal, where stretches meet.
+        let short = 3 << 16;
+        for threads in [1, 3] {
+            assert_eq!(in_stretches(&old, &new, (short, threads)), wanted);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod scan;
 mod source;
 mod streams;
 mod suffix;
+mod threads;
 mod unpack;
 mod window;
 
@@ -37,6 +38,7 @@ use image::{Grown, Image};
 use scan::Alike;
 use source::Watched;
 pub use source::{Source, SourceFile};
+use threads::both;
 use unpack::Unpacked;
 pub use unpack::{Opening, openings};
 
@@ -225,16 +227,22 @@ fn diff_watched(
         return diff_watched((old, new), &Scale::NEVER, (options, reserve), progress);
     };
     if options.caps.contains(Caps::CODE) {
-        images.found = [elf::find(&images.old), elf::find(&images.new)];
+        let (old, new) = both(
+            options.threads,
+            || elf::find(&images.old),
+            || elf::find(&images.new),
+        );
+        images.found = [old, new];
     }
     let found = core::mem::take(&mut images.found);
-    let blanked = [
-        blank::blank(&mut images.old, &found[0]),
-        blank::blank(&mut images.new, &found[1]),
-    ];
+    let (old_image, new_image) = (&mut images.old, &mut images.new);
+    let (old_blanked, new_blanked) = both(
+        options.threads,
+        || blank::blank(old_image, &found[0]),
+        || blank::blank(new_image, &found[1]),
+    );
     let is_thumb = found[0].iter().any(|one| one.machine == Machine::Thumb);
     let covers = covers(&images, old_encoded, (options, is_thumb), &mut tell)?;
-    let [old_blanked, new_blanked] = blanked;
     old_blanked.restore(&mut images.old);
     new_blanked.restore(&mut images.new);
     images.found = found;
@@ -304,12 +312,12 @@ fn covers(
     tell: &mut dyn FnMut(Stage, u64, usize),
 ) -> Result<Vec<Alike>, DiffError> {
     let (old, new) = (images.old.text(), images.new.text());
-    let anchors = anchors::find(old, new, &mut |done| {
-        tell(Stage::Indexing, done, new.len());
-    });
+    tell(Stage::Indexing, 0, new.len());
+    let anchors = anchors::find(old, new, options.threads);
+    tell(Stage::Indexing, new.len() as u64, new.len());
     let equal = anchors.iter().map(Anchor::left_out);
     let taken = equal.chain(old_encoded).collect();
-    let index = suffix::Index::new(old, &anchors::without(old.len(), taken))?;
+    let index = suffix::Index::new(old, &anchors::without(old.len(), taken), options.threads)?;
     Ok(scan::covers(
         &index,
         (old, new),

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::anchors::Anchor;
 use super::suffix::{Index, LONG, Match, common_prefix};
-use super::unpack::on_threads;
+use super::threads::on_threads;
 use crate::header::Profile;
 
 /// A stretch of the new text that resembles one of the old.
@@ -365,7 +365,7 @@ mod tests {
         for _ in 0..40 {
             let (old, new) = (text(400, &mut seed), text(300, &mut seed));
             let whole = 0..old.len();
-            let index = Index::new(&old, core::slice::from_ref(&whole)).expect("a short text");
+            let index = Index::new(&old, core::slice::from_ref(&whole), 1).expect("a short text");
             for offset in [-40_isize, -7, 0, 11, 60] {
                 let mut scanner = Scanner::new(&index, (&old, &new), &[], 0, ADVANTAGE);
                 scanner.offset = offset;

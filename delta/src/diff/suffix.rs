@@ -9,6 +9,7 @@ use core::ops::Range;
 use libsais::SuffixArrayConstruction;
 
 use super::DiffError;
+use super::threads::both;
 
 /// All suffixes of parts of an image in order, with a table by their first two bytes.
 pub(super) struct Index<'a> {
@@ -29,7 +30,11 @@ pub(super) struct Match {
 
 impl<'a> Index<'a> {
     /// Sorts the `parts` of `image`, which are in order and do not overlap.
-    pub(super) fn new(image: &'a [u8], parts: &[Range<usize>]) -> Result<Self, DiffError> {
+    pub(super) fn new(
+        image: &'a [u8],
+        parts: &[Range<usize>],
+        threads: usize,
+    ) -> Result<Self, DiffError> {
         let whole = matches!(parts, [part] if *part == (0..image.len()));
         let text: Cow<'a, [u8]> = if whole {
             Cow::Borrowed(image)
@@ -48,24 +53,12 @@ impl<'a> Index<'a> {
             Some(start)
         });
         let parts = starts.zip(parts.iter().cloned()).collect();
-        let suffixes = if text.is_empty() {
-            Vec::new()
-        } else {
-            SuffixArrayConstruction::for_text(&text)
-                .in_owned_buffer32()
-                .single_threaded()
-                .run()
-                .map_err(|error| DiffError::Index(error.to_string()))?
-                .into_vec()
-        };
-        let mut buckets = vec![0u32; (1 << 16) + 1];
-        for at in 0..text.len() {
-            buckets[key(&text[at..]) + 1] += 1;
-        }
-        for bucket in 1..buckets.len() {
-            buckets[bucket] += buckets[bucket - 1];
-        }
-        let seen = Seen::new(&text);
+        let (suffixes, (buckets, seen)) = both(
+            threads,
+            || sorted(&text),
+            || (buckets(&text), Seen::new(&text)),
+        );
+        let suffixes = suffixes?;
         Ok(Self {
             text,
             parts,
@@ -98,16 +91,28 @@ impl<'a> Index<'a> {
         let mut low_len = self.common(low, wanted, 0);
         let mut high_len = self.common(high, wanted, 0);
         while high - low > 1 {
-            let middle = low.midpoint(high);
             // What both neighbours share with `wanted`, all suffixes between them share too.
-            let len = self.common(middle, wanted, low_len.min(high_len));
-            let suffix = &self.text[self.suffixes[middle] as usize..];
-            let below =
-                len < wanted.len() && suffix.get(len).is_none_or(|byte| *byte < wanted[len]);
-            if below {
-                (low, low_len) = (middle, len);
-            } else {
-                (high, high_len) = (middle, len);
+            let known = low_len.min(high_len);
+            let quarter = ((high - low) / 4).max(1);
+            let between = [1, 2, 3].map(|quarters| (low + quarters * quarter).min(high - 1));
+            // Each read waits for memory: together they wait once.
+            let read =
+                between.map(|suffix| eight(&self.text, self.suffixes[suffix] as usize + known));
+            let own = eight(wanted, known);
+            for (suffix, read) in between.into_iter().zip(read) {
+                let (len, below) = match (read, own) {
+                    (Some(read), Some(own)) if read != own => (
+                        known + ((read ^ own).leading_zeros() / 8) as usize,
+                        read < own,
+                    ),
+                    _ => self.compare(suffix, wanted, known),
+                };
+                if below {
+                    (low, low_len) = (suffix, len);
+                } else {
+                    (high, high_len) = (suffix, len);
+                    break;
+                }
             }
         }
         let (best, len) = if low_len >= high_len {
@@ -158,11 +163,44 @@ impl<'a> Index<'a> {
         }
     }
 
+    /// How much of `wanted` a suffix begins with, and whether it stands before it.
+    fn compare(&self, suffix: usize, wanted: &[u8], known: usize) -> (usize, bool) {
+        let len = self.common(suffix, wanted, known);
+        let next = self.text.get(self.suffixes[suffix] as usize + len);
+        let below = len < wanted.len() && next.is_none_or(|byte| *byte < wanted[len]);
+        (len, below)
+    }
+
     fn common(&self, suffix: usize, wanted: &[u8], known: usize) -> usize {
         let at = self.suffixes[suffix] as usize;
         let known = known.min(self.text.len() - at);
         known + common_prefix(&self.text[at + known..], &wanted[known..])
     }
+}
+
+/// All suffixes of a text, in order.
+fn sorted(text: &[u8]) -> Result<Vec<i32>, DiffError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let array = SuffixArrayConstruction::for_text(text)
+        .in_owned_buffer32()
+        .single_threaded()
+        .run()
+        .map_err(|error| DiffError::Index(error.to_string()))?;
+    Ok(array.into_vec())
+}
+
+/// Where the suffixes with each key begin, and behind them where the last ends.
+fn buckets(text: &[u8]) -> Vec<u32> {
+    let mut buckets = vec![0u32; (1 << 16) + 1];
+    for at in 0..text.len() {
+        buckets[key(&text[at..]) + 1] += 1;
+    }
+    for bucket in 1..buckets.len() {
+        buckets[bucket] += buckets[bucket - 1];
+    }
+    buckets
 }
 
 /// So many suffixes before and after a match are looked at for a nearer one.
@@ -216,6 +254,13 @@ fn key(bytes: &[u8]) -> usize {
     usize::from(bytes[0]) << 8 | usize::from(bytes.get(1).copied().unwrap_or(0))
 }
 
+/// The eight bytes that begin at `at`, in the order of suffixes.
+#[inline]
+fn eight(bytes: &[u8], at: usize) -> Option<u64> {
+    let eight = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*eight))
+}
+
 /// How many bytes two slices have in common at their start.
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let len = a.len().min(b.len());
@@ -234,4 +279,38 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
         .zip(&b[same..])
         .take_while(|(x, y)| x == y)
         .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Short stretches of few letters, zeros among them. Catches a suffix that is passed over between two
+    /// others, zeros that are read behind the end of the text, and eight bytes that are equal and no more.
+    #[test]
+    fn no_stretch_is_longer_than_the_longest() {
+        let mut seed = 7u64;
+        let mut letters = |len: usize| -> Vec<u8> {
+            let next = |_| {
+                seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                [0, 0, 0, 1][(seed >> 62) as usize]
+            };
+            (0..len).map(next).collect()
+        };
+        for len in [1, 2, 3, 8, 9, 60, 500] {
+            let (text, other) = (letters(len), letters(200));
+            let wanted = [&text[len / 2..], &other, &text[..len.div_ceil(2)]].concat();
+            let whole = 0..text.len();
+            let index = Index::new(&text, core::slice::from_ref(&whole), 2).expect("a short text");
+            for from in 0..wanted.len() - 1 {
+                let wanted = &wanted[from..];
+                let lens = (0..text.len()).map(|at| common_prefix(&text[at..], wanted));
+                let most = lens.max().unwrap_or(0);
+                let found = index.longest(wanted);
+                // What does not begin alike in two bytes is not looked up.
+                assert_eq!(found.len, if most < 2 { found.len.min(1) } else { most });
+                assert!(text[found.at..].starts_with(&wanted[..found.len]));
+            }
+        }
+    }
 }

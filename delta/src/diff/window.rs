@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use super::DiffOptions;
 use super::encode::{Images, Plan, mapping_of};
 use super::streams::Streams;
-use super::unpack::on_threads;
+use super::threads::on_threads;
 use crate::code::{Guess, Mapping};
 use crate::codec::model::Size;
 use crate::codec::range::Encoder;

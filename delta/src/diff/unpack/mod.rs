@@ -12,14 +12,13 @@ mod squashfs;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
 
 use twox_hash::XxHash3_64;
 
 use find::Stream;
 use prove::{Plain, prove};
 
+use super::threads::{both, on_threads};
 use crate::container::Codec;
 use crate::header::Caps;
 use crate::plan::extents::{NewExtent, OldExtent, decode_cost, encode_cost};
@@ -102,7 +101,11 @@ pub(super) fn unpack(
     threads: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Unpacked {
-    let (old_streams, new_streams) = (find::streams(old, caps), find::streams(new, caps));
+    let (old_streams, new_streams) = both(
+        threads,
+        || find::streams(old, caps),
+        || find::streams(new, caps),
+    );
     let sums = |image: &[u8], streams: &[Stream]| -> BTreeSet<u64> {
         streams
             .iter()
@@ -228,34 +231,4 @@ fn assemble(
         new_extents,
         old_encoded,
     }
-}
-
-/// Does `work` for `0..count` on some threads; results are in order.
-pub(super) fn on_threads<T: Send>(
-    count: usize,
-    threads: usize,
-    work: &(dyn Fn(usize) -> T + Sync),
-) -> Vec<T> {
-    if threads <= 1 || count <= 1 {
-        return (0..count).map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(count));
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= count {
-                        return;
-                    }
-                    let result = work(at);
-                    done.lock().expect("no worker panics").push((at, result));
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().expect("no worker panics");
-    done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
 }

@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::find::Stream;
-use super::on_threads;
 use crate::container::{Codec, Encoder};
+use crate::diff::threads::on_threads;
 use crate::plan::extents::CODECS_MAX;
 
 /// Logical bytes of a stream, and the codec that was proven.
@@ -29,24 +29,35 @@ pub(super) fn prove(
     progress(0);
     // Streams of one image are mostly made alike: what holds for one is tried first.
     let mut kinds: BTreeMap<u8, Kind> = BTreeMap::new();
-    for stream in streams {
-        kinds.entry(kind(stream.codec)).or_default().count += 1;
+    for (at, stream) in streams.iter().enumerate() {
+        kinds
+            .entry(kind(stream.codec))
+            .or_default()
+            .streams
+            .push(at);
     }
-    for (id, known) in &mut kinds {
-        let alike: Vec<_> = streams.iter().filter(|s| kind(s.codec) == *id).collect();
-        let step = alike.len().div_ceil(HINTS_TRIED);
-        let mut tried = alike.iter().step_by(step);
-        known.hint = tried.find_map(|stream| Some(prove_one(image, stream, None)?.codec));
+    for known in kinds.values_mut() {
+        let step = known.streams.len().div_ceil(HINTS_TRIED);
+        let mut tried = known.streams.iter().step_by(step);
+        known.first = tried.find_map(|at| Some((*at, prove_one(image, &streams[*at], None)?)));
     }
     let mut proven = on_threads(streams.len(), threads, &|at| {
         let stream = &streams[at];
         let known = kinds.get(&kind(stream.codec))?;
-        match known.hint {
-            None if known.count > FEW => None,
-            hint => prove_hinted(image, stream, hint)
-                .or_else(|| prove_one(image, stream, None).filter(|_| known.count <= FEW)),
+        let is_one_of_few = known.streams.len() <= FEW;
+        match &known.first {
+            None if !is_one_of_few => None,
+            Some((first, _)) if *first == at => None,
+            first => {
+                let hint = first.as_ref().map(|(_, plain)| plain.codec);
+                prove_hinted(image, stream, hint)
+                    .or_else(|| prove_one(image, stream, None).filter(|_| is_one_of_few))
+            }
         }
     });
+    for (at, plain) in kinds.into_values().filter_map(|known| known.first) {
+        proven[at] = Some(plain);
+    }
     let mut rarest = Rarest::default();
     for plain in proven.iter().flatten() {
         rarest.count(plain.codec);
@@ -64,11 +75,12 @@ pub(super) fn prove(
     proven
 }
 
-/// What is known of the streams of one kind.
+/// The streams of one kind.
 #[derive(Default)]
 struct Kind {
-    count: usize,
-    hint: Option<Codec>,
+    streams: Vec<usize>,
+    /// The first that was proven: a hint for the others.
+    first: Option<(usize, Plain)>,
 }
 
 fn kind(codec: Codec) -> u8 {
