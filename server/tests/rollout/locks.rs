@@ -64,6 +64,27 @@ fn a_device_with_an_offer_is_away_once_and_its_ward_waits() {
     fleet.lock(other).unwrap();
 }
 
+/// It may lie there half updated. Catches: permits of a rollout in which nothing is open any more.
+#[test]
+fn a_device_that_fell_silent_is_away_until_its_permit_ends() {
+    let mut fleet = one_of_a_ward(2);
+    let more = "begin_within_secs = 600\nanswer_within_secs = 1800";
+    let plan = plan("r", "2.0.0", more, &steps(&["100%"]));
+    fleet.start(plan, release("2.0.0", 2), 1);
+    fleet.look();
+    let asked = fleet.offered("r")[0];
+    let now = fleet.time();
+    fleet.book.taken(asked, now);
+    fleet.wait(1800);
+    fleet.look();
+    let tally = fleet.rollout("r").tally();
+    assert_eq!((tally.silent, tally.open, tally.withdrawn), (1, 0, 0));
+    let refused = fleet.lock(1 - asked).unwrap_err();
+    assert!(matches!(refused, NotLocked::Full(_)), "{refused}");
+    fleet.wait(600 + 3600);
+    fleet.lock(1 - asked).unwrap();
+}
+
 /// Catches: a second lock of one device, a lock that is given back once for each time it was asked
 /// for, one that ends though its device asked a moment ago, one that does not end.
 #[test]
