@@ -5,16 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::scan::joined;
 use super::suffix::common_prefix;
 use super::threads::on_threads;
 
 /// A stretch of the new image that equals one of the old.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Anchor {
-    pub(super) old: usize,
-    pub(super) new: usize,
-    pub(super) len: usize,
-}
+pub(super) use super::scan::Alike as Anchor;
 
 /// Length of the blocks that are looked up; no shorter anchor is found.
 const BLOCK: usize = 1024;
@@ -55,19 +51,7 @@ fn in_stretches(old: &[u8], new: &[u8], (stretch, threads): (usize, usize)) -> V
         let to = new.len().min((number + 1) * stretch);
         find_from(&table, old, &new[..to], number * stretch)
     });
-    let mut anchors: Vec<Anchor> = Vec::new();
-    for anchor in found.into_iter().flatten() {
-        match anchors.last_mut() {
-            // What was cut between two stretches is one again.
-            Some(last)
-                if last.old + last.len == anchor.old && last.new + last.len == anchor.new =>
-            {
-                last.len += anchor.len;
-            }
-            _ => anchors.push(anchor),
-        }
-    }
-    anchors
+    joined(found.into_iter().flatten())
 }
 
 /// The whole blocks of an image.

@@ -49,18 +49,23 @@ pub(super) fn covers(
         Scanner::new(index, (old, &new[..to]), anchors, from, advantage).all()
     });
     progress(new.len() as u64);
-    let mut found: Vec<Alike> = Vec::new();
-    for cover in scanned.into_iter().flatten() {
-        match found.last_mut() {
-            // What was cut between two stretches is one again.
-            Some(last) if last.old + last.len == cover.old && last.new + last.len == cover.new => {
-                last.len += cover.len;
-            }
-            _ => found.push(cover),
-        }
-    }
+    let mut found = joined(scanned.into_iter().flatten());
     drop_dear(old, new, AgreeingMin::of(profile), &mut found);
     found
+}
+
+/// What was cut where stretches meet that are looked through apart is one again.
+pub(super) fn joined(parts: impl Iterator<Item = Alike>) -> Vec<Alike> {
+    let mut all: Vec<Alike> = Vec::new();
+    for part in parts {
+        match all.last_mut() {
+            Some(last) if last.old + last.len == part.old && last.new + last.len == part.new => {
+                last.len += part.len;
+            }
+            _ => all.push(part),
+        }
+    }
+    all
 }
 
 /// How many bytes a cover has to agree in, or telling of it costs more than its bytes do.
