@@ -31,7 +31,7 @@ use crate::audit::{Audit, AuditError};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{
-    Act, Book, Change, DeviceFacts, Halt, Profile, Refused, Rollout, RolloutId, decide,
+    Act, Book, Change, DeviceFacts, Halt, Neighbours, Profile, Refused, Rollout, RolloutId, decide,
 };
 use crate::store::writer::Writer;
 use crate::store::{DeviceRow, Standing, StoreError, Write};
@@ -77,7 +77,8 @@ pub struct State {
     book: Book,
     devices: Vec<DeviceFacts>,
     profiles: HashSet<Arc<Profile>>,
-    caps: Vec<Cap>,
+    /// By the caps of this fleet.
+    neighbours: Neighbours,
     /// The last second that something was published for.
     published_at: i64,
     looked_at: i64,
@@ -91,7 +92,7 @@ impl State {
 
     /// The devices and the caps, as the decision takes them.
     pub fn world(&self) -> (&[DeviceFacts], &[Cap]) {
-        (&self.devices, &self.caps)
+        (&self.devices, self.neighbours.caps())
     }
 
     /// What changed in the book; `true` where the fleet should be looked at because of it.
@@ -112,9 +113,7 @@ impl State {
                 (None, new)
             }
             Heard::Tags(number, tags) => {
-                if let Some(device) = self.devices.get_mut(number as usize) {
-                    device.tags = Arc::new(tags);
-                }
+                self.set_tags(number, tags);
                 (None, true)
             }
             // It came before the last offer and was heard before that was made.
@@ -141,6 +140,13 @@ impl State {
         device.enrolled = row.standing == Standing::Enrolled;
         device.enrolled_at = row.enrolled_at;
         device.seen_at = row.seen_at.or(device.seen_at);
+    }
+
+    fn set_tags(&mut self, number: u32, tags: BTreeMap<String, String>) {
+        if let Some(device) = self.devices.get_mut(number as usize) {
+            self.neighbours.moved(number, &device.tags, &tags);
+            device.tags = Arc::new(tags);
+        }
     }
 
     /// One copy of what many devices report alike.
@@ -350,7 +356,7 @@ impl State {
         }
         self.looked_at = now.unix();
         for _ in 0..LOOKS_MAX {
-            let more = decide(&mut self.book, &self.devices, &self.caps, now);
+            let more = decide(&mut self.book, &self.devices, self.neighbours.caps(), now);
             if more.is_empty() {
                 break;
             }

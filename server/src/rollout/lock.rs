@@ -12,8 +12,8 @@ use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Change};
-use super::decide::holders;
 use super::facts::DeviceFacts;
+use super::neighbours::Neighbours;
 use super::permits::{Cap, Full, Permits};
 
 /// The group of a device that names none (Zincati's default).
@@ -86,13 +86,17 @@ impl Book {
         &mut self,
         device: u32,
         ask: &LockAsk,
-        (devices, caps): (&[DeviceFacts], &[Cap]),
+        (devices, neighbours): (&[DeviceFacts], &Neighbours),
         now: UtcTime,
     ) -> Result<Change, NotLocked> {
         let facts = devices.get(device as usize).ok_or(NotLocked::Unknown)?;
+        let caps = neighbours.caps();
         is_in(facts, &ask.group, caps)?;
-        let mut permits = Permits::held_by(caps, holders(self, devices, now));
-        permits.take(facts).map_err(NotLocked::Full)?;
+        let beside = neighbours.beside(facts);
+        let away = beside.filter(|device| self.holds_permit(*device, now));
+        let holders = away.filter_map(|device| devices.get(device as usize));
+        let permits = Permits::held_by(caps, holders);
+        permits.would_take(facts).map_err(NotLocked::Full)?;
         let held = self
             .locks
             .get(&device)

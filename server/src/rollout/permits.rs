@@ -129,17 +129,32 @@ impl Book {
     /// All permits that are held at `now`, with the numbers of their devices; some hold several.
     pub(super) fn held(&self, now: UtcTime) -> impl Iterator<Item = (u32, Held<'_>)> {
         let now = now.unix();
-        let some = self.rollouts().filter(|rollout| {
-            let tally = rollout.tally();
-            // No permit is held because of others: those that are over are not gone through.
-            tally.open > 0 || tally.withdrawn > 0 || tally.silent > 0
-        });
-        let rows = some.flat_map(|rollout| rollout.deployments().map(move |row| (rollout, row)));
+        let rows = self
+            .with_permits()
+            .flat_map(|rollout| rollout.deployments().map(move |row| (rollout, row)));
         let offers = rows
             .filter(move |(_, (_, row))| row.holds_permit(now))
             .map(|(rollout, (number, row))| (number, Held::Offer(rollout, row)));
         let locks = self.locks().filter(move |(_, lock)| lock.is_held(now));
         offers.chain(locks.map(|(number, lock)| (number, Held::Lock(lock))))
+    }
+
+    /// Whether [`Self::held`] names this device: asked of few, it is told without going through all.
+    pub(super) fn holds_permit(&self, device: u32, now: UtcTime) -> bool {
+        let now = now.unix();
+        let lock = self.locks.get(&device);
+        let mut rows = self
+            .with_permits()
+            .filter_map(|rollout| rollout.deployment(device));
+        lock.is_some_and(|lock| lock.is_held(now)) || rows.any(|row| row.holds_permit(now))
+    }
+
+    /// The rollouts because of which permits may be held: those that are over are not gone through.
+    fn with_permits(&self) -> impl Iterator<Item = &Rollout> {
+        self.rollouts().filter(|rollout| {
+            let tally = rollout.tally();
+            tally.open > 0 || tally.withdrawn > 0 || tally.silent > 0
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use super::assignments::{Assignments, HOLD_SECS};
 use super::{Heard, Rollouts, State, locks, offer_of};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
-use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
+use crate::rollout::{Book, Deployment, Neighbours, Phase, Rollout, RolloutId};
 use crate::store::{DeviceRow, Mark, Store, StoreError};
 
 /// Devices whose inventories are in memory at a time.
@@ -45,7 +45,7 @@ impl Rollouts {
             book: Book::of(rollouts, deployments, locks),
             devices: Vec::with_capacity(rows.len()),
             profiles: HashSet::new(),
-            caps,
+            neighbours: Neighbours::new(caps),
             published_at: changed.values().copied().max().unwrap_or(0),
             looked_at: 0,
         };
@@ -86,7 +86,7 @@ impl State {
             if let Some(tags) = tags.remove(&row.number) {
                 let tags = serde_json::from_slice(&tags);
                 let tags = tags.map_err(|error| damaged("the tags of a device", &error))?;
-                self.devices[row.number as usize].tags = Arc::new(tags);
+                self.set_tags(row.number, tags);
             }
         }
         Ok(())

@@ -55,7 +55,7 @@ impl Rollouts {
             let state = &mut *state;
             state
                 .book
-                .lock(number, ask, (&state.devices, &state.caps), now)?
+                .lock(number, ask, (&state.devices, &state.neighbours), now)?
         };
         self.write(turn, writer, std::slice::from_ref(&change))
             .await?;

@@ -206,7 +206,7 @@ impl Rollouts {
 
     async fn read_anew(&self, others: &Others) -> Result<(), StoreError> {
         let (store, fleet) = (others.store.clone(), others.fleet.clone());
-        let caps = self.state().caps.clone();
+        let caps = self.state().neighbours.caps().to_vec();
         let before = Before::now();
         let (anew, mark) = blocking(move || {
             let follow = |row: &DeviceRow| fleet.follow(&Written::Done(row.clone()));

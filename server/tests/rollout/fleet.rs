@@ -15,7 +15,8 @@ use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::{ComponentFacts, RolloutId};
 use ampoule_server::rollout::waits::waits;
 use ampoule_server::rollout::{
-    Act, Book, Change, DeviceFacts, Phase, Plan, Profile, ReleaseFacts, Rollout, Running, decide,
+    Act, Book, Change, DeviceFacts, Neighbours, Phase, Plan, Profile, ReleaseFacts, Rollout,
+    Running, decide,
 };
 
 /// When every story begins: 2030-01-01T12:00:00Z.
@@ -199,7 +200,8 @@ impl Fleet {
             secs: u32::try_from(LOCK_SECS).unwrap(),
         };
         let now = self.time();
-        let world = (self.devices.as_slice(), self.caps.as_slice());
+        let neighbours = Neighbours::of(self.caps.clone(), &self.devices);
+        let world = (self.devices.as_slice(), &neighbours);
         self.book.lock(device, &ask, world, now).map(drop)
     }
 

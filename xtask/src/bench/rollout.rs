@@ -15,16 +15,20 @@ pub(super) fn run() -> Outcome {
     let out = shell::read(Command::new(program).args(["rollout", DEVICES]))?;
     let told: Value = serde_json::from_str(&out)
         .map_err(|error| Fault::new("measure said something else").because(error))?;
+    let locks = &told["locks"];
     let mut shown = Table::new(&["look", "time", "changes"]);
     let looks = told["looks"].as_array().into_iter().flatten();
-    for (number, look) in (1..).zip(looks) {
-        shown.row([
-            format!("{number}"),
-            format!("{} ms", look["ms"]),
-            look["changes"].to_string(),
-        ]);
+    let with_locks = (format!("with {} locks", locks["count"]), &locks["look"]);
+    let looks = (1..).map(|number: u32| number.to_string()).zip(looks);
+    for (name, look) in looks.chain([with_locks]) {
+        let time = format!("{} ms", look["ms"]);
+        shown.row([name, time, look["changes"].to_string()]);
     }
     println!("{}", shown.to_text());
+    println!(
+        "a lock, beside those offers: median {} µs, at most {} µs (without the store)",
+        locks["median_micros"], locks["most_micros"]
+    );
     println!(
         "memory: {} for the devices, {} at most",
         table::bytes(told["fleet_bytes"].as_u64().unwrap_or(0)),

@@ -14,16 +14,19 @@ use ampoule_protocol::version::RollbackIndex;
 use ampoule_server::config;
 use ampoule_server::director::{Assigned, Director};
 use ampoule_server::rollout::cohort::CohortKey;
+use ampoule_server::rollout::lock::{DEFAULT_GROUP, LockAsk};
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::ComponentFacts;
 use ampoule_server::rollout::statistics::Test;
 use ampoule_server::rollout::{
-    Book, DeviceFacts, Plan, Profile, ReleaseFacts, Rollout, Running, Share, decide,
+    Book, DeviceFacts, Neighbours, Plan, Profile, ReleaseFacts, Rollout, Running, Share, decide,
 };
 use serde_json::{Value, json};
 
 /// Devices whose files the director keeps where nothing is said.
 const KEPT: u32 = 100_000;
+/// Devices that take a lock for themselves.
+const LOCKS: usize = 100_000;
 /// Runs of the sequential test at each rate.
 const RUNS: u32 = 20_000;
 
@@ -35,24 +38,56 @@ pub(crate) fn run(devices: u32) -> Result<Value, Box<dyn Error>> {
     let now = UtcTime::from_unix(1_893_499_200);
     book.add(rollout("first", "10%", now)?)?;
     book.add(rollout("second", "100%", now)?)?;
-    let caps = [Cap {
-        tag: "ward".into(),
-        max: 2,
-    }];
-    let mut looks = Vec::new();
     // The first look offers; the next ones find a fleet at work.
-    for look in 0..5 {
-        let start = Instant::now();
-        let changes = decide(&mut book, &fleet, &caps, now.plus_secs(look)).len();
-        looks.push(json!({ "ms": start.elapsed().as_millis(), "changes": changes }));
-    }
+    let looks: Vec<Value> = (0..5)
+        .map(|look| look_at(&mut book, &fleet, 2, now.plus_secs(look)))
+        .collect();
+    let locks = locks(&mut book, &fleet, now.plus_secs(5))?;
     Ok(json!({
         "devices": devices,
         "fleet_bytes": held,
         "peak_bytes": peak()?,
         "looks": looks,
+        "locks": locks,
         "polls": polls(devices)?,
         "test": chance()?,
+    }))
+}
+
+fn look_at(book: &mut Book, fleet: &[DeviceFacts], per_ward: u32, now: UtcTime) -> Value {
+    let start = Instant::now();
+    let changes = decide(book, fleet, &caps(per_ward), now).len();
+    json!({ "ms": start.elapsed().as_millis(), "changes": changes })
+}
+
+fn caps(max: u32) -> [Cap; 1] {
+    [Cap {
+        tag: "ward".into(),
+        max,
+    }]
+}
+
+/// One device of each ward takes a lock beside the offers of its neighbours; a look with all of them.
+fn locks(book: &mut Book, fleet: &[DeviceFacts], now: UtcTime) -> Result<Value, Box<dyn Error>> {
+    let ask = LockAsk {
+        id: "pump".into(),
+        group: DEFAULT_GROUP.into(),
+        secs: 3600,
+    };
+    let neighbours = Neighbours::of(caps(4).into(), fleet);
+    let mut took = Vec::new();
+    for device in fleet.iter().step_by(fleet.len().div_ceil(LOCKS).max(1)) {
+        let start = Instant::now();
+        book.lock(device.number, &ask, (fleet, &neighbours), now)?;
+        took.push(start.elapsed());
+    }
+    took.sort();
+    let look = look_at(book, fleet, 4, now);
+    Ok(json!({
+        "count": took.len(),
+        "median_micros": took[took.len() / 2].as_micros(),
+        "most_micros": took[took.len() - 1].as_micros(),
+        "look": look,
     }))
 }
 
