@@ -356,25 +356,35 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let shared = shared.clone();
+                let (shared, draining) = (shared.clone(), draining.clone());
                 conversations.spawn(async move {
-                    let _ = converse(stream, &shared).await;
+                    let _ = converse(stream, &shared, draining).await;
                 });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+    // What was begun is carried out, written down and answered.
+    let ending = async { while conversations.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(shared.config.limits.drain, ending).await;
     conversations.shutdown().await;
 }
 
-async fn converse(stream: tokio::net::UnixStream, shared: &Shared) -> std::io::Result<()> {
+async fn converse(
+    stream: tokio::net::UnixStream,
+    shared: &Shared,
+    mut draining: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt;
     let (reader, mut writer) = stream.into_split();
     let mut reader = AsyncBufReader::new(reader);
     loop {
         let mut line = String::new();
         let mut bounded = (&mut reader).take(LINE_LEN_MAX);
-        let read = tokio::time::timeout(LINE_TIMEOUT, bounded.read_line(&mut line)).await??;
+        let read = tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => return Ok(()),
+            read = tokio::time::timeout(LINE_TIMEOUT, bounded.read_line(&mut line)) => read??,
+        };
         if read == 0 {
             return Ok(());
         }

@@ -41,6 +41,7 @@ use crate::est::{self, Caller};
 use crate::fleet::{Device, Refusal};
 use crate::serve::pace::Pace;
 use crate::serve::{HELD_LEN_MAX, Peer, Shared};
+use crate::to_its_end::to_its_end;
 use body::Body;
 use files::{Blob, Served};
 use problem::Problem;
@@ -88,7 +89,9 @@ pub(crate) fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<In
             let (shared, peer) = (shared.clone(), peer.clone());
             Answer::Later(Box::pin(async move {
                 let _answering = answering;
-                let response = wait(&shared, &peer, waits, request)
+                let by = shared.clone();
+                let waiting = async move { wait(&by, &peer, waits, request).await };
+                let response = to_its_end(waiting)
                     .await
                     .unwrap_or_else(|problem| refuse(problem, version));
                 shared.metrics.answered(response.status());

@@ -61,3 +61,4 @@ pub mod serve;
 pub mod store;
 pub mod strangers;
 pub mod tls;
+mod to_its_end;

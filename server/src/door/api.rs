@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::{Router, extract::State};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -18,6 +18,7 @@ use super::who::Who;
 use super::words::Health;
 use super::{BODY_LEN_MAX, Door, accounts, audit, devices, rollouts, session, who, words};
 use crate::http::problem::Problem;
+use crate::to_its_end::to_its_end;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -103,6 +104,7 @@ pub(super) fn router(door: Arc<Door>) -> Router {
         .method_not_allowed_fallback(other_method)
         .route_layer(from_fn_with_state(door.clone(), who::guard))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .layer(from_fn(|request, next: Next| to_its_end(next.run(request))))
         .with_state(door)
 }
 

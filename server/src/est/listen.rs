@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::serve::Shared;
 use crate::strangers::{self, Bounds, Listening};
 use crate::tls::Vouched;
+use crate::to_its_end::to_its_end;
 
 /// Open connections; more wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -65,7 +66,8 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut draining: watch::Rece
     let caller = Arc::new(caller(chain, |chain| door.vouched(chain)));
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, caller) = (shared.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, &caller, request).await) }
+        let answering = async move { answer(&shared, &caller, request).await };
+        async move { Ok::<_, Infallible>(to_its_end(answering).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

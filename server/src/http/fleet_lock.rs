@@ -96,7 +96,7 @@ pub(super) async fn answer(
     let answered = if is_meant {
         let body = read(shared, body).await?;
         match parse(&body) {
-            Ok(client) => to_its_end(shared, device, ask, client).await,
+            Ok(client) => carry_out(shared, device, ask, client).await,
             Err(refused) => Err(refused),
         }
     } else {
@@ -129,19 +129,6 @@ fn parse(body: &[u8]) -> Result<Client, Refused> {
         return Err(bad(value.into()));
     }
     Ok(Client { id, group })
-}
-
-/// Also when the device hangs up meanwhile: what is changed is written down.
-async fn to_its_end(
-    shared: &Arc<Shared>,
-    device: &Arc<Device>,
-    ask: Ask,
-    client: Client,
-) -> Result<(), Refused> {
-    let (shared, device) = (shared.clone(), device.clone());
-    let carrying_out = async move { carry_out(&shared, &device, ask, client).await };
-    let carried_out = tokio::spawn(carrying_out).await;
-    carried_out.unwrap_or_else(|_| Err(unavailable()))
 }
 
 async fn carry_out(

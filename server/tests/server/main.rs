@@ -38,5 +38,6 @@ mod takes_reports;
 mod targets_in_a_bucket;
 mod timestamp_is_renewed;
 mod tree_is_pushed_in_order;
+mod who_hangs_up_is_heard;
 mod wire_bytes;
 mod witnesses_cosign;

@@ -53,17 +53,21 @@ impl Scene {
         json!({ "plan": plan })
     }
 
-    /// What the audit log says, oldest first; read as anybody can who has the folder.
     fn audit(&self) -> Vec<Value> {
-        let folder = self.world.path("state/audit");
-        let args = ["audit", "show", text(&folder), "--count", "1000", "--json"];
-        let output = crate::common::people::ctl(&folder, &args, "");
-        assert!(output.status.success(), "{}", said(&output));
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        audit_of(&self.world)
     }
+}
+
+/// What the audit log says, oldest first; read as anybody can who has the folder.
+pub fn audit_of(world: &World) -> Vec<Value> {
+    let folder = world.path("state/audit");
+    let args = ["audit", "show", text(&folder), "--count", "1000", "--json"];
+    let output = crate::common::people::ctl(&folder, &args, "");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Catches: an approval that is not bound to what was read, a code that counts twice, an author
