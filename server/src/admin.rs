@@ -6,10 +6,10 @@
 pub mod ending;
 mod enrolment;
 mod first;
+mod listen;
 pub mod rollouts;
 
 use std::io::{BufRead, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +21,6 @@ use ampoule_protocol::error::chain;
 use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
-use tokio::net::UnixListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::accounts::AccountName;
 use crate::audit::{self, Record, start};
@@ -41,10 +37,9 @@ use crate::store::{DeviceRow, Event, Store, StoreError, Write, Written};
 
 pub use enrolment::{EnrolmentAsk, MadeToken};
 pub use first::accounts;
+pub use listen::{listen, serve};
 pub use rollouts::RolloutAsk;
 
-/// Bytes of one question: a receipt, with its quotes escaped.
-const LINE_LEN_MAX: u64 = 256 * 1024;
 /// For one question to come and its answer to be taken.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -321,87 +316,6 @@ fn export_to(store: &dyn Store, file: &Path, now: i64) -> Told {
 fn details(store: &dyn Store, row: DeviceRow) -> Result<Told, StoreError> {
     let (view, events) = (view_of(store, &row)?, store.events(&row)?);
     Ok(Told::Details(Box::new(Details { row, view, events })))
-}
-
-/// Opens the socket; a stale one of a server that died is replaced.
-///
-/// # Errors
-/// A server answers there already, or the path cannot be used.
-pub fn listen(path: &Path) -> Result<UnixListener, ServerError> {
-    let fault = |source| ServerError::Listen {
-        address: path.display().to_string(),
-        source,
-    };
-    if UnixStream::connect(path).is_ok() {
-        return Err(fault(std::io::ErrorKind::AddrInUse.into()));
-    }
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).map_err(fault)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fault)?;
-    Ok(listener)
-}
-
-/// Answers questions until `draining` says that it is enough.
-pub async fn serve(
-    listener: UnixListener,
-    shared: Arc<Shared>,
-    mut draining: watch::Receiver<bool>,
-) {
-    let mut conversations = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => break,
-            _ = conversations.join_next(), if !conversations.is_empty() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (shared, draining) = (shared.clone(), draining.clone());
-                conversations.spawn(async move {
-                    let _ = converse(stream, &shared, draining).await;
-                });
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-    // What was begun is carried out, written down and answered.
-    let ending = async { while conversations.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(shared.config.limits.drain, ending).await;
-    conversations.shutdown().await;
-}
-
-async fn converse(
-    stream: tokio::net::UnixStream,
-    shared: &Shared,
-    mut draining: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    use tokio::io::AsyncReadExt;
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = AsyncBufReader::new(reader);
-    loop {
-        let mut line = String::new();
-        let mut bounded = (&mut reader).take(LINE_LEN_MAX);
-        let read = tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => return Ok(()),
-            read = tokio::time::timeout(LINE_TIMEOUT, bounded.read_line(&mut line)) => read??,
-        };
-        if read == 0 {
-            return Ok(());
-        }
-        let told = match serde_json::from_str::<Ask>(&line) {
-            Ok(ask) => answer(shared, &ask).await,
-            Err(error) => Told::Failed {
-                what: format!("not a question: {error}"),
-            },
-        };
-        let mut text = serde_json::to_vec(&told)?;
-        text.push(b'\n');
-        writer.write_all(&text).await?;
-    }
-}
-
-async fn answer(shared: &Shared, ask: &Ask) -> Told {
-    recorded(shared, ask, LOCAL).await
 }
 
 /// Whoever may open the server's own socket.
