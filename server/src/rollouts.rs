@@ -18,47 +18,24 @@ mod load;
 pub mod locks;
 mod others;
 mod recorded;
+mod state;
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ampoule_protocol::device::{Inventory, Receipt};
 use ampoule_protocol::director::Terms;
 use ampoule_protocol::release::FileRef;
 use ampoule_protocol::time::UtcTime;
 
 use crate::audit::{Audit, AuditError};
 use crate::director::Assigned;
-use crate::rollout::permits::Cap;
-use crate::rollout::{
-    Act, Book, Change, DeviceFacts, Halt, Neighbours, Profile, Refused, Rollout, RolloutId, decide,
-};
+use crate::rollout::{Act, Change, Halt, Refused, Rollout, RolloutId};
 use crate::store::writer::Writer;
-use crate::store::{DeviceRow, Standing, StoreError, Write};
+use crate::store::{DeviceRow, StoreError, Write};
 use assignments::Assignments;
 pub use assignments::{APART_SECS, HOLD_SECS};
 pub use others::Behind;
 use others::{Held, Others};
-
-/// Looks at one moment after which the book must have come to rest.
-const LOOKS_MAX: usize = 64;
-/// Without news the fleet is looked at this often: bake times and silence go by the clock.
-const IDLE_SECS: i64 = 10;
-
-/// What requests tell; taken up by the next look.
-#[derive(Debug)]
-pub enum Heard {
-    /// A device was enrolled, revoked or seen.
-    Row(DeviceRow),
-    /// What a device runs.
-    Inventory(u32, Box<Inventory>),
-    /// What operators say of a device.
-    Tags(u32, BTreeMap<String, String>),
-    /// How an update ended; where another server took the receipt, with the Unix time of that.
-    Receipt(u32, Box<Receipt>, Option<i64>),
-    /// A device has its offer.
-    Taken(u32),
-}
+pub use state::{Heard, State};
 
 /// See the module's head.
 pub struct Rollouts {
@@ -70,112 +47,6 @@ pub struct Rollouts {
     turn: tokio::sync::Mutex<()>,
     /// Other servers on the same store.
     others: Option<Others>,
-}
-
-/// The book and what it is about.
-pub struct State {
-    book: Book,
-    devices: Vec<DeviceFacts>,
-    profiles: HashSet<Arc<Profile>>,
-    /// By the caps of this fleet.
-    neighbours: Neighbours,
-    /// The last second that something was published for.
-    published_at: i64,
-    looked_at: i64,
-}
-
-impl State {
-    /// The book.
-    pub fn book(&self) -> &Book {
-        &self.book
-    }
-
-    /// The devices and the caps, as the decision takes them.
-    pub fn world(&self) -> (&[DeviceFacts], &[Cap]) {
-        (&self.devices, self.neighbours.caps())
-    }
-
-    /// What changed in the book; `true` where the fleet should be looked at because of it.
-    fn hear(&mut self, heard: Heard, now: UtcTime) -> (Option<Change>, bool) {
-        match heard {
-            Heard::Row(row) => {
-                self.follow(&row);
-                (None, true)
-            }
-            Heard::Inventory(number, inventory) => {
-                let profile = Some(self.shared(Profile::of(&inventory)));
-                let Some(device) = self.devices.get_mut(number as usize) else {
-                    return (None, false);
-                };
-                device.seen_at = Some(now.unix());
-                let new = device.profile != profile;
-                device.profile = profile;
-                (None, new)
-            }
-            Heard::Tags(number, tags) => {
-                self.set_tags(number, tags);
-                (None, true)
-            }
-            // It came before the last offer and was heard before that was made.
-            Heard::Receipt(number, _, Some(at)) if self.book.offered_at(number) >= Some(at) => {
-                (None, false)
-            }
-            Heard::Receipt(number, receipt, _) => {
-                let change = self.book.heard(number, &receipt, now);
-                let counts = change.is_some();
-                (change, counts)
-            }
-            Heard::Taken(number) => (self.book.taken(number, now), false),
-        }
-    }
-
-    fn follow(&mut self, row: &DeviceRow) {
-        let number = row.number as usize;
-        while self.devices.len() <= number {
-            let missing = u32::try_from(self.devices.len()).unwrap_or(u32::MAX);
-            self.devices.push(nobody(missing, row));
-        }
-        let device = &mut self.devices[number];
-        device.device = row.device.clone();
-        device.enrolled = row.standing == Standing::Enrolled;
-        device.enrolled_at = row.enrolled_at;
-        device.seen_at = row.seen_at.or(device.seen_at);
-    }
-
-    fn set_tags(&mut self, number: u32, tags: BTreeMap<String, String>) {
-        if let Some(device) = self.devices.get_mut(number as usize) {
-            self.neighbours.moved(number, &device.tags, &tags);
-            device.tags = Arc::new(tags);
-        }
-    }
-
-    /// One copy of what many devices report alike.
-    fn shared(&mut self, profile: Profile) -> Arc<Profile> {
-        if let Some(known) = self.profiles.get(&profile) {
-            return known.clone();
-        }
-        // What nobody reports any more is forgotten when the map has grown.
-        if self.profiles.len() > 1024 {
-            self.profiles
-                .retain(|profile| Arc::strong_count(profile) > 1);
-        }
-        let profile = Arc::new(profile);
-        self.profiles.insert(profile.clone());
-        profile
-    }
-}
-
-/// A number whose row has not been followed yet.
-fn nobody(number: u32, row: &DeviceRow) -> DeviceFacts {
-    DeviceFacts {
-        number,
-        device: row.device.clone(),
-        enrolled: false,
-        enrolled_at: 0,
-        seen_at: None,
-        profile: None,
-        tags: Arc::default(),
-    }
 }
 
 impl Rollouts {
@@ -217,16 +88,30 @@ impl Rollouts {
 
     /// One look, if there is reason for one: decides, writes down, and then publishes.
     ///
+    /// Where there is much to think about it decides nothing until that is done, a slice at a time, and
+    /// whoever waits for the turn has it in between.
+    ///
     /// # Errors
     /// The store or the audit log failed; nothing is published then.
     pub async fn tick(&self, writer: &Writer, now: UtcTime) -> Result<usize, TickError> {
+        loop {
+            let (count, is_behind) = self.look(writer, now).await?;
+            // Each decision has a second of its own, so what is left after one waits for the next.
+            if count > 0 || !is_behind {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// How many changes there were, and whether something is left to do at once.
+    async fn look(&self, writer: &Writer, now: UtcTime) -> Result<(usize, bool), TickError> {
         let _turn = self.turn.lock().await;
         self.catch_up().await?;
         if !self.has_reason(now) {
-            return Ok(0);
+            return Ok((0, false));
         }
         let turn = self.begin().await?;
-        let (changes, now) = {
+        let (changes, now, is_behind) = {
             let heard = {
                 let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
                 std::mem::take(&mut *inbox)
@@ -234,7 +119,7 @@ impl Rollouts {
             let mut state = self.state();
             // Each look has a second of its own, also where the clock was set back.
             let now = now.max(UtcTime::from_unix(state.published_at + 1));
-            (state.look(heard, now), now)
+            (state.look(heard, now), now, state.agenda.is_behind())
         };
         let count = changes.len();
         self.write(turn, writer, &changes).await?;
@@ -242,15 +127,13 @@ impl Rollouts {
             self.record(&changes, now).await?;
             self.publish(&changes, now);
         }
-        Ok(count)
+        Ok((count, is_behind))
     }
 
     /// Where a turn costs something, it is taken for news or when the clock asks for it.
     fn has_reason(&self, now: UtcTime) -> bool {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        self.others.is_none()
-            || !inbox.is_empty()
-            || now.unix() >= self.state().looked_at.saturating_add(IDLE_SECS)
+        self.others.is_none() || !inbox.is_empty() || self.state().is_time(now)
     }
 
     /// Adds a rollout, durably.
@@ -339,30 +222,6 @@ impl Rollouts {
                 self.assigned.set(*device, offer, now.unix());
             }
         }
-    }
-}
-
-impl State {
-    fn look(&mut self, heard: Vec<Heard>, now: UtcTime) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let mut counts = now.unix() >= self.looked_at.saturating_add(IDLE_SECS);
-        for heard in heard {
-            let (change, news) = self.hear(heard, now);
-            changes.extend(change);
-            counts |= news;
-        }
-        if !counts {
-            return changes;
-        }
-        self.looked_at = now.unix();
-        for _ in 0..LOOKS_MAX {
-            let more = decide(&mut self.book, &self.devices, self.neighbours.caps(), now);
-            if more.is_empty() {
-                break;
-            }
-            changes.extend(more);
-        }
-        changes
     }
 }
 

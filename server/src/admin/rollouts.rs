@@ -259,13 +259,15 @@ fn list(rollouts: &Rollouts) -> Told {
 async fn show(shared: &Shared, name: &RolloutId, with_waits: bool) -> Answer {
     let (rollouts, name, now) = (shared.rollouts.clone(), name.clone(), shared.now());
     let look = move || {
-        let state = rollouts.state();
-        let rollout = state.book().rollout(&name);
-        let rollout = rollout.ok_or_else(|| format!("there is no rollout \"{name}\""))?;
+        let mut state = rollouts.state();
+        let unknown = || format!("there is no rollout \"{name}\"");
         if !with_waits {
+            let rollout = state.book().rollout(&name).ok_or_else(unknown)?;
             return Ok(told(described(rollout), &row(rollout)));
         }
-        let waits = waits(state.book(), rollout, state.world(), now);
+        let (book, devices, agenda) = state.told(now);
+        let rollout = book.rollout(&name).ok_or_else(unknown)?;
+        let waits = waits(rollout, (book, devices), agenda);
         let (mut text, mut row) = (described(rollout), row(rollout));
         for wait in &waits {
             let _ = write!(text, "\nwaits for  {wait}");
@@ -325,28 +327,26 @@ fn row(rollout: &Rollout) -> Value {
 }
 
 async fn of_device(shared: &Shared, device: &DeviceId, name: Option<&RolloutId>) -> Answer {
-    let (rollouts, device, name) = (shared.rollouts.clone(), device.clone(), name.cloned());
+    let Some(known) = shared.fleet.find(device) else {
+        return Ok(Told::Unknown);
+    };
+    let (rollouts, name, number) = (shared.rollouts.clone(), name.cloned(), known.row().number);
     let now = shared.now();
-    let look = move || reasons(&rollouts, &device, name.as_ref(), now);
+    let look = move || reasons(&rollouts, number, name.as_ref(), now);
     let looked = tokio::task::spawn_blocking(look).await;
     looked.map_err(|error| error.to_string())
 }
 
-fn reasons(
-    rollouts: &Arc<Rollouts>,
-    device: &DeviceId,
-    name: Option<&RolloutId>,
-    now: UtcTime,
-) -> Told {
-    let state = rollouts.state();
-    let (devices, caps) = state.world();
-    let Some(facts) = devices.iter().find(|facts| facts.device == *device) else {
+fn reasons(rollouts: &Arc<Rollouts>, device: u32, name: Option<&RolloutId>, now: UtcTime) -> Told {
+    let mut state = rollouts.state();
+    let (book, devices, agenda) = state.told(now);
+    let Some(facts) = devices.get(device as usize) else {
         return Told::Unknown;
     };
     let (mut lines, mut values) = (Vec::new(), Vec::new());
-    let all = state.book().rollouts();
+    let all = book.rollouts();
     for rollout in all.filter(|rollout| name.is_none_or(|name| rollout.plan.name == *name)) {
-        let reason = why(state.book(), rollout, facts, (devices, caps), now);
+        let reason = why(book, rollout, facts, agenda);
         lines.push(format!("{}: {reason}", rollout.plan.name));
         values.push(json!({
             "rollout": rollout.plan.name,

@@ -30,6 +30,8 @@ pub struct Book {
     open: HashMap<u32, RolloutId>,
     /// The lock of each device that holds one, or held one until a moment ago.
     pub(super) locks: BTreeMap<u32, Lock>,
+    /// Devices whose rows changed since somebody asked; some several times.
+    touched: Vec<u32>,
 }
 
 /// One rollout.
@@ -287,7 +289,26 @@ impl Book {
         Some(self.set(&name, device, row))
     }
 
+    /// The devices of whom something changed since this was asked last.
+    pub(super) fn take_touched(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// A device's row changes.
+    pub(super) fn touch(&mut self, device: u32) {
+        // In a row it is mostly one device: an offer is taken, and a receipt comes.
+        if self.touched.last() != Some(&device) {
+            self.touched.push(device);
+        }
+    }
+
+    /// The devices that have an open offer, in no order.
+    pub(super) fn with_offers(&self) -> impl Iterator<Item = u32> {
+        self.open.keys().copied()
+    }
+
     pub(super) fn set(&mut self, name: &RolloutId, device: u32, row: Deployment) -> Change {
+        self.touch(device);
         if row.phase == Phase::Offered {
             self.open.insert(device, name.clone());
         } else if self.open.get(&device) == Some(name) {

@@ -11,8 +11,8 @@ use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 
 use super::acts::Refused;
+use super::agenda::Agenda;
 use super::book::{Book, Change, Rollout};
-use super::decide::decide;
 use super::deployment::Phase;
 use super::facts::DeviceFacts;
 use super::objection::object;
@@ -95,9 +95,10 @@ pub fn dry_run(
         answers: BTreeMap::new(),
         asked: 0,
     };
+    let mut agenda = Agenda::new(caps.into(), usize::MAX);
     let mut at = now;
     for _ in 0..EVENTS_MAX {
-        let changes = decide(&mut book, devices, caps, at);
+        let changes = agenda.decide(&mut book, devices, at);
         run.note(&name, &book, devices, &changes, assumed, at);
         if !changes.is_empty() {
             continue;

@@ -9,7 +9,11 @@ use std::sync::Arc;
 use ampoule_protocol::device::Inventory;
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{DeviceId, HardwareId, ProductName};
+use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
+
+/// What operators say of a device.
+pub type Tags = BTreeMap<String, String>;
 
 /// A device, as the decision sees it.
 #[derive(Debug, Clone)]
@@ -27,7 +31,7 @@ pub struct DeviceFacts {
     /// What it reported last; absent before its first report.
     pub profile: Option<Arc<Profile>>,
     /// What operators say of it: region, site, ward.
-    pub tags: Arc<BTreeMap<String, String>>,
+    pub tags: Arc<Tags>,
 }
 
 /// What devices of one kind report alike.
@@ -57,10 +61,24 @@ pub struct Running {
 /// The tag that names a device's region.
 pub const REGION: &str = "region";
 
+const SECS_PER_DAY: i64 = 86_400;
+
+/// Whole days from one Unix time to another; none where that is earlier.
+pub(super) fn days(since: i64, now: UtcTime) -> i64 {
+    now.unix().saturating_sub(since).max(0) / SECS_PER_DAY
+}
+
 impl DeviceFacts {
     /// A tag.
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.tags.get(name).map(String::as_str)
+    }
+
+    /// The Unix time at which the days since it was enrolled, or since it was seen, are one more.
+    pub(super) fn next_day(&self, now: UtcTime) -> i64 {
+        let next = |since: i64| since.saturating_add((days(since, now) + 1) * SECS_PER_DAY);
+        let seen = self.seen_at.map_or(i64::MAX, next);
+        next(self.enrolled_at).min(seen)
     }
 }
 

@@ -123,6 +123,7 @@ impl Book {
     }
 
     pub(super) fn set_lock(&mut self, device: u32, lock: Option<Lock>) -> Change {
+        self.touch(device);
         match &lock {
             Some(lock) => drop(self.locks.insert(device, lock.clone())),
             None => drop(self.locks.remove(&device)),

@@ -22,6 +22,7 @@
 //!   other hardware. The device checks all of this again by itself.
 
 pub mod acts;
+pub mod agenda;
 pub mod book;
 pub mod chain;
 pub mod cohort;
@@ -30,6 +31,7 @@ pub mod deployment;
 pub mod dry_run;
 pub mod facts;
 pub mod filter;
+mod line;
 pub mod lock;
 pub mod neighbours;
 pub mod objection;
@@ -39,10 +41,12 @@ pub mod progress;
 pub mod share;
 pub mod statistics;
 pub mod status;
+mod turn;
 pub mod waits;
 pub mod why;
 
 pub use acts::{Act, Refused};
+pub use agenda::Agenda;
 pub use book::{Book, Change, Rollout};
 pub use decide::decide;
 pub use deployment::{Deployment, Phase};

@@ -3,13 +3,10 @@
 //! A device that asks for a lock is answered from its own ward, not from the whole fleet: a hospital
 //! restarts at night, all wards of it in the same hour.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use super::facts::DeviceFacts;
+use super::facts::{DeviceFacts, Tags};
 use super::permits::Cap;
-
-/// What operators say of a device.
-type Tags = BTreeMap<String, String>;
 
 /// See the module's head. It is told of each device whose tags change.
 #[derive(Debug, Clone, PartialEq, Eq)]

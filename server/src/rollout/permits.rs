@@ -8,7 +8,8 @@
 //! itself ([`super::lock`]): durable before it is signed or answered, so it survives the server's
 //! death, and ended by the time in it, so it is never lost for ever.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::time::UtcTime;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Rollout};
 use super::deployment::Deployment;
-use super::facts::DeviceFacts;
+use super::facts::{DeviceFacts, Tags};
 use super::lock::Lock;
 
 /// Caps of one fleet.
@@ -44,38 +45,50 @@ pub struct Full {
     pub max: u32,
 }
 
+/// The devices that a cap counts together: its index, and the value of its tag.
+pub(super) type Group = (usize, String);
+
 /// Who holds what just now.
 #[derive(Debug)]
-pub struct Permits<'a> {
-    caps: &'a [Cap],
-    /// By the index of the cap and the value of its tag.
-    held: HashMap<(usize, &'a str), u32>,
-    /// By number: whoever holds several permits is out of service once.
-    holders: HashSet<u32>,
+pub struct Permits {
+    caps: Vec<Cap>,
+    /// For each cap, by the value of its tag.
+    held: Vec<HashMap<String, u32>>,
+    /// By number, with the tags by which each is counted: whoever holds several permits is out of
+    /// service once.
+    holders: HashMap<u32, Arc<Tags>>,
 }
 
-impl<'a> Permits<'a> {
-    /// Those that `holders` hold.
-    pub fn held_by(caps: &'a [Cap], holders: impl Iterator<Item = &'a DeviceFacts>) -> Self {
-        let mut permits = Self {
+impl Permits {
+    /// Where nobody holds any.
+    pub fn new(caps: Vec<Cap>) -> Self {
+        Self {
+            held: caps.iter().map(|_| HashMap::new()).collect(),
             caps,
-            held: HashMap::new(),
-            holders: HashSet::new(),
-        };
-        if !caps.is_empty() {
-            for holder in holders {
-                permits.add(holder);
-            }
+            holders: HashMap::new(),
         }
+    }
+
+    /// Those that `holders` hold.
+    pub fn held_by<'a>(caps: &[Cap], holders: impl Iterator<Item = &'a DeviceFacts>) -> Self {
+        let mut permits = Self::new(caps.into());
+        holders.for_each(|holder| permits.add(holder));
         permits
+    }
+
+    /// By what is counted.
+    pub fn caps(&self) -> &[Cap] {
+        &self.caps
     }
 
     /// Takes a permit of each cap that counts the device, or none. A device that holds one has it.
     ///
     /// # Errors
-    /// The first cap that is used up.
-    pub fn take(&mut self, device: &'a DeviceFacts) -> Result<(), Full> {
-        self.would_take(device)?;
+    /// The index of the first cap that is used up.
+    pub fn take(&mut self, device: &DeviceFacts) -> Result<(), usize> {
+        if let Some(index) = self.in_the_way(device) {
+            return Err(index);
+        }
         self.add(device);
         Ok(())
     }
@@ -85,33 +98,72 @@ impl<'a> Permits<'a> {
     /// # Errors
     /// The first cap that is used up.
     pub fn would_take(&self, device: &DeviceFacts) -> Result<(), Full> {
-        if self.holders.contains(&device.number) {
-            return Ok(());
+        let cap = self.in_the_way(device).map(|index| &self.caps[index]);
+        cap.map_or(Ok(()), |cap| {
+            Err(Full {
+                tag: cap.tag.clone(),
+                value: device.tag(&cap.tag).unwrap_or_default().to_owned(),
+                max: cap.max,
+            })
+        })
+    }
+
+    fn in_the_way(&self, device: &DeviceFacts) -> Option<usize> {
+        if self.holders.contains_key(&device.number) {
+            return None;
         }
-        for (index, cap) in self.caps.iter().enumerate() {
+        let mut counted = self.caps.iter().zip(&self.held);
+        counted.position(|(cap, held)| {
+            let held = device.tag(&cap.tag).map(|value| held.get(value));
+            held.is_some_and(|held| held.copied().unwrap_or(0) >= cap.max)
+        })
+    }
+
+    /// Whether a device holds permits, and its tags, may have changed; the groups that have room now,
+    /// where it is no longer counted.
+    pub(super) fn update(&mut self, device: &DeviceFacts, holds: bool) -> Vec<Group> {
+        let mut freed = Vec::new();
+        if let Some(tags) = self.holders.remove(&device.number) {
+            for (index, cap) in self.caps.iter().enumerate() {
+                if let Some(value) = tags.get(&cap.tag) {
+                    subtract(&mut self.held[index], value);
+                    freed.push((index, value.clone()));
+                }
+            }
+        }
+        if holds {
+            self.add(device);
+        }
+        freed.retain(|(index, value)| {
+            let held = self.held[*index].get(value).copied().unwrap_or(0);
+            held < self.caps[*index].max
+        });
+        freed
+    }
+
+    fn add(&mut self, device: &DeviceFacts) {
+        if self.caps.is_empty() || self.holders.contains_key(&device.number) {
+            return;
+        }
+        self.holders.insert(device.number, device.tags.clone());
+        for (cap, held) in self.caps.iter().zip(&mut self.held) {
             let Some(value) = device.tag(&cap.tag) else {
                 continue;
             };
-            let held = self.held.get(&(index, value)).copied().unwrap_or(0);
-            if held >= cap.max {
-                return Err(Full {
-                    tag: cap.tag.clone(),
-                    value: value.to_owned(),
-                    max: cap.max,
-                });
+            match held.get_mut(value) {
+                Some(count) => *count += 1,
+                None => drop(held.insert(value.to_owned(), 1)),
             }
         }
-        Ok(())
     }
+}
 
-    fn add(&mut self, device: &'a DeviceFacts) {
-        if !self.holders.insert(device.number) {
-            return;
-        }
-        for (index, cap) in self.caps.iter().enumerate() {
-            if let Some(value) = device.tag(&cap.tag) {
-                *self.held.entry((index, value)).or_default() += 1;
-            }
+/// One fewer; what nobody holds is forgotten.
+fn subtract(held: &mut HashMap<String, u32>, value: &str) {
+    if let Some(count) = held.get_mut(value) {
+        *count -= 1;
+        if *count == 0 {
+            held.remove(value);
         }
     }
 }
@@ -141,12 +193,32 @@ impl Book {
 
     /// Whether [`Self::held`] names this device: asked of few, it is told without going through all.
     pub(super) fn holds_permit(&self, device: u32, now: UtcTime) -> bool {
+        self.permit_ends(device, now).is_some()
+    }
+
+    /// The Unix time at which the first of a device's permits ends by itself.
+    pub(super) fn permit_ends(&self, device: u32, now: UtcTime) -> Option<i64> {
         let now = now.unix();
-        let lock = self.locks.get(&device);
-        let mut rows = self
+        let lock = self.locks.get(&device).filter(|lock| lock.is_held(now));
+        let rows = self
             .with_permits()
             .filter_map(|rollout| rollout.deployment(device));
-        lock.is_some_and(|lock| lock.is_held(now)) || rows.any(|row| row.holds_permit(now))
+        let leases = rows.filter(|row| row.holds_permit(now));
+        let ends = leases.map(|row| row.lease_until);
+        ends.chain(lock.map(|lock| lock.until)).min()
+    }
+
+    /// The Unix time at which something about a device changes by time alone: it is silent, its offer
+    /// runs out, a permit of it ends. It is past where the next look has to settle it.
+    pub(super) fn next_moment_of(&self, device: u32, now: UtcTime) -> Option<i64> {
+        let open = self.offer(device).map(|(rollout, row)| {
+            let patience = i64::from(rollout.plan.answer_within_secs);
+            let silent = row.taken_at.map(|taken| taken.saturating_add(patience));
+            silent.unwrap_or(row.begin_before)
+        });
+        let lock = self.locks.get(&device).map(|lock| lock.until);
+        let permit = self.permit_ends(device, now);
+        open.into_iter().chain(lock).chain(permit).min()
     }
 
     /// The rollouts because of which permits may be held: those that are over are not gone through.

@@ -4,10 +4,9 @@ use ampoule_protocol::name::DeviceId;
 use ampoule_protocol::time::UtcTime;
 use serde::Serialize;
 
+use super::agenda::Agenda;
 use super::book::{Book, Rollout};
-use super::decide::queues;
 use super::facts::DeviceFacts;
-use super::permits::Cap;
 use super::status::Stage;
 use super::why::{Why, why};
 
@@ -66,14 +65,13 @@ pub enum Wait {
     },
 }
 
-/// What `rollout` waits for after a look at `now`; nothing where it is over, or stands by somebody's
-/// word.
+/// What `rollout` waits for after a look; nothing where it is over, or stands by somebody's word.
 pub fn waits(
-    book: &Book,
     rollout: &Rollout,
-    (devices, caps): (&[DeviceFacts], &[Cap]),
-    now: UtcTime,
+    (book, devices): (&Book, &[DeviceFacts]),
+    agenda: &Agenda,
 ) -> Vec<Wait> {
+    let now = agenda.now();
     match rollout.status.stage {
         Stage::Awaiting => {
             return vec![Wait::Approvals {
@@ -91,15 +89,15 @@ pub fn waits(
         return vec![Wait::Ended { end }];
     }
     let mut waits = Vec::new();
-    let mut queues = queues(book, devices, now);
-    if let Some(queue) = queues.remove(&rollout.plan.name) {
-        let mut unasked = queue.again.iter().chain(&queue.new);
+    if let Some(lane) = agenda.lane(&rollout.plan.name) {
+        let room = lane.room(rollout);
+        let mut unasked = lane.again.iter().chain(lane.new.iter().take(room));
         if let Some((_, number)) = unasked.next() {
-            let first = &devices[*number as usize];
+            let first = &devices[number as usize];
             waits.push(Wait::Offers {
-                devices: 1 + unasked.count(),
+                devices: lane.again.len() + room,
                 first: first.device.clone(),
-                why: Box::new(why(book, rollout, first, (devices, caps), now)),
+                why: Box::new(why(book, rollout, first, agenda)),
             });
         }
     }

@@ -3,13 +3,14 @@
 use ampoule_protocol::time::UtcTime;
 use serde::Serialize;
 
+use super::agenda::Agenda;
 use super::book::{Book, Rollout};
-use super::decide::{chosen, holders, queues};
 use super::deployment::{Deployment, Phase};
 use super::facts::DeviceFacts;
 use super::objection::{Objection, object};
-use super::permits::{Cap, Full, Permits};
+use super::permits::Full;
 use super::status::{Halt, Stage};
+use super::turn::chosen;
 
 /// See the module's head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -110,14 +111,9 @@ pub enum Why {
     Next,
 }
 
-/// Why `device` is or is not offered the release of this rollout.
-pub fn why(
-    book: &Book,
-    rollout: &Rollout,
-    device: &DeviceFacts,
-    (devices, caps): (&[DeviceFacts], &[Cap]),
-    now: UtcTime,
-) -> Why {
+/// Why `device` is or is not offered the release of this rollout, as the book and its agenda stand.
+pub fn why(book: &Book, rollout: &Rollout, device: &DeviceFacts, agenda: &Agenda) -> Why {
+    let now = agenda.now();
     let before = rollout.deployment(device.number);
     if let Some(told) = before.and_then(|row| of_deployment(rollout, row, now)) {
         return told;
@@ -132,7 +128,7 @@ pub fn why(
         let rollout = other.plan.name.to_string();
         return Why::Busy { rollout };
     }
-    of_turn(book, rollout, device, (devices, caps), now)
+    of_turn(book, rollout, device, agenda)
 }
 
 fn of_deployment(rollout: &Rollout, row: &Deployment, now: UtcTime) -> Option<Why> {
@@ -172,41 +168,29 @@ fn of_stage(rollout: &Rollout, now: UtcTime) -> Option<Why> {
     }
 }
 
-fn of_turn(
-    book: &Book,
-    rollout: &Rollout,
-    device: &DeviceFacts,
-    (devices, caps): (&[DeviceFacts], &[Cap]),
-    now: UtcTime,
-) -> Why {
-    let running: Vec<&Rollout> = book.rollouts().filter(|other| other.offers(now)).collect();
-    let first = chosen(&running, device, now).map(|index| running[index]);
+fn of_turn(book: &Book, rollout: &Rollout, device: &DeviceFacts, agenda: &Agenda) -> Why {
+    let now = agenda.now();
+    let running = book.rollouts().filter(|other| other.offers(now));
+    let running: Vec<_> = running.enumerate().collect();
+    let first = chosen(&running, device, now).map(|(_, first)| first);
     if let Some(first) = first.filter(|first| first.plan.name != rollout.plan.name) {
         let rollout = first.plan.name.to_string();
         return Why::OtherRollout { rollout };
     }
-    let queues = queues(book, devices, now);
-    let Some(queue) = queues.get(&rollout.plan.name) else {
+    let Some(lane) = agenda.lane(&rollout.plan.name) else {
         return Why::Next;
     };
-    let mine = (rollout.key.place(&device.device), device.number);
+    let place = rollout.key.place(&device.device).0;
     let was_asked = rollout.deployment(device.number).is_some();
-    if !was_asked && queue.new.binary_search(&mine).is_err() {
-        let others = devices.iter().filter(|other| {
-            book.is_free(other.number)
-                && rollout.deployment(other.number).is_none()
-                && rollout.key.place(&other.device) < mine.0
-                && chosen(&running, other, now)
-                    .is_some_and(|index| running[index].plan.name == rollout.plan.name)
-        });
+    let room = lane.room(rollout);
+    if !was_asked && !lane.new.has((place, device.number), room) {
         return Why::LaterStep {
-            ahead: others.count(),
+            ahead: lane.new.before(place),
             step: usize::from(rollout.status.step) + 1,
-            room: queue.new.len(),
+            room,
         };
     }
-    let permits = Permits::held_by(caps, holders(book, devices, now));
-    match permits.would_take(device) {
+    match agenda.permits().would_take(device) {
         Ok(()) => Why::Next,
         Err(source) => Why::Permit { source },
     }

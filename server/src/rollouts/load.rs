@@ -3,7 +3,7 @@
 //! A receipt is durable before it is acknowledged, and the book follows a moment later: receipts
 //! that came after an offer which is still open are heard again here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ampoule_protocol::device::{Inventory, Receipt};
@@ -12,7 +12,7 @@ use super::assignments::{Assignments, HOLD_SECS};
 use super::{Heard, Rollouts, State, locks, offer_of};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
-use crate::rollout::{Book, Deployment, Neighbours, Phase, Rollout, RolloutId};
+use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
 use crate::store::{DeviceRow, Mark, Store, StoreError};
 
 /// Devices whose inventories are in memory at a time.
@@ -41,14 +41,10 @@ impl Rollouts {
         let (rollouts, deployments) = read_book(store)?;
         let locks = locks::read_all(store)?;
         let changed = changes(&deployments);
-        let mut state = State {
-            book: Book::of(rollouts, deployments, locks),
-            devices: Vec::with_capacity(rows.len()),
-            profiles: HashSet::new(),
-            neighbours: Neighbours::new(caps),
-            published_at: changed.values().copied().max().unwrap_or(0),
-            looked_at: 0,
-        };
+        let published_at = changed.values().copied().max().unwrap_or(0);
+        let book = Book::of(rollouts, deployments, locks);
+        let mut state = State::new(book, caps, published_at);
+        state.devices.reserve_exact(rows.len());
         for page in rows.chunks(PAGE_LEN) {
             state.take_in(store, &page.iter().collect::<Vec<_>>())?;
         }

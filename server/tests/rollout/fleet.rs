@@ -14,9 +14,10 @@ use ampoule_server::rollout::lock::{DEFAULT_GROUP, LockAsk, NotLocked};
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::{ComponentFacts, RolloutId};
 use ampoule_server::rollout::waits::waits;
+use ampoule_server::rollout::why::why;
 use ampoule_server::rollout::{
-    Act, Book, Change, DeviceFacts, Neighbours, Phase, Plan, Profile, ReleaseFacts, Rollout,
-    Running, decide,
+    Act, Agenda, Book, Change, DeviceFacts, Neighbours, Phase, Plan, Profile, ReleaseFacts,
+    Rollout, Running, decide,
 };
 
 /// When every story begins: 2030-01-01T12:00:00Z.
@@ -95,6 +96,13 @@ pub(crate) fn plan(rollout: &str, version: &str, more: &str, steps: &str) -> Pla
 pub(crate) fn steps(shares: &[&str]) -> String {
     let one = |share: &&str| format!("[[step]]\nshare = \"{share}\"\nbake_secs = 60\n");
     shares.iter().map(one).collect()
+}
+
+pub(crate) fn cap(tag: &str, max: u32) -> Cap {
+    Cap {
+        tag: tag.into(),
+        max,
+    }
 }
 
 impl Fleet {
@@ -253,16 +261,18 @@ impl Fleet {
     }
 
     pub(crate) fn waits(&self, rollout: &str) -> Vec<String> {
-        let world = (self.devices.as_slice(), self.caps.as_slice());
-        let waits = waits(&self.book, self.rollout(rollout), world, self.time());
+        let world = (&self.book, self.devices.as_slice());
+        let waits = waits(self.rollout(rollout), world, &self.agenda());
         waits.iter().map(ToString::to_string).collect()
     }
 
     pub(crate) fn why(&self, rollout: &str, device: u32) -> String {
         let facts = &self.devices[device as usize];
-        let world = (self.devices.as_slice(), self.caps.as_slice());
         let rollout = self.rollout(rollout);
-        ampoule_server::rollout::why::why(&self.book, rollout, facts, world, self.time())
-            .to_string()
+        why(&self.book, rollout, facts, &self.agenda()).to_string()
+    }
+
+    fn agenda(&self) -> Agenda {
+        Agenda::of(&self.book, &self.devices, &self.caps, self.time())
     }
 }

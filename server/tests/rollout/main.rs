@@ -2,6 +2,7 @@
 //!
 //! Everything is pure; a failing history prints its seed and shrinks.
 
+mod agenda;
 mod fleet;
 mod locks;
 mod properties;

@@ -3,18 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ampoule_protocol::device::Outcome;
-use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::{Act, Book, Change, Phase, Stage};
 use proptest::prelude::*;
 
-use crate::fleet::{Fleet, plan, release, steps};
-
-fn cap(tag: &str, max: u32) -> Cap {
-    Cap {
-        tag: tag.into(),
-        max,
-    }
-}
+use crate::fleet::{Fleet, cap, plan, release, steps};
 
 /// The devices that a rollout of one step of this share asks first.
 fn asked_at(count: u32, key: u8, percent: u32) -> BTreeSet<u32> {

@@ -6,14 +6,28 @@ use std::cmp::Ordering;
 use ampoule_protocol::time::UtcTime;
 
 use super::{Fact, Filter, Node, Relation};
-use crate::rollout::facts::DeviceFacts;
-
-const SECS_PER_DAY: i64 = 86_400;
+use crate::rollout::facts::{self, DeviceFacts};
 
 impl Filter {
     /// Whether the device is one of those.
     pub fn matches(&self, device: &DeviceFacts, now: UtcTime) -> bool {
         matches(&self.node, device, now)
+    }
+
+    /// Whether the answer can change by time alone.
+    pub fn is_timed(&self) -> bool {
+        is_timed(&self.node)
+    }
+}
+
+fn is_timed(node: &Node) -> bool {
+    match node {
+        Node::All => false,
+        Node::And(parts) | Node::Or(parts) => parts.iter().any(is_timed),
+        Node::Not(part) => is_timed(part),
+        Node::Has(fact) | Node::Is(fact, ..) | Node::In(fact, _) => {
+            matches!(fact, Fact::EnrolledDays | Fact::SilentDays)
+        }
     }
 }
 
@@ -35,7 +49,7 @@ fn matches(node: &Node, device: &DeviceFacts, now: UtcTime) -> bool {
 
 fn found<'a>(fact: &Fact, device: &'a DeviceFacts, now: UtcTime) -> Option<Cow<'a, str>> {
     let profile = device.profile.as_deref();
-    let days = |since: i64| Cow::from(((now.unix() - since).max(0) / SECS_PER_DAY).to_string());
+    let days = |since: i64| Cow::from(facts::days(since, now).to_string());
     match fact {
         Fact::Device => Some(device.device.as_str().into()),
         Fact::Product => Some(profile?.product.as_str().into()),
