@@ -228,7 +228,7 @@ impl Rollouts {
 /// The offer of a device, in the words of the director.
 fn offer_of(state: &State, device: u32) -> Option<(FileRef, Terms)> {
     let (rollout, row) = state.book.offer(device)?;
-    let facts = state.devices.get(device as usize)?;
+    let facts = state.device(device)?;
     let terms = Terms {
         format: 1,
         device: facts.device.clone(),

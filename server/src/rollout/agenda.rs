@@ -27,6 +27,11 @@ use super::permits::{Cap, Group, Permits};
 use super::plan::RolloutId;
 use super::turn::{Kind, Lane, LaneId, Turn, chosen, place};
 
+/// Devices that a look of a server thinks about, and offers that it makes. What is left is the next
+/// look's: whoever asks for a lock is not kept waiting, and what is decided is durable before anybody
+/// counts on it ([`crate::rollouts`]).
+pub const SLICE: usize = 20_000;
+
 /// See the module's head. It belongs to one book and one fleet, and is told of each device that changes
 /// ([`Self::touch`]); the book tells by itself.
 #[derive(Debug)]
@@ -332,6 +337,11 @@ impl Agenda {
         let of = |(name, id): (&RolloutId, &LaneId)| Some((book.rollout(name)?, *id));
         let mut order: Vec<(&Rollout, LaneId)> = self.lane_ids.iter().filter_map(of).collect();
         order.sort_by_key(|(rollout, _)| std::cmp::Reverse(rollout.plan.priority));
+        let turn = |name: &RolloutId, entry: Entry, in_vain| Turn {
+            rollout: name.clone(),
+            device: entry.1,
+            in_vain,
+        };
         let (mut turns, mut wanted) = (Vec::new(), BTreeMap::new());
         let mut last = Vec::new();
         for (rollout, id) in order {
@@ -339,28 +349,17 @@ impl Agenda {
             let (room, name) = (lane.room(rollout), &rollout.plan.name);
             wanted.insert(name.clone(), lane.again.len() + room);
             let mine = lane.again.untried(usize::MAX).chain(lane.new.untried(room));
-            turns.extend(
-                mine.take(self.slice.saturating_sub(turns.len()))
-                    .map(|entry| Turn {
-                        rollout: name.clone(),
-                        device: entry.1,
-                        in_vain: false,
-                    }),
-            );
-            let late = lane
-                .unclaimed
-                .untried(usize::MAX)
-                .take(self.slice.saturating_add(1));
+            let mine = mine.take(self.slice.saturating_sub(turns.len()));
+            turns.extend(mine.map(|entry| turn(name, entry, false)));
+            let late = lane.unclaimed.untried(usize::MAX);
+            let late = late.take(self.slice.saturating_add(1));
             last.extend(late.map(|entry| (entry, name)));
         }
         last.sort_by_key(|(entry, _): &(Entry, _)| *entry);
         let room = self.slice.saturating_sub(turns.len());
         self.has_more = room == 0 || room < last.len();
-        turns.extend(last.into_iter().take(room).map(|(entry, name)| Turn {
-            rollout: name.clone(),
-            device: entry.1,
-            in_vain: true,
-        }));
+        let last = last.into_iter().take(room);
+        turns.extend(last.map(|(entry, name)| turn(name, entry, true)));
         (turns, wanted)
     }
 }

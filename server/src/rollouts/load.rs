@@ -43,8 +43,7 @@ impl Rollouts {
         let changed = changes(&deployments);
         let published_at = changed.values().copied().max().unwrap_or(0);
         let book = Book::of(rollouts, deployments, locks);
-        let mut state = State::new(book, caps, published_at);
-        state.devices.reserve_exact(rows.len());
+        let mut state = State::new(book, caps, rows.len(), published_at);
         for page in rows.chunks(PAGE_LEN) {
             state.take_in(store, &page.iter().collect::<Vec<_>>())?;
         }
@@ -77,7 +76,9 @@ impl State {
             let inventory = inventories.remove(&row.number);
             if let Some(inventory) = inventory.and_then(|bytes| Inventory::parse(&bytes).ok()) {
                 let profile = self.shared(crate::rollout::Profile::of(&inventory));
-                self.devices[row.number as usize].profile = Some(profile);
+                if let Some(device) = self.change(row.number) {
+                    device.profile = Some(profile);
+                }
             }
             if let Some(tags) = tags.remove(&row.number) {
                 let tags = serde_json::from_slice(&tags);

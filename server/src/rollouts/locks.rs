@@ -50,13 +50,7 @@ impl Rollouts {
         let _turn = self.turn.lock().await;
         let turn = self.begin().await?;
         self.hear_who_is_where(now);
-        let change = {
-            let mut state = self.state();
-            let state = &mut *state;
-            state
-                .book
-                .lock(number, ask, (&state.devices, &state.neighbours), now)?
-        };
+        let change = self.state().lock(number, ask, now)?;
         self.write(turn, writer, std::slice::from_ref(&change))
             .await?;
         let record = by_device(Act::Lock, device)

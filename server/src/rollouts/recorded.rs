@@ -35,7 +35,7 @@ impl Rollouts {
                     device,
                     row,
                 } => {
-                    let device = &state.devices.get(*device as usize)?.device;
+                    let device = &state.device(*device)?.device;
                     let record = Record::new(act_of(row), "server").about("device", device);
                     let release = state.book.rollout(rollout)?.release.target.sha256;
                     let record = record.digest(release).with("rollout", rollout);
@@ -44,7 +44,7 @@ impl Rollouts {
                 }
                 // What a device does is written down with its name; what is left is a time that ran out.
                 Change::Lock { device, .. } => {
-                    let device = &state.devices.get(*device as usize)?.device;
+                    let device = &state.device(*device)?.device;
                     let record = Record::new(Act::LockEnd, "server").about("device", device);
                     Some(record.with("why", "its time is over"))
                 }

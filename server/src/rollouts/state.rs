@@ -6,16 +6,14 @@ use std::sync::Arc;
 use ampoule_protocol::device::{Inventory, Receipt};
 use ampoule_protocol::time::UtcTime;
 
+use crate::rollout::agenda::SLICE;
+use crate::rollout::lock::{LockAsk, NotLocked};
 use crate::rollout::permits::Cap;
 use crate::rollout::{Agenda, Book, Change, DeviceFacts, Neighbours, Profile};
 use crate::store::{DeviceRow, Standing};
 
 /// Looks at one moment after which the book must have come to rest.
 const LOOKS_MAX: usize = 64;
-/// Devices that a look thinks about, and offers that it makes. What is left is the next look's: whoever
-/// asks for a lock is not kept waiting, and what is decided is durable before [`super::assignments`]
-/// counts on it.
-pub(super) const SLICE: usize = 20_000;
 /// Without news the fleet is looked at this often: bake times and silence go by the clock.
 const IDLE_SECS: i64 = 10;
 
@@ -37,7 +35,8 @@ pub enum Heard {
 /// The book and what it is about.
 pub struct State {
     pub(super) book: Book,
-    pub(super) devices: Vec<DeviceFacts>,
+    /// To be changed through [`Self::change`] alone.
+    devices: Vec<DeviceFacts>,
     profiles: HashSet<Arc<Profile>>,
     /// By the caps of this fleet.
     pub(super) neighbours: Neighbours,
@@ -49,11 +48,11 @@ pub struct State {
 }
 
 impl State {
-    /// Of a book, and of a fleet that nothing is known of.
-    pub(super) fn new(book: Book, caps: Vec<Cap>, published_at: i64) -> Self {
+    /// Of a book, and of a fleet of this size that nothing is known of.
+    pub(super) fn new(book: Book, caps: Vec<Cap>, devices: usize, published_at: i64) -> Self {
         Self {
             book,
-            devices: Vec::new(),
+            devices: Vec::with_capacity(devices),
             profiles: HashSet::new(),
             agenda: Agenda::new(caps.clone(), SLICE),
             neighbours: Neighbours::new(caps),
@@ -72,6 +71,22 @@ impl State {
         (&self.devices, self.neighbours.caps())
     }
 
+    /// What is known of a device.
+    pub(super) fn device(&self, number: u32) -> Option<&DeviceFacts> {
+        self.devices.get(number as usize)
+    }
+
+    /// Takes a lock for a device, or prolongs its own.
+    pub(super) fn lock(
+        &mut self,
+        number: u32,
+        ask: &LockAsk,
+        now: UtcTime,
+    ) -> Result<Change, NotLocked> {
+        let world = (self.devices.as_slice(), &self.neighbours);
+        self.book.lock(number, ask, world, now)
+    }
+
     /// Book, devices and the agenda that knows what happened to them up to `now`, for an answer.
     pub fn told(&mut self, now: UtcTime) -> (&Book, &[DeviceFacts], &Agenda) {
         self.agenda.follow(&mut self.book, &self.devices, now);
@@ -87,11 +102,10 @@ impl State {
             }
             Heard::Inventory(number, inventory) => {
                 let profile = Some(self.shared(Profile::of(&inventory)));
-                let Some(device) = self.devices.get_mut(number as usize) else {
+                let Some(device) = self.change(number) else {
                     return (None, false);
                 };
                 device.seen_at = Some(now.unix());
-                self.agenda.touch(number);
                 let new = device.profile != profile;
                 device.profile = profile;
                 (None, new)
@@ -114,25 +128,32 @@ impl State {
     }
 
     pub(super) fn follow(&mut self, row: &DeviceRow) {
-        self.agenda.touch(row.number);
         let number = row.number as usize;
         while self.devices.len() <= number {
             let missing = u32::try_from(self.devices.len()).unwrap_or(u32::MAX);
             self.devices.push(nobody(missing, row));
         }
-        let device = &mut self.devices[number];
-        device.device = row.device.clone();
-        device.enrolled = row.standing == Standing::Enrolled;
-        device.enrolled_at = row.enrolled_at;
-        device.seen_at = row.seen_at.or(device.seen_at);
+        if let Some(device) = self.change(row.number) {
+            device.device = row.device.clone();
+            device.enrolled = row.standing == Standing::Enrolled;
+            device.enrolled_at = row.enrolled_at;
+            device.seen_at = row.seen_at.or(device.seen_at);
+        }
     }
 
     pub(super) fn set_tags(&mut self, number: u32, tags: BTreeMap<String, String>) {
-        if let Some(device) = self.devices.get_mut(number as usize) {
-            self.agenda.touch(number);
-            self.neighbours.moved(number, &device.tags, &tags);
-            device.tags = Arc::new(tags);
+        let tags = Arc::new(tags);
+        if let Some(device) = self.change(number) {
+            let before = std::mem::replace(&mut device.tags, tags.clone());
+            self.neighbours.moved(number, &before, &tags);
         }
+    }
+
+    /// A device, to be changed: the next look thinks about it.
+    pub(super) fn change(&mut self, number: u32) -> Option<&mut DeviceFacts> {
+        let device = self.devices.get_mut(number as usize)?;
+        self.agenda.touch(number);
+        Some(device)
     }
 
     /// One copy of what many devices report alike.
