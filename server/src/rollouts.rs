@@ -100,11 +100,16 @@ impl Rollouts {
             if count > 0 || !is_behind {
                 return Ok(count);
             }
+            tokio::task::yield_now().await;
         }
     }
 
-    /// How many changes there were, and whether something is left to do at once.
-    async fn look(&self, writer: &Writer, now: UtcTime) -> Result<(usize, bool), TickError> {
+    /// The first slice of [`Self::tick`]: what was told before is known after it. How many changes there
+    /// were, and whether something is left to do at once.
+    ///
+    /// # Errors
+    /// As for [`Self::tick`].
+    pub async fn look(&self, writer: &Writer, now: UtcTime) -> Result<(usize, bool), TickError> {
         let _turn = self.turn.lock().await;
         self.catch_up().await?;
         if !self.has_reason(now) {

@@ -84,7 +84,7 @@ pub enum RolloutAsk {
 /// Answers.
 pub(super) async fn answer(shared: &Shared, ask: &RolloutAsk) -> Told {
     // What devices told before the question is known to the answer.
-    let known = shared.rollouts.tick(&shared.writer, shared.now()).await;
+    let known = shared.rollouts.look(&shared.writer, shared.now()).await;
     if let Err(error) = known {
         return Told::Failed { what: said(&error) };
     }

@@ -248,8 +248,14 @@ impl Server {
     /// One look at the fleet.
     pub(super) fn look(&mut self, now: i64) {
         let Some(alive) = &self.alive else { return };
-        let ticked = alive.rollouts.tick(&alive.writer, UtcTime::from_unix(now));
-        self.runtime.block_on(ticked).expect("the store is whole");
+        let now = UtcTime::from_unix(now);
+        // A server does so once a second: what does not fit into one look is done in the next.
+        loop {
+            let ticked = alive.rollouts.tick(&alive.writer, now);
+            if self.runtime.block_on(ticked).expect("the store is whole") == 0 {
+                break;
+            }
+        }
         for write in std::mem::take(&mut self.unwritten) {
             self.write(alive, write);
         }
@@ -374,15 +380,10 @@ impl Server {
 
     /// What a rollout that runs waits for.
     pub(super) fn waits(&self, name: &str, now: i64) -> Option<String> {
-        let state = self.alive.as_ref()?.rollouts.state();
+        let mut state = self.alive.as_ref()?.rollouts.state();
         let name = RolloutId::parse(name).expect("a name");
-        let rollout = state.book().rollout(&name)?;
-        let waits = waits(
-            state.book(),
-            rollout,
-            state.world(),
-            UtcTime::from_unix(now),
-        );
+        let (book, devices, agenda) = state.told(UtcTime::from_unix(now));
+        let waits = waits(book.rollout(&name)?, (book, devices), agenda);
         let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
         (!waits.is_empty()).then(|| format!("waits for {}", waits.join("; for ")))
     }

@@ -16,15 +16,25 @@ pub(super) fn run() -> Outcome {
     let told: Value = serde_json::from_str(&out)
         .map_err(|error| Fault::new("measure said something else").because(error))?;
     let locks = &told["locks"];
-    let mut shown = Table::new(&["look", "time", "changes"]);
+    let mut shown = Table::new(&["look", "time", "longest part", "changes"]);
     let looks = told["looks"].as_array().into_iter().flatten();
-    let with_locks = (format!("with {} locks", locks["count"]), &locks["look"]);
-    let looks = (1..).map(|number: u32| number.to_string()).zip(looks);
-    for (name, look) in looks.chain([with_locks]) {
-        let time = format!("{} ms", look["ms"]);
-        shown.row([name, time, look["changes"].to_string()]);
+    let looks = looks.map(|look| (format!("after {} devices answered", look["news"]), look));
+    let first = ("the first: of all devices".to_owned(), &told["begin"]);
+    let with_locks = (
+        format!("after {} took locks", locks["count"]),
+        &locks["look"],
+    );
+    let halt = ("after a halt: offers taken back".to_owned(), &told["halt"]);
+    for (name, look) in [first].into_iter().chain(looks).chain([with_locks, halt]) {
+        let millis = |name: &str| format!("{:.1} ms", look[name].as_f64().unwrap_or(0.0) / 1e3);
+        let changes = look["changes"].to_string();
+        shown.row([name, millis("micros"), millis("longest_micros"), changes]);
     }
     println!("{}", shown.to_text());
+    println!(
+        "for comparison, a look that goes over the whole fleet: {} ms",
+        told["whole_ms"]
+    );
     println!(
         "a lock, beside those offers: median {} µs, at most {} µs (without the store)",
         locks["median_micros"], locks["most_micros"]

@@ -5,26 +5,31 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ampoule_protocol::device::{Outcome, RECEIPT_TYPE, Receipt};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::name::{DeviceId, HardwareId, ProductName, TargetPath};
-use ampoule_protocol::release::FileRef;
+use ampoule_protocol::release::{FileRef, ReleaseVersion};
 use ampoule_protocol::sign::Ed25519Key;
 use ampoule_protocol::time::UtcTime;
 use ampoule_protocol::version::RollbackIndex;
 use ampoule_server::config;
 use ampoule_server::director::{Assigned, Director};
+use ampoule_server::rollout::agenda::SLICE;
 use ampoule_server::rollout::cohort::CohortKey;
 use ampoule_server::rollout::lock::{DEFAULT_GROUP, LockAsk};
 use ampoule_server::rollout::permits::Cap;
 use ampoule_server::rollout::plan::ComponentFacts;
 use ampoule_server::rollout::statistics::Test;
 use ampoule_server::rollout::{
-    Book, DeviceFacts, Neighbours, Plan, Profile, ReleaseFacts, Rollout, Running, Share, decide,
+    Agenda, Book, DeviceFacts, Halt, Neighbours, Plan, Profile, ReleaseFacts, Rollout, Running,
+    Share, decide,
 };
 use serde_json::{Value, json};
 
 /// Devices whose files the director keeps where nothing is said.
 const KEPT: u32 = 100_000;
+/// Devices of a ward of eight that may be away at once.
+const CAP: u32 = 2;
 /// Devices that take a lock for themselves.
 const LOCKS: usize = 100_000;
 /// Runs of the sequential test at each rate.
@@ -38,26 +43,114 @@ pub(crate) fn run(devices: u32) -> Result<Value, Box<dyn Error>> {
     let now = UtcTime::from_unix(1_893_499_200);
     book.add(rollout("first", "10%", now)?)?;
     book.add(rollout("second", "100%", now)?)?;
-    // The first look offers; the next ones find a fleet at work.
-    let looks: Vec<Value> = (0..5)
-        .map(|look| look_at(&mut book, &fleet, 2, now.plus_secs(look)))
-        .collect();
-    let locks = locks(&mut book, &fleet, now.plus_secs(5))?;
+    let mut agenda = Agenda::new(caps(CAP).into(), SLICE);
+    let begin = rest(&mut agenda, &mut book, &fleet, now);
+    let looks: Vec<Value> = [0, 100, 10_000]
+        .into_iter()
+        .zip(1..)
+        .map(|(news, secs)| news_of(news, (&mut agenda, &mut book), &fleet, now.plus_secs(secs)))
+        .collect::<Result<_, _>>()?;
+    let locks = locks((&mut agenda, &mut book), &fleet, now.plus_secs(60))?;
+    let peak_bytes = peak()?;
+    let mut anew = book.clone();
+    let start = Instant::now();
+    decide(&mut anew, &fleet, &caps(CAP), now.plus_secs(61));
+    let whole = start.elapsed().as_millis();
+    drop(anew);
+    let halt = halted((&mut agenda, &mut book), &fleet, now.plus_secs(70));
     Ok(json!({
         "devices": devices,
         "fleet_bytes": held,
-        "peak_bytes": peak()?,
+        "peak_bytes": peak_bytes,
+        "begin": begin,
         "looks": looks,
+        "whole_ms": whole,
         "locks": locks,
+        "halt": halt,
         "polls": polls(devices)?,
         "test": chance()?,
     }))
 }
 
-fn look_at(book: &mut Book, fleet: &[DeviceFacts], per_ward: u32, now: UtcTime) -> Value {
-    let start = Instant::now();
-    let changes = decide(book, fleet, &caps(per_ward), now).len();
-    json!({ "ms": start.elapsed().as_millis(), "changes": changes })
+/// Decides until nothing is left to do: how long that took in all, and its longest part, during which a
+/// server does nothing else.
+fn rest(agenda: &mut Agenda, book: &mut Book, fleet: &[DeviceFacts], now: UtcTime) -> Value {
+    let (mut parts, mut changes) = (Vec::new(), 0);
+    loop {
+        let start = Instant::now();
+        let count = agenda.decide(book, fleet, now).len();
+        parts.push(start.elapsed());
+        changes += count;
+        if count == 0 && !agenda.is_behind() {
+            break;
+        }
+    }
+    let all: Duration = parts.iter().sum();
+    json!({
+        "micros": all.as_micros(),
+        "parts": parts.len(),
+        "longest_micros": parts.iter().max().map(Duration::as_micros),
+        "changes": changes,
+    })
+}
+
+/// So many devices answer their offers, and as many report that they were seen; the look after that.
+fn news_of(
+    news: usize,
+    (agenda, book): (&mut Agenda, &mut Book),
+    fleet: &[DeviceFacts],
+    now: UtcTime,
+) -> Result<Value, Box<dyn Error>> {
+    let offered: Vec<u32> = (0_u32..)
+        .take(fleet.len())
+        .filter(|number| book.offer(*number).is_some())
+        .take(news)
+        .collect();
+    for number in offered.iter().copied() {
+        book.taken(number, now);
+        book.heard(number, &committed(&fleet[number as usize], now)?, now);
+        agenda.touch(number / 2);
+    }
+    let mut told = rest(agenda, book, fleet, now);
+    told["news"] = offered.len().into();
+    Ok(told)
+}
+
+fn committed(device: &DeviceFacts, now: UtcTime) -> Result<Receipt, Box<dyn Error>> {
+    Ok(Receipt {
+        kind: RECEIPT_TYPE.into(),
+        format: 1,
+        device: device.device.clone(),
+        seq: 1,
+        product: ProductName::parse("pump")?,
+        hardware: HardwareId::parse("mk3")?,
+        outcome: Outcome::Committed,
+        release: Some(ReleaseVersion::parse("2.0.0")?),
+        before: Vec::new(),
+        after: Vec::new(),
+        floor: RollbackIndex(1),
+        via: None,
+        bytes_fetched: 0,
+        attempts: 1,
+        gates: Vec::new(),
+        health: Vec::new(),
+        bake_secs: 0,
+        code: None,
+        detail: None,
+        started: now,
+        finished: now,
+        clock_sane: true,
+    })
+}
+
+/// A person halts everything: until the rollouts stand, and until each offer is taken back.
+fn halted((agenda, book): (&mut Agenda, &mut Book), fleet: &[DeviceFacts], now: UtcTime) -> Value {
+    let why = Halt::StoreLostItsEnd {
+        found: 0,
+        acknowledged: 0,
+    };
+    book.halt_all(&why, now);
+    rest(agenda, book, fleet, now)
 }
 
 fn caps(max: u32) -> [Cap; 1] {
@@ -67,14 +160,19 @@ fn caps(max: u32) -> [Cap; 1] {
     }]
 }
 
-/// One device of each ward takes a lock beside the offers of its neighbours; a look with all of them.
-fn locks(book: &mut Book, fleet: &[DeviceFacts], now: UtcTime) -> Result<Value, Box<dyn Error>> {
+/// Devices take locks beside the offers of their neighbours; the look after that.
+fn locks(
+    (agenda, book): (&mut Agenda, &mut Book),
+    fleet: &[DeviceFacts],
+    now: UtcTime,
+) -> Result<Value, Box<dyn Error>> {
     let ask = LockAsk {
         id: "pump".into(),
         group: DEFAULT_GROUP.into(),
         secs: 3600,
     };
-    let neighbours = Neighbours::of(caps(4).into(), fleet);
+    // The offers have taken what there was.
+    let neighbours = Neighbours::of(caps(2 * CAP).into(), fleet);
     let mut took = Vec::new();
     for device in fleet.iter().step_by(fleet.len().div_ceil(LOCKS).max(1)) {
         let start = Instant::now();
@@ -82,7 +180,7 @@ fn locks(book: &mut Book, fleet: &[DeviceFacts], now: UtcTime) -> Result<Value, 
         took.push(start.elapsed());
     }
     took.sort();
-    let look = look_at(book, fleet, 4, now);
+    let look = rest(agenda, book, fleet, now);
     Ok(json!({
         "count": took.len(),
         "median_micros": took[took.len() / 2].as_micros(),
