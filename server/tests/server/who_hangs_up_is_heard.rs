@@ -1,10 +1,20 @@
-//! Whoever asks and hangs up before the answer: nothing is done, or it is done to its end.
+//! Whoever asks and hangs up before the answer: nothing is done, or it is done to its end. And whoever
+//! asks a server that is told to end.
 
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::Duration;
 
 use ampoule_protocol::device::Outcome;
-use serde_json::json;
+use ampoule_protocol::digest::Digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::common::World;
+use crate::common::enrol::{ENROLL, anonymous, newborn, request, token};
 
 use crate::common::client::Client;
 use crate::common::people::{Api, first, hire, with_door};
@@ -106,4 +116,81 @@ fn an_act_is_written_down_though_its_operator_is_gone() {
         let begun = told("intended");
         begun > 0 && begun == told("done")
     });
+}
+
+/// The devices that the audit log says were enrolled.
+fn enrolled(log: &[Value], outcome: &str) -> BTreeSet<String> {
+    let of = log
+        .iter()
+        .filter(|entry| entry["act"] == "enroll" && entry["outcome"] == outcome);
+    let about = of.map(|entry| entry["about"].as_str().unwrap());
+    about
+        .map(|about| about.replacen("device:", "", 1))
+        .collect()
+}
+
+/// The devices that have a place in the fleet.
+fn listed(world: &World) -> BTreeSet<String> {
+    let rows = ctl(world, &["device", "list"]).unwrap();
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| row["device"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Catches: a certificate that was issued and written down, for a device that got no place.
+#[test]
+fn a_device_is_enrolled_though_it_is_gone() {
+    let mut world = World::new();
+    world.director = "[est]\nlisten = \"127.0.0.1:0\"\n".into();
+    let server = world.start();
+    let client = anonymous(&world, &server);
+    for cut in 0..CUTS {
+        let name = format!("pump-{cut}");
+        let der = request(&newborn(&world, &name), &name);
+        let secret = format!("{name}:{}", token(&world, &name, &[]));
+        let secret = format!("Basic {}", STANDARD.encode(secret));
+        let headers = [
+            ("content-type", "application/pkcs10"),
+            ("authorization", secret.as_str()),
+        ];
+        let body = STANDARD.encode(der);
+        ask_and_go(&client, ENROLL, &headers, body.as_bytes(), cut);
+    }
+    until("whoever is enrolled has a place", || {
+        let said = enrolled(&audit_of(&world), "done");
+        !said.is_empty() && said == listed(&world)
+    });
+}
+
+/// A person at the server's own socket, while it is told to end: what was done is told, and what was not
+/// told was not done. Catches: an act that is begun and neither ended nor answered.
+#[test]
+fn who_asks_at_the_end_is_answered() {
+    let world = World::new();
+    let mut answered = BTreeSet::new();
+    for cut in 0..CUTS {
+        let name = format!("pump-{cut}");
+        let server = world.start();
+        let mut socket = UnixStream::connect(world.path("admin.sock")).unwrap();
+        let not_after = 4_000_000_000_i64;
+        let ask = json!({
+            "act": "enroll", "device": name, "certificate": Digest::of(name.as_bytes()), "not_after": not_after,
+        });
+        writeln!(socket, "{ask}").unwrap();
+        sleep(APART * u32::try_from(cut).unwrap());
+        server.signal("TERM");
+        let mut told = String::new();
+        // A server that did not read the question resets the connection.
+        let _ = socket.read_to_string(&mut told);
+        if told.contains(&name) {
+            answered.insert(name);
+        }
+        assert_eq!(server.ended().0, Some(0));
+    }
+    let _server = world.start();
+    assert_eq!(answered, listed(&world));
+    let log = audit_of(&world);
+    assert_eq!(enrolled(&log, "intended"), answered);
+    assert_eq!(enrolled(&log, "done"), answered);
+    assert!(!answered.is_empty());
 }
