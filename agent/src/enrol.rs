@@ -199,6 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_for_another_key_is_not_taken() {
+        let made = || {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let params = rcgen::CertificateParams::default();
+            let certificate = params.self_signed(&key).expect("a certificate");
+            let public = PublicKey::from_spki_der(&key.public_key_der()).expect("a known kind");
+            (certificate.der().to_vec(), public)
+        };
+        let [(authority, _), (own, key), (_, other)] = [made(), made(), made()];
+        let list = [authority.as_slice(), &own];
+        assert_eq!(enrol::for_key(&list, &key), Ok(own.as_slice()));
+        assert_eq!(
+            enrol::for_key(&list, &other),
+            Err(enrol::EnrolError::OtherKey)
+        );
+    }
+
+    #[test]
     fn a_certificate_is_due_in_its_last_third() {
         let mut params = rcgen::CertificateParams::default();
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);

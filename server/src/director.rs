@@ -263,12 +263,23 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ServerError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
-    use ampoule_protocol::sign::Ed25519Key;
+    use ampoule_protocol::key::PublicKey;
+    use ampoule_protocol::sign::{Ed25519Key, SignError};
+
+    fn key() -> Ed25519Key {
+        Ed25519Key::from_seed(&[7; 32]).unwrap()
+    }
 
     fn director() -> Director {
+        signing_by(Box::new(key()))
+    }
+
+    fn signing_by(key: Box<dyn Sign + Send + Sync>) -> Director {
         Director {
-            key: Box::new(Ed25519Key::from_seed(&[7; 32]).unwrap()),
+            key,
             roots: PathBuf::from("/nowhere"),
             fresh_secs: 86_400,
             content_secs: 14 * 86_400,
@@ -312,5 +323,61 @@ mod tests {
             timestamp(&director, &device, &Assigned::default(), 1_900_000_010);
             assert!(director.kept().len() <= director.kept_max, "{number}");
         }
+    }
+
+    type Meanwhile = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
+
+    /// While it signs for the first time, something else happens.
+    struct Slow {
+        key: Ed25519Key,
+        meanwhile: Meanwhile,
+        begun: OnceLock<()>,
+    }
+
+    impl Sign for Slow {
+        fn public_key(&self) -> &PublicKey {
+            self.key.public_key()
+        }
+
+        fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+            if self.begun.set(()).is_ok() {
+                self.meanwhile.get().expect("it was set")();
+            }
+            self.key.sign(message)
+        }
+    }
+
+    /// A token signs slowly, and for some keys never the same bytes twice. Catches a request that was
+    /// overtaken and replaces what a later one was told, whose snapshot nobody finds then.
+    #[test]
+    fn what_was_told_last_stays() {
+        let meanwhile = Meanwhile::default();
+        let director = Arc::new(signing_by(Box::new(Slow {
+            key: key(),
+            meanwhile: meanwhile.clone(),
+            begun: OnceLock::new(),
+        })));
+        let device = DeviceId::parse("pump-1").unwrap();
+        let at = |changed_at| Assigned {
+            changed_at,
+            offer: None,
+        };
+        let newer = {
+            let (director, device) = (director.clone(), device.clone());
+            move || timestamp(&director, &device, &at(1_900_000_005), 1_900_000_010)
+        };
+        let told = Arc::new(OnceLock::new());
+        let tell = told.clone();
+        let ask = newer.clone();
+        let overtake = Box::new(move || tell.set(ask()).expect("once"));
+        assert!(meanwhile.set(overtake).is_ok());
+        let older = timestamp(&director, &device, &at(1_900_000_000), 1_900_000_010);
+        assert_eq!(
+            Some(&older),
+            told.get(),
+            "it was overtaken, and says the newer"
+        );
+        let kept = director.kept()[&device].content_at;
+        assert_eq!(kept, UtcTime::from_unix(1_900_000_005));
     }
 }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Data in, decision out; `now` is handed in. Nothing here reads a clock, a file or a socket: the
-//! server applies the changes, makes them durable, and only then lets the director sign.
+//! server applies the changes, makes them durable, and only then lets the director sign. What a look
+//! has to think about is kept ([`agenda`]); it follows from the same data.
 //!
 //! Invariants, each a property that a test tries to break:
 //! - A device that is offered at a small step is offered at every larger one ([`cohort`]).

@@ -12,7 +12,8 @@
 //!   |------------------------------ HOLD (5) -----------------------------|
 //! ```
 //!
-//! Gap: a look that takes longer than a second comes out of this time.
+//! Gap: what a look and its writing take comes out of this time. They are bounded by slices
+//! ([`crate::rollout::agenda::SLICE`]): half a second, measured on PostgreSQL.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,11 +1,11 @@
 //! Devices enrol themselves by EST (RFC 7030): by a token, by a birth certificate, by the
 //! certificate in use; with plain OpenSSL, and with a stock EST client.
 //!
-//! Meant to catch (none of these was planted yet):
-//! - a token serves any key: `a_token_serves_one_device_one_key_and_its_time`;
-//! - the name in the request is not compared: the same, and `a_birth_certificate_needs_a_word`;
-//! - a renewed certificate counts when it is issued: `a_lost_answer_locks_nobody_out`;
-//! - a replaced certificate stays off the list: the same;
+//! Catches, each planted (`tests/planted.json`):
+//! - a token serves any key, a name in the request is not compared:
+//!   `a_token_serves_one_device_one_key_and_its_time`, `a_birth_certificate_needs_a_word`;
+//! - a renewed certificate counts when it is issued, a replaced one stays off the list, a copied identity
+//!   is not told: `a_lost_answer_locks_nobody_out`;
 //! - revocation leaves a renewal behind: `who_was_revoked_gets_nothing`.
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,8 @@
 //! The device's own way to its certificate, and to the next one: the real agent and the real server,
 //! over TLS on loopback.
 //!
-//! Meant to catch, and not planted yet: the agent takes a certificate for another key (`protocol::enrol::for_key` always
-//! finds one): the device could not connect and the first test goes red; the certificate is never
-//! due: the second.
+//! Catches, planted: a certificate that is never due, so that nobody renews it (the second test). That a
+//! certificate for another key is not taken stands beside the code.
 
 mod hook;
 
