@@ -179,6 +179,7 @@ fn pem(der: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::disk::Disk;
+    use ampoule_protocol::key::PublicKey;
 
     #[test]
     fn a_key_is_made_once_and_for_its_owner() {
@@ -204,7 +205,7 @@ mod tests {
             let key = rcgen::KeyPair::generate().expect("a key");
             let params = rcgen::CertificateParams::default();
             let certificate = params.self_signed(&key).expect("a certificate");
-            let public = PublicKey::from_spki_der(&key.public_key_der()).expect("a known kind");
+            let public = PublicKey::from_spki_pem(&key.public_key_pem()).expect("a known kind");
             (certificate.der().to_vec(), public)
         };
         let [(authority, _), (own, key), (_, other)] = [made(), made(), made()];

@@ -252,6 +252,37 @@ fn a_staged_rollout_halts_survives_kill_resumes_and_is_aborted() {
     server.stop();
 }
 
+/// Goal: a look thinks about whoever changed, and whoever a rollout could not ask is asked when it can.
+/// Catches: a report, or what an operator says of a device, that no look hears of.
+#[test]
+fn who_becomes_one_of_those_is_asked() {
+    let mut world = with_director();
+    let digest = world.tree.publish_release("2.4.1", 17);
+    let mut devices = ["pump-1", "pump-2"].map(|name| InFleet::new(&world, name));
+    let server = world.start();
+    devices[0].report(&server);
+    ctl(&world, &["device", "tag", "pump-2", "region=EU"]).unwrap();
+    let plan = format!(
+        "name = \"r1\"\nrelease = \"infusion-pump/release-2.4.1.toml\"\nsha256 = \"{digest}\"\n\
+         filter = \"region = EU\"\nauthor = \"alice\"\n[[step]]\nshare = \"100%\"\n"
+    );
+    std::fs::write(world.path("plan.toml"), plan).unwrap();
+    let plan = text(&world.path("plan.toml")).to_owned();
+    ctl(&world, &["rollout", "create", &plan]).unwrap();
+    for (name, reason) in [("pump-1", "filter"), ("pump-2", "never-reported")] {
+        let why = ctl(&world, &["rollout", "why", name]).unwrap();
+        assert_eq!(why[0]["reason"]["objection"], reason, "{why}");
+    }
+    ctl(&world, &["device", "tag", "pump-1", "region=EU"]).unwrap();
+    devices[1].report(&server);
+    for device in &mut devices {
+        until("each is offered the release", || {
+            device.poll(&server).is_some()
+        });
+    }
+    server.stop();
+}
+
 /// Goal: reports that were acknowledged and are gone are noticed, and what they would have stopped
 /// does not go on. Method: the engine's folder is put back as it was before the receipt that halted
 /// the rollout, as a log that lost its end looks to sled. Catches: no mark beside the engine; a mark
