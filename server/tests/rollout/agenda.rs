@@ -236,3 +236,39 @@ proptest! {
         }
     }
 }
+
+/// A device that did not take its offer in time is asked once more before the next step opens, also where
+/// another rollout filled the slice before it.
+#[test]
+fn whoever_has_a_turn_has_it_before_the_next_step_opens() {
+    for slice in [1, usize::MAX] {
+        let mut fleet = Fleet::new(4);
+        fleet.caps = vec![cap("ward", 2)];
+        let mut agenda = Agenda::new(fleet.caps.clone(), slice);
+        let shape = "[[step]]\nshare = \"50%\"\nsuccess_min = \"50%\"\nbake_secs = 60\n\
+                     [[step]]\nshare = \"100%\"\n";
+        let more = "filter = 'device != pump-0004'\nbegin_within_secs = 3600";
+        fleet.start(plan("r", "2.0.0", more, shape), release("2.0.0", 2), 7);
+        let more = "filter = 'device = pump-0004'";
+        fleet.start(
+            plan("other", "2.0.0", more, &steps(&["100%"])),
+            release("2.0.0", 2),
+            8,
+        );
+        let now = fleet.time();
+        rest(&mut agenda, &mut fleet.book, &fleet.devices, now);
+        let asked = fleet.offered("r");
+        assert_eq!(asked.len(), 2);
+        fleet.answer(asked[0], Outcome::Committed);
+        agenda.touch(asked[0]);
+        let now = fleet.time();
+        rest(&mut agenda, &mut fleet.book, &fleet.devices, now);
+        fleet.wait(3600);
+        fleet.join(1);
+        let now = fleet.time();
+        rest(&mut agenda, &mut fleet.book, &fleet.devices, now);
+        let offered = fleet.offered("r");
+        assert_eq!(offered.len(), 2, "of the ward, in the second step");
+        assert!(offered.contains(&asked[1]), "it was its turn: {offered:?}");
+    }
+}
