@@ -272,3 +272,30 @@ fn whoever_has_a_turn_has_it_before_the_next_step_opens() {
         assert!(offered.contains(&asked[1]), "it was its turn: {offered:?}");
     }
 }
+
+/// A rollout begins, and there is more to think about than one look does; another has to stop.
+#[test]
+fn a_halt_waits_for_no_slice() {
+    let mut fleet = Fleet::new(8);
+    let mut agenda = Agenda::new(Vec::new(), 1);
+    let shape = steps(&["50%"]);
+    fleet.start(plan("r", "2.0.0", "", &shape), release("2.0.0", 2), 7);
+    let now = fleet.time();
+    rest(&mut agenda, &mut fleet.book, &fleet.devices, now);
+    let asked = fleet.offered("r");
+    fleet.answer(asked[0], Outcome::Failed);
+    fleet.start(plan("more", "3.0.0", "", &shape), release("3.0.0", 3), 8);
+    agenda.decide(&mut fleet.book, &fleet.devices, now);
+    assert!(agenda.is_behind());
+    assert_eq!(fleet.stage("r"), "halted");
+    let left = fleet.offered("r").len();
+    assert_eq!(
+        left,
+        asked.len() - 2,
+        "offers are taken back, a slice at a time"
+    );
+    assert!(
+        fleet.offered("more").is_empty(),
+        "the order is not known yet"
+    );
+}
