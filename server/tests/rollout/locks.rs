@@ -2,17 +2,14 @@
 
 use ampoule_protocol::device::Outcome;
 use ampoule_server::rollout::lock::NotLocked;
-use ampoule_server::rollout::permits::{Cap, holders};
+use ampoule_server::rollout::permits::holders;
 
-use crate::fleet::{Fleet, LOCK_SECS, plan, release, steps};
+use crate::fleet::{Fleet, LOCK_SECS, cap, plan, release, steps};
 
 /// `count` pumps of which one of each ward of four may be away.
 fn one_of_a_ward(count: u32) -> Fleet {
     let mut fleet = Fleet::new(count);
-    fleet.caps = vec![Cap {
-        tag: "ward".into(),
-        max: 1,
-    }];
+    fleet.caps = vec![cap("ward", 1)];
     fleet
 }
 
@@ -162,4 +159,17 @@ fn a_dry_run_goes_on_when_a_lock_ends() {
     )
     .unwrap();
     assert_eq!(told.steps[0].at.unix(), fleet.now + LOCK_SECS);
+}
+
+/// Two caps count the same two devices: each of them is away once.
+#[test]
+fn a_device_that_two_caps_count_is_away_once() {
+    let mut fleet = Fleet::new(4);
+    fleet.caps = vec![cap("ward", 2), cap("patient", 2)];
+    for device in 0..2 {
+        fleet.set_tag(device, "patient", "p");
+    }
+    fleet.lock(0).unwrap();
+    fleet.lock(1).unwrap();
+    assert!(fleet.lock(2).is_err(), "two of the ward are away");
 }
