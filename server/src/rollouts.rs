@@ -28,7 +28,7 @@ use ampoule_protocol::time::UtcTime;
 
 use crate::audit::{Audit, AuditError};
 use crate::director::Assigned;
-use crate::rollout::{Act, Change, Halt, Refused, Rollout, RolloutId};
+use crate::rollout::{Act, Agenda, Book, Change, DeviceFacts, Halt, Refused, Rollout, RolloutId};
 use crate::store::writer::Writer;
 use crate::store::{DeviceRow, StoreError, Write};
 use assignments::Assignments;
@@ -78,6 +78,20 @@ impl Rollouts {
     /// What is known, for looking.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An answer from all that happened up to `now`. It blocks; others have the state between two slices.
+    pub fn told<T>(
+        &self,
+        now: UtcTime,
+        answer: impl FnOnce(&Book, &[DeviceFacts], &Agenda) -> T,
+    ) -> T {
+        loop {
+            if let Some((book, devices, agenda)) = self.state().told(now) {
+                return answer(book, devices, agenda);
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// What the director may say to a device at `now`; nothing where another server may say

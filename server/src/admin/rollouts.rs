@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::error::chain;
@@ -24,7 +23,9 @@ use crate::rollout::dry_run::{Assumed, Schedule, dry_run};
 use crate::rollout::permits::holders;
 use crate::rollout::waits::waits;
 use crate::rollout::why::why;
-use crate::rollout::{Act, Plan, ReleaseFacts, Rollout, RolloutId, Stage, Wait};
+use crate::rollout::{
+    Act, Agenda, Book, DeviceFacts, Plan, ReleaseFacts, Rollout, RolloutId, Stage, Wait,
+};
 use crate::rollouts::{Heard, Rollouts};
 use crate::serve::Shared;
 use crate::store::{Write, Written};
@@ -259,25 +260,33 @@ fn list(rollouts: &Rollouts) -> Told {
 async fn show(shared: &Shared, name: &RolloutId, with_waits: bool) -> Answer {
     let (rollouts, name, now) = (shared.rollouts.clone(), name.clone(), shared.now());
     let look = move || {
-        let mut state = rollouts.state();
         let unknown = || format!("there is no rollout \"{name}\"");
         if !with_waits {
+            let state = rollouts.state();
             let rollout = state.book().rollout(&name).ok_or_else(unknown)?;
             return Ok(told(described(rollout), &row(rollout)));
         }
-        let (book, devices, agenda) = state.told(now);
-        let rollout = book.rollout(&name).ok_or_else(unknown)?;
-        let waits = waits(rollout, (book, devices), agenda);
-        let (mut text, mut row) = (described(rollout), row(rollout));
-        for wait in &waits {
-            let _ = write!(text, "\nwaits for  {wait}");
-        }
-        let with_text = |wait: &Wait| json!({"wait": wait, "text": wait.to_string()});
-        row["waits"] = waits.iter().map(with_text).collect();
-        Ok(told(text, &row))
+        rollouts.told(now, |book, devices, agenda| {
+            let rollout = book.rollout(&name).ok_or_else(unknown)?;
+            Ok(with_waits_of(
+                rollout,
+                &waits(rollout, (book, devices), agenda),
+            ))
+        })
     };
     let looked = tokio::task::spawn_blocking(look).await;
     looked.map_err(|error| error.to_string())?
+}
+
+/// One rollout, and what it waits for.
+fn with_waits_of(rollout: &Rollout, waits: &[Wait]) -> Told {
+    let (mut text, mut row) = (described(rollout), row(rollout));
+    for wait in waits {
+        let _ = write!(text, "\nwaits for  {wait}");
+    }
+    let with_text = |wait: &Wait| json!({"wait": wait, "text": wait.to_string()});
+    row["waits"] = waits.iter().map(with_text).collect();
+    told(text, &row)
 }
 
 /// One rollout, for people.
@@ -332,17 +341,24 @@ async fn of_device(shared: &Shared, device: &DeviceId, name: Option<&RolloutId>)
     };
     let (rollouts, name, number) = (shared.rollouts.clone(), name.cloned(), known.row().number);
     let now = shared.now();
-    let look = move || reasons(&rollouts, number, name.as_ref(), now);
+    let look = move || {
+        rollouts.told(now, |book, devices, agenda| {
+            let facts = devices.get(number as usize);
+            facts.map_or(Told::Unknown, |facts| {
+                reasons((book, facts), name.as_ref(), agenda)
+            })
+        })
+    };
     let looked = tokio::task::spawn_blocking(look).await;
     looked.map_err(|error| error.to_string())
 }
 
-fn reasons(rollouts: &Arc<Rollouts>, device: u32, name: Option<&RolloutId>, now: UtcTime) -> Told {
-    let mut state = rollouts.state();
-    let (book, devices, agenda) = state.told(now);
-    let Some(facts) = devices.get(device as usize) else {
-        return Told::Unknown;
-    };
+/// Of a device, for each rollout or for one.
+fn reasons(
+    (book, facts): (&Book, &DeviceFacts),
+    name: Option<&RolloutId>,
+    agenda: &Agenda,
+) -> Told {
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     let all = book.rollouts();
     for rollout in all.filter(|rollout| name.is_none_or(|name| rollout.plan.name == *name)) {

@@ -126,12 +126,12 @@ impl Agenda {
         self.has_more || is_due || !self.touched.list.is_empty()
     }
 
-    /// Takes in all that happened up to `now`, or up to where it is if that is later, and decides nothing.
-    pub fn follow(&mut self, book: &mut Book, devices: &[DeviceFacts], now: UtcTime) {
-        let slice = std::mem::replace(&mut self.slice, usize::MAX);
+    /// Takes in what happened up to `now`, or up to where it is if that is later, and decides nothing:
+    /// a slice of it, and whether that was all.
+    pub fn follow(&mut self, book: &mut Book, devices: &[DeviceFacts], now: UtcTime) -> bool {
         self.gather(book, devices, now.max(self.now));
         self.seat_some(book, devices);
-        self.slice = slice;
+        self.touched.list.is_empty()
     }
 
     /// Up to when it knows what happened.

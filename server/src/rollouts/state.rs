@@ -87,10 +87,11 @@ impl State {
         self.book.lock(number, ask, world, now)
     }
 
-    /// Book, devices and the agenda that knows what happened to them up to `now`, for an answer.
-    pub fn told(&mut self, now: UtcTime) -> (&Book, &[DeviceFacts], &Agenda) {
-        self.agenda.follow(&mut self.book, &self.devices, now);
-        (&self.book, &self.devices, &self.agenda)
+    /// Book, devices and the agenda that knows what happened to them up to `now`, for an answer; nothing
+    /// where it has a slice more to think about.
+    pub(super) fn told(&mut self, now: UtcTime) -> Option<(&Book, &[DeviceFacts], &Agenda)> {
+        let is_all = self.agenda.follow(&mut self.book, &self.devices, now);
+        is_all.then_some((&self.book, &self.devices, &self.agenda))
     }
 
     /// What changed in the book; `true` where the fleet should be looked at because of it.

@@ -186,7 +186,8 @@ proptest! {
             }
             let now = fleet.time();
             if *asks {
-                agenda.follow(&mut fleet.book, &fleet.devices, now);
+                let is_all = agenda.follow(&mut fleet.book, &fleet.devices, now);
+                prop_assert!(is_all);
             }
             for _ in 0..100 {
                 let mut anew = fleet.book.clone();

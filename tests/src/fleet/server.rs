@@ -380,10 +380,11 @@ impl Server {
 
     /// What a rollout that runs waits for.
     pub(super) fn waits(&self, name: &str, now: i64) -> Option<String> {
-        let mut state = self.alive.as_ref()?.rollouts.state();
         let name = RolloutId::parse(name).expect("a name");
-        let (book, devices, agenda) = state.told(UtcTime::from_unix(now));
-        let waits = waits(book.rollout(&name)?, (book, devices), agenda);
+        let rollouts = &self.alive.as_ref()?.rollouts;
+        let waits = rollouts.told(UtcTime::from_unix(now), |book, devices, agenda| {
+            Some(waits(book.rollout(&name)?, (book, devices), agenda))
+        })?;
         let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
         (!waits.is_empty()).then(|| format!("waits for {}", waits.join("; for ")))
     }
