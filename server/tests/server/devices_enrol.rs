@@ -5,7 +5,7 @@
 //! - a token serves any key, a name in the request is not compared:
 //!   `a_token_serves_one_device_one_key_and_its_time`, `a_birth_certificate_needs_a_word`;
 //! - a renewed certificate counts when it is issued, a replaced one stays off the list, a copied identity
-//!   is not told: `a_lost_answer_locks_nobody_out`;
+//!   is not told: `a_lost_answer_locks_nobody_out`.
 //!
 //! Not seen when it was planted: a revocation that leaves a renewal behind. Its certificate is on the list
 //! by then, and its device is not enrolled, so two other rules refuse it (`who_was_revoked_gets_nothing`).
