@@ -10,8 +10,9 @@
 //! ```
 //!
 //! It costs what changed, not what there is ([`super::agenda`]); [`decide`] is the same for a fleet of
-//! which nothing is known yet. Deterministic: the same book, devices, caps and time give the same changes. Called again at the
-//! same time it goes on where it was (the next step opens) until it changes nothing.
+//! which nothing is known yet. Deterministic: the same book, devices, caps and time give the same
+//! changes. Called again at the same time it goes on where it was (the next step opens) until it
+//! changes nothing.
 
 use std::collections::BTreeMap;
 

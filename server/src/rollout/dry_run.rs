@@ -14,7 +14,7 @@ use super::acts::Refused;
 use super::agenda::Agenda;
 use super::book::{Book, Change, Rollout};
 use super::deployment::Phase;
-use super::facts::DeviceFacts;
+use super::facts::{DeviceFacts, SECS_PER_DAY};
 use super::objection::object;
 use super::permits::Cap;
 use super::statistics::excluded_rate;
@@ -24,7 +24,6 @@ use super::status::Stage;
 const EVENTS_MAX: usize = 100_000;
 /// The longest time that is looked ahead: two years.
 const HORIZON_SECS: i64 = 2 * 365 * 86_400;
-const SECS_PER_DAY: i64 = 86_400;
 
 /// How devices are assumed to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

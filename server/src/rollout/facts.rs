@@ -61,7 +61,7 @@ pub struct Running {
 /// The tag that names a device's region.
 pub const REGION: &str = "region";
 
-const SECS_PER_DAY: i64 = 86_400;
+pub(super) const SECS_PER_DAY: i64 = 86_400;
 
 /// Whole days from one Unix time to another; none where that is earlier.
 pub(super) fn days(since: i64, now: UtcTime) -> i64 {

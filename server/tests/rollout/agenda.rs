@@ -300,3 +300,18 @@ fn a_halt_waits_for_no_slice() {
         "the order is not known yet"
     );
 }
+
+/// Whoever asks why while much is new waits for it slice by slice, and others have their turn in between.
+#[test]
+fn a_question_is_told_in_slices() {
+    let mut fleet = Fleet::new(8);
+    let mut agenda = Agenda::new(Vec::new(), 1);
+    let more = plan("r", "2.0.0", "", &steps(&["50%"]));
+    fleet.start(more, release("2.0.0", 2), 7);
+    let now = fleet.time();
+    let mut slices = 1;
+    while !agenda.follow(&mut fleet.book, &fleet.devices, now) {
+        slices += 1;
+    }
+    assert_eq!(slices, fleet.devices.len());
+}
