@@ -89,7 +89,7 @@ impl AgreeingMin {
             },
             // zstd finds short stretches again by itself, and each cover takes time on the device.
             Profile::Fast => Self {
-                apart: 24,
+                apart: 64,
                 text: 28,
                 on: 12,
             },

@@ -14,7 +14,7 @@ use crate::codec::zstd::Stream;
 use crate::error::{Damage, PatchError};
 use crate::header::Profile;
 use crate::plan::lessons::Lessons;
-use crate::plan::{Map, PIECE, Segment, window_len};
+use crate::plan::{Map, PIECE, PIECE_EXACT, Segment, window_len};
 
 /// Where a window stands.
 pub(super) struct Place<'a> {
@@ -38,7 +38,7 @@ pub(super) fn apply(
     let damaged = || PatchError::damaged(place.frame_at, Damage::Window);
     let (len, mut streams) = open(payload, place).ok_or_else(damaged)?;
     let mut out = Emitter::new(&place.map.extents.new, place.from, out, place.frame_at);
-    let mut bytes = vec![0; PIECE as usize];
+    let mut bytes = vec![0; PIECE_EXACT as usize];
     let mut guess = match place.profile {
         Profile::Fast => Guess::of_bytes(),
         Profile::Small => Guess::default(),

@@ -98,6 +98,8 @@ pub(crate) enum Segment {
 
 /// Work goes in pieces of this size at most, counted from a cover's start.
 pub(crate) const PIECE: u32 = 16 << 10;
+/// What is copied as it is goes in pieces of this size at most: each is a call into the kernel.
+pub(crate) const PIECE_EXACT: u32 = 64 << 10;
 
 /// A part of a segment that is worked on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,9 +122,13 @@ impl Segment {
             Self::Copy { cover, skip, len } => (cover.old() + u64::from(skip), skip, len),
             Self::Literal { len, hint } => (hint, 0, len),
         };
+        let most = match self {
+            Self::Copy { cover, .. } if cover.is_exact() => PIECE_EXACT,
+            _ => PIECE,
+        };
         let mut done = 0;
         core::iter::from_fn(move || {
-            let len = (PIECE - (skip + done) % PIECE).min(total - done);
+            let len = (most - (skip + done) % most).min(total - done);
             let piece = Piece {
                 old: old.checked_add(u64::from(done))?,
                 len,

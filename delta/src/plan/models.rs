@@ -23,9 +23,7 @@ pub(super) struct Models {
     diagonals: [i64; DIAGONALS],
     /// Old and new end of the last long cover: the next ones are mostly near its diagonal.
     home: (i64, u32),
-    /// Covers before; the one numbered `n` in the place `n` modulo [`LATELY`].
-    lately: [Late; LATELY],
-    count: usize,
+    lately: Lately,
     /// The number of the cover that the next one repeats, if it repeats any, and why that is
     /// thought.
     follows: Option<(usize, Because)>,
@@ -44,7 +42,7 @@ struct Late {
 /// Why the next cover is thought to be an earlier one again: the one before it has the place of the
 /// one before that (the same stretch in a sibling file), or just its length (siblings in both
 /// images).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Because {
     Place,
     Length,
@@ -52,6 +50,81 @@ enum Because {
 
 /// Covers that may be repeated: the same edit in a sibling file has the same covers in a row.
 const LATELY: usize = 128;
+
+/// Covers before the next one, the last [`LATELY`] of them.
+struct Lately {
+    /// The one numbered `n` in the place `n` modulo [`LATELY`].
+    covers: [Late; LATELY],
+    count: usize,
+    /// By length ([`Self::slot`]): one more than the number of the last such cover.
+    newest: [usize; SLOTS],
+    /// For each cover one more than the number of the one before it in its slot.
+    older: [usize; LATELY],
+}
+
+/// Slots of [`Lately`]: covers are asked for by length, once for each cover of a patch.
+const SLOTS: usize = 256;
+
+impl Lately {
+    fn new() -> Self {
+        let none = Late {
+            gap: 0,
+            jump: 0,
+            cover: START,
+        };
+        Self {
+            covers: [none; LATELY],
+            count: 0,
+            newest: [0; SLOTS],
+            older: [0; LATELY],
+        }
+    }
+
+    /// The cover of this number, when it has come.
+    fn numbered(&self, number: usize) -> Option<Late> {
+        (number < self.count).then(|| self.covers[number % LATELY])
+    }
+
+    fn slot(len: u32) -> usize {
+        len as usize % SLOTS
+    }
+
+    /// The number of the cover after one that is like this one, which stands behind `gap` bytes.
+    fn like(&self, cover: &Cover, gap: u32) -> Option<(usize, Because)> {
+        let first = self.count.saturating_sub(LATELY);
+        let mut alike = None;
+        let mut next = self.newest[Self::slot(cover.len)];
+        while next > first {
+            let at = (next - 1) % LATELY;
+            let late = &self.covers[at];
+            let before = &late.cover;
+            if before.len == cover.len {
+                if before.old() == cover.old() {
+                    return Some((next, Because::Place));
+                }
+                let is_telling = cover.len >= LONG || late.gap == gap && cover.len + gap >= LONG;
+                if alike.is_none() && is_telling {
+                    alike = Some((next, Because::Length));
+                }
+            }
+            next = self.older[at];
+        }
+        alike
+    }
+
+    fn note(&mut self, previous: &Cover, cover: Cover) {
+        let at = self.count % LATELY;
+        self.covers[at] = Late {
+            gap: cover.new - previous.new_end(),
+            jump: (cover.old() as i64).wrapping_sub(previous.old_end() as i64),
+            cover,
+        };
+        self.count += 1;
+        let newest = &mut self.newest[Self::slot(cover.len)];
+        self.older[at] = *newest;
+        *newest = self.count;
+    }
+}
 
 /// How a cover's place is told: on the diagonal, right after, on an earlier diagonal, by a jump, or
 /// as that of an earlier cover.
@@ -77,12 +150,7 @@ impl Models {
             previous_class: 0,
             diagonals: [0; DIAGONALS],
             home: (0, 0),
-            lately: [Late {
-                gap: 0,
-                jump: 0,
-                cover: START,
-            }; LATELY],
-            count: 0,
+            lately: Lately::new(),
             follows: None,
             repeats: [[Prob::new(); 2]; 2],
         }
@@ -141,36 +209,15 @@ impl Models {
         let exact =
             self.exact[usize::from(self.previous_class > 6)].code(bits, known.is_exact().into());
         let cover = Cover::new(u64::try_from(old).ok()?, new, len, exact == 1);
-        self.follows = self.like(&cover, new - previous.new_end());
-        self.note(previous, cover);
+        self.follows = self.lately.like(&cover, new - previous.new_end());
+        self.lately.note(previous, cover);
         Some(cover)
-    }
-
-    /// The number of the cover after one that is like this one, which stands behind `gap` bytes.
-    fn like(&self, cover: &Cover, gap: u32) -> Option<(usize, Because)> {
-        let first = self.count.saturating_sub(LATELY);
-        let mut alike = None;
-        for at in (first..self.count).rev() {
-            let late = &self.lately[at % LATELY];
-            let before = &late.cover;
-            if before.len != cover.len {
-                continue;
-            }
-            if before.old() == cover.old() {
-                return Some((at + 1, Because::Place));
-            }
-            let is_telling = cover.len >= LONG || late.gap == gap && cover.len + gap >= LONG;
-            if alike.is_none() && is_telling {
-                alike = Some((at + 1, Because::Length));
-            }
-        }
-        alike
     }
 
     /// Codes whether a cover is the one that followed last time, if the one before it was known.
     fn repeated(&mut self, bits: &mut impl Bits, previous: &Cover, known: Cover) -> Option<Cover> {
-        let (number, because) = self.follows.filter(|(number, _)| *number < self.count)?;
-        let Late { gap, jump, cover } = self.lately[number % LATELY];
+        let (number, because) = self.follows?;
+        let Late { gap, jump, cover } = self.lately.numbered(number)?;
         let new = previous.new_end().checked_add(gap)?;
         let old = i64::try_from(previous.old_end()).ok()?.checked_add(jump)?;
         let cover = Cover::new(u64::try_from(old).ok()?, new, cover.len, cover.is_exact());
@@ -192,17 +239,8 @@ impl Models {
             self.home = (old_end, new_end);
         }
         self.previous_class = (32 - cover.len.leading_zeros()) as usize;
-        self.note(previous, cover);
+        self.lately.note(previous, cover);
         Some(cover)
-    }
-
-    fn note(&mut self, previous: &Cover, cover: Cover) {
-        self.lately[self.count % LATELY] = Late {
-            gap: cover.new - previous.new_end(),
-            jump: (cover.old() as i64).wrapping_sub(previous.old_end() as i64),
-            cover,
-        };
-        self.count += 1;
     }
 
     /// Codes whether the cover at `new` is on an earlier diagonal, and which.
@@ -223,5 +261,43 @@ impl Models {
         let known = self.diagonals.iter().position(|known| *known == diagonal);
         self.diagonals[..=known.unwrap_or(DIAGONALS - 1)].rotate_right(1);
         self.diagonals[0] = diagonal;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// Catches a cover that is passed over since another of its slot came later, and one that is taken
+    /// though its place holds a later one by now.
+    #[test]
+    fn a_cover_like_this_one_is_found_as_by_looking_at_all() {
+        let mut lately = Lately::new();
+        let mut all: Vec<(Cover, u32)> = Vec::new();
+        let (mut previous, mut state, mut found) = (START, 1u32, [0; 3]);
+        for _ in 0..4000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let gap = state >> 30;
+            // Lengths that share a slot, and places that come again.
+            let len = 30 + (state >> 10) % 40 + (state >> 20) % 2 * SLOTS as u32;
+            let new = previous.new_end() + gap;
+            let cover = Cover::new(u64::from(state >> 24) % 50, new, len, false);
+            let first = all.len().saturating_sub(LATELY);
+            let alike = |(_, (late, _)): &(usize, &(Cover, u32))| late.len == len;
+            let lasts = || (first..all.len()).zip(&all[first..]).rev().filter(alike);
+            let by_place = lasts().find(|(_, (late, _))| late.old() == cover.old());
+            let is_telling = |before: u32| len >= LONG || before == gap && len + gap >= LONG;
+            let by_length = lasts().find(|(_, (_, before))| is_telling(*before));
+            let wanted = by_place.map(|(at, _)| (at + 1, Because::Place));
+            let wanted = wanted.or(by_length.map(|(at, _)| (at + 1, Because::Length)));
+            assert_eq!(lately.like(&cover, gap), wanted, "{}", all.len());
+            found[wanted.map_or(0, |(_, because)| 1 + because as usize)] += 1;
+            lately.note(&previous, cover);
+            all.push((cover, gap));
+            previous = cover;
+        }
+        assert!(found.iter().all(|count| *count > 100), "{found:?}");
     }
 }
