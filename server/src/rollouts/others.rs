@@ -228,6 +228,7 @@ impl Rollouts {
     }
 
     fn follow(&self, others: &Others, facts: Vec<Fact>, heard: (Mark, Before)) {
+        let mut changes = Vec::new();
         for fact in facts {
             match fact {
                 Fact::Heard(heard) => {
@@ -236,8 +237,17 @@ impl Rollouts {
                     }
                     self.push(heard);
                 }
-                Fact::Change(change) => self.follow_change(change),
+                Fact::Change(change) => changes.push(change),
             }
+        }
+        // Whoever made an offer knew the device by what waits here for our next look, perhaps.
+        if !changes.is_empty() {
+            let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state();
+            inbox.iter().for_each(|heard| state.know(heard));
+        }
+        for change in changes {
+            self.follow_change(change);
         }
         others.set(heard);
     }

@@ -128,6 +128,24 @@ impl State {
         }
     }
 
+    /// What the director must know of a device that another server made an offer to, before the next
+    /// look hears it.
+    pub(super) fn know(&mut self, heard: &Heard) {
+        match heard {
+            Heard::Row(row) => self.follow(row),
+            Heard::Inventory(number, inventory) => {
+                let profile = Some(self.shared(Profile::of(inventory)));
+                let is_new = self.device(*number).is_some_and(|d| d.profile != profile);
+                if is_new && let Some(device) = self.change(*number) {
+                    device.profile = profile;
+                    // To that look it is no news any more.
+                    self.looked_at = 0;
+                }
+            }
+            Heard::Tags(..) | Heard::Receipt(..) | Heard::Taken(_) => {}
+        }
+    }
+
     pub(super) fn follow(&mut self, row: &DeviceRow) {
         let number = row.number as usize;
         while self.devices.len() <= number {

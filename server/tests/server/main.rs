@@ -20,6 +20,7 @@ mod devices_enrol;
 mod devices_take_permits;
 mod fleet_moves;
 mod limits_hold;
+mod offers_come_from_others;
 mod operators_act;
 mod operators_rights;
 #[path = "../postgres/mod.rs"]
