@@ -47,12 +47,15 @@ impl Among {
         )
         .unwrap();
         let rollouts = Rollouts::among_others(&store, &fleet, Vec::new()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         Self {
             store,
             writer,
             rollouts,
-            runtime: { runtime }.enable_all().build().unwrap(),
+            runtime,
         }
     }
 
