@@ -134,12 +134,10 @@ impl State {
         match heard {
             Heard::Row(row) => self.follow(row),
             Heard::Inventory(number, inventory) => {
-                let profile = Some(self.shared(Profile::of(inventory)));
-                let is_new = self.device(*number).is_some_and(|d| d.profile != profile);
-                if is_new && let Some(device) = self.change(*number) {
-                    device.profile = profile;
-                    // To that look it is no news any more.
-                    self.looked_at = 0;
+                // To that look it is no news any more, but the row that came with it is.
+                let profile = self.shared(Profile::of(inventory));
+                if let Some(device) = self.change(*number) {
+                    device.profile = Some(profile);
                 }
             }
             Heard::Tags(..) | Heard::Receipt(..) | Heard::Taken(_) => {}
