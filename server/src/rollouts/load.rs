@@ -75,10 +75,7 @@ impl State {
             self.follow(row);
             let inventory = inventories.remove(&row.number);
             if let Some(inventory) = inventory.and_then(|bytes| Inventory::parse(&bytes).ok()) {
-                let profile = self.shared(crate::rollout::Profile::of(&inventory));
-                if let Some(device) = self.change(row.number) {
-                    device.profile = Some(profile);
-                }
+                self.set_profile(row.number, &inventory);
             }
             if let Some(tags) = tags.remove(&row.number) {
                 let tags = serde_json::from_slice(&tags);

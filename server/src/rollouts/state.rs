@@ -102,13 +102,10 @@ impl State {
                 (None, true)
             }
             Heard::Inventory(number, inventory) => {
-                let profile = Some(self.shared(Profile::of(&inventory)));
-                let Some(device) = self.change(number) else {
-                    return (None, false);
-                };
-                device.seen_at = Some(now.unix());
-                let new = device.profile != profile;
-                device.profile = profile;
+                let new = self.set_profile(number, &inventory);
+                if let Some(device) = self.change(number) {
+                    device.seen_at = Some(now.unix());
+                }
                 (None, new)
             }
             Heard::Tags(number, tags) => {
@@ -135,10 +132,7 @@ impl State {
             Heard::Row(row) => self.follow(row),
             Heard::Inventory(number, inventory) => {
                 // To that look it is no news any more, but the row that came with it is.
-                let profile = self.shared(Profile::of(inventory));
-                if let Some(device) = self.change(*number) {
-                    device.profile = Some(profile);
-                }
+                self.set_profile(*number, inventory);
             }
             Heard::Tags(..) | Heard::Receipt(..) | Heard::Taken(_) => {}
         }
@@ -156,6 +150,17 @@ impl State {
             device.enrolled_at = row.enrolled_at;
             device.seen_at = row.seen_at.or(device.seen_at);
         }
+    }
+
+    /// Takes over what a device runs; whether that is news.
+    pub(super) fn set_profile(&mut self, number: u32, inventory: &Inventory) -> bool {
+        let profile = Some(self.shared(Profile::of(inventory)));
+        let Some(device) = self.change(number) else {
+            return false;
+        };
+        let new = device.profile != profile;
+        device.profile = profile;
+        new
     }
 
     pub(super) fn set_tags(&mut self, number: u32, tags: BTreeMap<String, String>) {
