@@ -20,6 +20,7 @@ mod others;
 mod recorded;
 mod state;
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ampoule_protocol::director::Terms;
@@ -28,7 +29,9 @@ use ampoule_protocol::time::UtcTime;
 
 use crate::audit::{Audit, AuditError};
 use crate::director::Assigned;
-use crate::rollout::{Act, Agenda, Book, Change, DeviceFacts, Halt, Refused, Rollout, RolloutId};
+use crate::rollout::{
+    Act, Agenda, Book, Change, Deployment, DeviceFacts, Halt, Refused, Rollout, RolloutId,
+};
 use crate::store::writer::Writer;
 use crate::store::{DeviceRow, StoreError, Write};
 use assignments::Assignments;
@@ -36,6 +39,12 @@ pub use assignments::{APART_SECS, HOLD_SECS};
 pub use others::Behind;
 use others::{Held, Others};
 pub use state::{Heard, State};
+
+/// Each decision has a second of its own, so where many are made in one second they run ahead of the
+/// clock, by this many seconds at most: the next one waits.
+pub const AHEAD_MAX_SECS: i64 = 2;
+/// A clock that is further behind what was decided was set back; nobody waits for that.
+const SET_BACK_SECS: i64 = 60;
 
 /// See the module's head.
 pub struct Rollouts {
@@ -118,18 +127,24 @@ impl Rollouts {
         }
     }
 
-    /// The first slice of [`Self::tick`]: what was told before is known after it. How many changes there
-    /// were, and whether something is left to do at once.
+    /// The first slice of [`Self::tick`]: what was told before is known after it, or
+    /// [`AHEAD_MAX_SECS`] later where too much is decided at this moment. How many changes there were,
+    /// and whether something is left to do at once.
     ///
     /// # Errors
     /// As for [`Self::tick`].
     pub async fn look(&self, writer: &Writer, now: UtcTime) -> Result<(usize, bool), TickError> {
         let _turn = self.turn.lock().await;
         self.catch_up().await?;
-        if !self.has_reason(now) {
+        if !self.has_reason(now) || self.is_ahead(now) {
             return Ok((0, false));
         }
         let turn = self.begin().await?;
+        // Whoever had the turn before has decided meanwhile.
+        if turn.is_some() && self.is_ahead(now) {
+            self.write(turn, writer, &[]).await?;
+            return Ok((0, false));
+        }
         let (changes, now, is_behind) = {
             let heard = {
                 let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +159,9 @@ impl Rollouts {
         self.write(turn, writer, &changes).await?;
         if count > 0 {
             self.record(&changes, now).await?;
-            self.publish(&changes, now);
+            let mut state = self.state();
+            state.published_at = now.unix();
+            self.publish(&state, &decided(&changes));
         }
         Ok((count, is_behind))
     }
@@ -153,6 +170,12 @@ impl Rollouts {
     fn has_reason(&self, now: UtcTime) -> bool {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         self.others.is_none() || !inbox.is_empty() || self.state().is_time(now)
+    }
+
+    /// Whether what was decided is so far ahead of the clock that nothing more is decided now.
+    fn is_ahead(&self, now: UtcTime) -> bool {
+        let ahead = self.state().published_at.saturating_sub(now.unix());
+        (AHEAD_MAX_SECS..SET_BACK_SECS).contains(&ahead)
     }
 
     /// Adds a rollout, durably.
@@ -232,16 +255,30 @@ impl Rollouts {
     }
 
     /// Lets the director speak of what is durable now.
-    fn publish(&self, changes: &[Change], now: UtcTime) {
-        let mut state = self.state();
-        state.published_at = now.unix();
-        for change in changes {
-            if let Change::Deployment { device, .. } = change {
-                let offer = offer_of(&state, *device);
-                self.assigned.set(*device, offer, now.unix());
-            }
+    fn publish(&self, state: &State, decided: &HashMap<u32, i64>) {
+        for (device, at) in decided {
+            let offer = offer_of(state, *device);
+            self.assigned.set(*device, offer, *at);
         }
     }
+}
+
+/// The devices of whom something was decided, each with the latest second of that.
+fn decided(changes: &[Change]) -> HashMap<u32, i64> {
+    latest(changes.iter().filter_map(|change| match change {
+        Change::Deployment { device, row, .. } => Some((*device, row)),
+        Change::Rollout(_) | Change::Lock { .. } => None,
+    }))
+}
+
+/// The latest second at which one of each device's rows changed.
+fn latest<'a>(rows: impl Iterator<Item = (u32, &'a Deployment)>) -> HashMap<u32, i64> {
+    let mut latest = HashMap::new();
+    for (device, row) in rows {
+        let at = latest.entry(device).or_insert(i64::MIN);
+        *at = row.changed_at().max(*at);
+    }
+    latest
 }
 
 /// The offer of a device, in the words of the director.
@@ -251,7 +288,7 @@ fn offer_of(state: &State, device: u32) -> Option<(FileRef, Terms)> {
     let terms = Terms {
         format: 1,
         device: facts.device.clone(),
-        hardware: facts.profile.as_ref()?.hardware.clone(),
+        hardware: (*row.hardware).clone(),
         rollback_index: Some(rollout.release.rollback_index),
         rollout: Some(rollout.plan.name.to_string()),
         begin_before: Some(UtcTime::from_unix(row.begin_before)),

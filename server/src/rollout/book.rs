@@ -5,10 +5,12 @@
 //! metadata, answers a person) only when they are durable.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ampoule_protocol::device::{Outcome, Receipt};
 use ampoule_protocol::digest::Digest;
 use ampoule_protocol::director::WITHDRAWN_CODE;
+use ampoule_protocol::name::HardwareId;
 use ampoule_protocol::time::UtcTime;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,8 @@ pub struct Book {
     pub(super) locks: BTreeMap<u32, Lock>,
     /// Devices whose rows changed since somebody asked; some several times.
     touched: Vec<u32>,
+    /// One copy of what the rows of many devices name.
+    hardware: BTreeSet<Arc<HardwareId>>,
 }
 
 /// One rollout.
@@ -307,7 +311,11 @@ impl Book {
         self.open.keys().copied()
     }
 
-    pub(super) fn set(&mut self, name: &RolloutId, device: u32, row: Deployment) -> Change {
+    pub(super) fn set(&mut self, name: &RolloutId, device: u32, mut row: Deployment) -> Change {
+        match self.hardware.get(&row.hardware) {
+            Some(known) => row.hardware = known.clone(),
+            None => drop(self.hardware.insert(row.hardware.clone())),
+        }
         self.touch(device);
         if row.phase == Phase::Offered {
             self.open.insert(device, name.clone());

@@ -77,12 +77,15 @@ impl Agenda {
         let now = self.now().unix();
         let mut offers = Vec::new();
         for turn in turns {
-            if !self.take_permit(&devices[turn.device as usize]) {
+            let device = &devices[turn.device as usize];
+            if !self.take_permit(device) {
                 continue;
             }
             let rollout = book.rollout(&turn.rollout).expect("it has its turn");
             let before = rollout.deployment(turn.device);
-            let row = Deployment::offer(&rollout.plan, &rollout.release, before, now);
+            let what = (&rollout.plan, &rollout.release);
+            let profile = device.profile.as_ref().expect("it has reported");
+            let row = Deployment::offer(what, &profile.hardware, before, now);
             // A step waits for nobody who was asked and was not there.
             if let Some(waiting) = waiting.get_mut(&turn.rollout).filter(|_| !turn.in_vain) {
                 *waiting -= 1;

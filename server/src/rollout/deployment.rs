@@ -10,6 +10,9 @@
 //! that the server knows, without hearing of it, from when on the device cannot be out of service
 //! because of it. That time is in the signed metadata, and in the store before it is signed.
 
+use std::sync::Arc;
+
+use ampoule_protocol::name::HardwareId;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, ReleaseFacts};
@@ -22,6 +25,9 @@ pub const RETURN_SECS: i64 = 3600;
 pub struct Deployment {
     /// Where it stands.
     pub phase: Phase,
+    /// The hardware that the device reported before the offer; the offer is for no other.
+    #[serde(with = "shared")]
+    pub hardware: Arc<HardwareId>,
     /// Offers so far, from 1.
     pub attempt: u8,
     /// Attempts that failed.
@@ -69,12 +75,18 @@ impl Deployment {
             .max(self.offered_at)
     }
 
-    /// A new offer; `before` is what became of earlier ones.
-    pub fn offer(plan: &Plan, release: &ReleaseFacts, before: Option<&Self>, now: i64) -> Self {
+    /// A new offer to a device of this hardware; `before` is what became of earlier ones.
+    pub fn offer(
+        (plan, release): (&Plan, &ReleaseFacts),
+        hardware: &HardwareId,
+        before: Option<&Self>,
+        now: i64,
+    ) -> Self {
         let begin_before = now.saturating_add(plan.begin_within_secs.into());
         let away = i64::from(release.downtime_secs).saturating_add(RETURN_SECS);
         Self {
             phase: Phase::Offered,
+            hardware: Arc::new(hardware.clone()),
             attempt: before.map_or(1, Self::next_attempt),
             failures: before.map_or(0, |before| before.failures),
             silent: before.map_or(0, |before| before.silent),
@@ -164,5 +176,26 @@ impl Deployment {
             settled_at: Some(now),
             ..self.clone()
         }
+    }
+}
+
+/// What many rows have in common, by itself in each row's text.
+mod shared {
+    use std::sync::Arc;
+
+    use ampoule_protocol::name::HardwareId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        hardware: &Arc<HardwareId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        hardware.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<HardwareId>, D::Error> {
+        HardwareId::deserialize(deserializer).map(Arc::new)
     }
 }

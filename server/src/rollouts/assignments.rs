@@ -87,20 +87,24 @@ impl Assignments {
         }
     }
 
-    /// Whether nothing newer was decided.
+    /// Whether no other offer was decided since.
     pub(super) fn is_newest(&self, device: u32, assigned: &Assigned) -> bool {
         let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
         devices
             .get(&device)
-            .is_some_and(|entry| entry.assigned == *assigned)
+            .is_some_and(|entry| entry.assigned.offer == assigned.offer)
     }
 
-    /// Takes over what was decided at the second `decided_at`, if it changes what is said.
+    /// Takes over the offer of a device of whom something was decided at the second `decided_at`. The
+    /// version follows the rows alone, also where they changed and the offer did not: a server that
+    /// reads them all when it starts says the same.
     pub(super) fn set(&self, device: u32, offer: Option<(FileRef, Terms)>, decided_at: i64) {
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
         let old = devices.get(&device);
+        let known_at = old.map_or(i64::MIN, |old| old.assigned.changed_at);
+        let changed_at = known_at.max(decided_at.saturating_add(self.hold_secs));
         let same = |old: &Entry| old.assigned.offer.as_deref() == offer.as_ref();
-        if old.is_some_and(same) {
+        if changed_at == known_at && old.is_some_and(same) {
             return;
         }
         let before = match old {
@@ -110,7 +114,7 @@ impl Assignments {
             Some(old) => Before::This(old.assigned.clone()),
         };
         let assigned = Assigned {
-            changed_at: decided_at.saturating_add(self.hold_secs),
+            changed_at,
             offer: offer.map(Arc::new),
         };
         devices.insert(device, Entry { assigned, before });

@@ -3,13 +3,12 @@
 //! A receipt is durable before it is acknowledged, and the book follows a moment later: receipts
 //! that came after an offer which is still open are heard again here.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ampoule_protocol::device::{Inventory, Receipt};
 
 use super::assignments::{Assignments, HOLD_SECS};
-use super::{Heard, Rollouts, State, locks, offer_of};
+use super::{Heard, Rollouts, State, latest, locks, offer_of};
 use crate::director::Assigned;
 use crate::rollout::permits::Cap;
 use crate::rollout::{Book, Deployment, Phase, Rollout, RolloutId};
@@ -40,7 +39,7 @@ impl Rollouts {
         rows.iter().for_each(follow);
         let (rollouts, deployments) = read_book(store)?;
         let locks = locks::read_all(store)?;
-        let changed = changes(&deployments);
+        let changed = latest(deployments.iter().map(|(_, device, row)| (*device, row)));
         let published_at = changed.values().copied().max().unwrap_or(0);
         let book = Book::of(rollouts, deployments, locks);
         let mut state = State::new(book, caps, rows.len(), published_at);
@@ -103,17 +102,6 @@ fn read_book(store: &dyn Store) -> Result<Rows, StoreError> {
         rollouts.push(rollout);
     }
     Ok((rollouts, deployments))
-}
-
-/// When the assignment of each device changed last.
-fn changes(deployments: &[(RolloutId, u32, Deployment)]) -> HashMap<u32, i64> {
-    let mut changed = HashMap::new();
-    for (_, device, row) in deployments {
-        let at = row.changed_at();
-        let known = changed.entry(*device).or_insert(at);
-        *known = at.max(*known);
-    }
-    changed
 }
 
 /// The receipt as the store has it: it was verified when it came.

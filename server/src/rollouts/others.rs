@@ -18,7 +18,7 @@ use ampoule_protocol::device::Inventory;
 use tokio::task::spawn_blocking;
 
 use super::load::{damaged, read_receipt};
-use super::{Heard, Rollouts, offer_of};
+use super::{Heard, Rollouts, decided};
 use crate::fleet::Fleet;
 use crate::rollout::{Change, Deployment};
 use crate::store::{DeviceRow, Mark, News, Store, StoreError, Turn, Write, Written};
@@ -234,35 +234,23 @@ impl Rollouts {
                 Fact::Heard(heard) => {
                     if let Heard::Row(row) = &heard {
                         others.fleet.follow(&Written::Done(row.clone()));
+                        // Offers name the device, perhaps before our next look.
+                        self.state().follow(row);
                     }
                     self.push(heard);
                 }
                 Fact::Change(change) => changes.push(change),
             }
         }
-        // Whoever made an offer knew the device by what waits here for our next look, perhaps.
-        if !changes.is_empty() {
-            let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut state = self.state();
-            inbox.iter().for_each(|heard| state.know(heard));
-        }
-        for change in changes {
-            self.follow_change(change);
-        }
-        others.set(heard);
-    }
-
-    fn follow_change(&self, change: Change) {
         let mut state = self.state();
-        let Change::Deployment { device, row, .. } = &change else {
+        let decided = decided(&changes);
+        for change in changes {
             state.book.follow(change);
-            return;
-        };
-        let (device, at) = (*device, row.changed_at());
-        state.book.follow(change);
-        state.published_at = state.published_at.max(at);
-        let offer = offer_of(&state, device);
-        self.assigned.set(device, offer, at);
+        }
+        let latest = decided.values().copied().max();
+        state.published_at = state.published_at.max(latest.unwrap_or(i64::MIN));
+        self.publish(&state, &decided);
+        others.set(heard);
     }
 }
 

@@ -125,19 +125,6 @@ impl State {
         }
     }
 
-    /// What the director must know of a device that another server made an offer to, before the next
-    /// look hears it.
-    pub(super) fn know(&mut self, heard: &Heard) {
-        match heard {
-            Heard::Row(row) => self.follow(row),
-            Heard::Inventory(number, inventory) => {
-                // To that look it is no news any more, but the row that came with it is.
-                self.set_profile(*number, inventory);
-            }
-            Heard::Tags(..) | Heard::Receipt(..) | Heard::Taken(_) => {}
-        }
-    }
-
     pub(super) fn follow(&mut self, row: &DeviceRow) {
         let number = row.number as usize;
         while self.devices.len() <= number {

@@ -7,6 +7,7 @@
     reason = "the helpers are shared by the stories of several programs"
 )]
 
+mod among;
 mod common;
 
 mod bad_usage;
@@ -28,6 +29,7 @@ mod postgres;
 mod refusals_are_heard;
 mod rollout_reaches_devices;
 mod secrets_stay_secret;
+mod servers_agree;
 mod servers_share_a_fleet;
 mod serves_the_tree;
 mod speaks_http2;
