@@ -46,7 +46,8 @@ fn a_device_that_was_new_a_moment_ago_is_told_the_same_by_all() {
 
 /// Goal: offers are served a few seconds after they are made, however much happens and however many
 /// servers there are. Catches: each of several servers that takes the next second for its decision,
-/// though that second has not come: after an hour of that, offers would be served hours later.
+/// though that second has not come: after an hour of that, offers would be served hours later. And a
+/// server that waits for its clock when that was set back by an hour.
 #[test]
 fn decisions_stay_near_the_clock() {
     let database = Cluster::shared().database_text();
@@ -71,4 +72,10 @@ fn decisions_stay_near_the_clock() {
         .told(&report.device, clock)
         .expect("the hold is over");
     assert!(told.offer.is_some(), "{told:?} at {clock}");
+
+    report.device = "pump-late".parse().unwrap();
+    servers[0].enroll(&report.device, clock);
+    servers[0].report(&report, clock);
+    let decided = servers[0].look(clock - 3600);
+    assert_eq!(decided, 2, "one offer was taken, one is new");
 }
