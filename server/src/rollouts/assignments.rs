@@ -41,6 +41,9 @@ struct Entry {
     /// Served from `changed_at` on: the second of the decision, and the hold.
     assigned: Assigned,
     before: Before,
+    /// `before` is served until [`APART_SECS`] before this: from here on another server may serve what
+    /// came after it, though that was replaced meanwhile.
+    until: i64,
 }
 
 /// What is served until the new one is.
@@ -58,8 +61,13 @@ impl Assignments {
     pub(super) fn of_all(all: impl Iterator<Item = (u32, Assigned)>, hold_secs: i64) -> Self {
         let entry = |(device, mut assigned): (u32, Assigned)| {
             assigned.changed_at = assigned.changed_at.saturating_add(hold_secs);
-            let before = Before::Unknown;
-            (device, Entry { assigned, before })
+            let (before, until) = (Before::Unknown, assigned.changed_at);
+            let entry = Entry {
+                assigned,
+                before,
+                until,
+            };
+            (device, entry)
         };
         Self {
             hold_secs,
@@ -80,7 +88,7 @@ impl Assignments {
         match &entry.before {
             _ if now.unix() >= entry.assigned.changed_at => Some(entry.assigned.clone()),
             _ if self.hold_secs == 0 => Some(entry.assigned.clone()),
-            _ if now.unix() >= entry.assigned.changed_at - APART_SECS => None,
+            _ if now.unix() >= entry.until - APART_SECS => None,
             Before::Unknown => None,
             Before::Nothing => Some(nothing),
             Before::This(before) => Some(before.clone()),
@@ -107,17 +115,22 @@ impl Assignments {
         if changed_at == known_at && old.is_some_and(same) {
             return;
         }
-        let before = match old {
-            None => Before::Nothing,
-            // It was never served, and never will be.
-            Some(old) if decided_at < old.assigned.changed_at => old.before.clone(),
-            Some(old) => Before::This(old.assigned.clone()),
+        let (before, until) = match old {
+            None => (Before::Nothing, changed_at),
+            // We never served it; a server that hears of this later does, perhaps.
+            Some(old) if decided_at < old.assigned.changed_at => (old.before.clone(), old.until),
+            Some(old) => (Before::This(old.assigned.clone()), changed_at),
         };
         let assigned = Assigned {
             changed_at,
             offer: offer.map(Arc::new),
         };
-        devices.insert(device, Entry { assigned, before });
+        let entry = Entry {
+            assigned,
+            before,
+            until,
+        };
+        devices.insert(device, entry);
     }
 
     /// Takes over all of what was read anew.
@@ -183,8 +196,8 @@ mod tests {
         };
         all.set(0, Some(offer("one")), 100);
         all.set(0, Some(offer("two")), 101);
-        assert_eq!(at(103), Some((50, None)));
-        assert_eq!(at(104), None, "another server's clock may be there already");
+        assert_eq!(at(102), Some((50, None)));
+        assert_eq!(at(103), None, "another server may not know of \"two\" yet");
         assert_eq!(at(105), None, "\"one\" was replaced before its time");
         assert_eq!(at(106), Some((106, Some("two".into()))));
         all.set(0, None, 200);
