@@ -209,4 +209,18 @@ mod tests {
         let served = alone.of(&row(), UtcTime::from_unix(100)).unwrap();
         assert_eq!((served.changed_at, served.offer.is_some()), (100, true));
     }
+
+    /// Goal: a device that takes an offer is heard, also where its version rose while it asked (a late
+    /// outcome of an offer before it). Catches: versions that are compared instead of offers; the
+    /// device would be counted as silent. And an offer taken that was replaced meanwhile.
+    #[test]
+    fn an_offer_counts_as_taken_though_its_version_rose() {
+        let all = Assignments::of_all(std::iter::empty(), HOLD_SECS);
+        all.set(0, Some(offer("one")), 100);
+        let served = all.of(&row(), UtcTime::from_unix(105)).unwrap();
+        all.set(0, Some(offer("one")), 106);
+        assert!(all.is_newest(0, &served));
+        all.set(0, Some(offer("two")), 107);
+        assert!(!all.is_newest(0, &served));
+    }
 }
