@@ -211,8 +211,9 @@ mod tests {
     }
 
     /// Goal: a device that takes an offer is heard, also where its version rose while it asked (a late
-    /// outcome of an offer before it). Catches: versions that are compared instead of offers; the
-    /// device would be counted as silent. And an offer taken that was replaced meanwhile.
+    /// outcome of an offer before it). Catches: versions that are compared instead of offers: one that
+    /// was taken would pass for never taken, and be taken back without its silence being counted. And
+    /// a device that took what was replaced meanwhile.
     #[test]
     fn an_offer_counts_as_taken_though_its_version_rose() {
         let all = Assignments::of_all(std::iter::empty(), HOLD_SECS);
