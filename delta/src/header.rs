@@ -12,7 +12,7 @@ use crate::error::{Damage, PatchError};
 
 const MAGIC: &[u8; 4] = b"AMPD";
 /// The format version this build writes and reads.
-pub(crate) const VERSION: u8 = 5;
+pub(crate) const VERSION: u8 = 6;
 /// No header is longer; enough first bytes to hand to [`header`].
 pub const HEADER_LEN_MAX: usize = 192;
 

@@ -7,7 +7,7 @@
 mod common;
 
 use ampoule_delta::{DiffOptions, diff, header, info};
-use common::{applied, noise, pair, patch_of, profiles};
+use common::{PROGRAM, applied, noise, pair, patch_of, profiles};
 use proptest::prelude::*;
 
 fn check(old: &[u8], new: &[u8]) {
@@ -84,6 +84,19 @@ fn the_same_pair_gives_the_same_patch_on_any_number_of_threads() {
         )
     });
     assert!(patches.iter().all(|patch| *patch == patches[0]));
+}
+
+/// Catches a patch that leaves no room for the program in a process of 6 MiB, and one that has the
+/// smallest model because the largest does not fit.
+#[test]
+fn plain_images_take_six_mebibytes_with_the_program() {
+    let (old, _) = pair(400_000);
+    let new = [&old[..], &noise(700_000, 5)].concat();
+    let patch = patch_of(&old, &new, &profiles()[1]);
+    let header = header(&patch).expect("it reads");
+    let needed = header.memory_needed();
+    assert!(needed <= (6 << 20) - PROGRAM, "{needed} bytes");
+    assert!(header.limits.model_max > 2 << 20, "{:?}", header.limits);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::shell::{self, Outcome};
+use crate::shell::{self, Fault, Outcome};
 
 /// The workspace folder, found from this package's own place.
 pub(crate) fn root() -> PathBuf {
@@ -48,6 +48,22 @@ pub(crate) fn build_release(package: &str, program: &str) -> Outcome {
         program,
     ]);
     shell::run(&mut command)
+}
+
+/// Builds one program of a package in release with the C library inside, as devices have it that
+/// count their memory; returns where it is.
+pub(crate) fn build_static(package: &str, program: &str) -> Outcome<PathBuf> {
+    let told = shell::read(Command::new("rustc").arg("-vV"))?;
+    let host = told
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .ok_or_else(|| Fault::new("rustc does not say what this machine is").because(&told))?;
+    let mut command = cargo();
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    command.args(["build", "--release", "--locked", "--target", host]);
+    // With a target said, build scripts and macros are built without those flags.
+    shell::run(command.args(["--package", package, "--bin", program]))?;
+    Ok(target().join(host).join("release").join(program))
 }
 
 /// Every file that git tracks or would track, as a path from the workspace folder.

@@ -34,10 +34,10 @@ const SURE_SETS: usize = 32;
 pub(crate) struct Size(u8);
 
 impl Size {
-    const MAX: u8 = 3;
+    const MAX: u8 = 4;
     /// The smallest, and so on.
     #[cfg(feature = "diff")]
-    pub(crate) const ALL: [Self; 4] = [Self(0), Self(1), Self(2), Self(3)];
+    pub(crate) const ALL: [Self; 5] = [Self(0), Self(1), Self(2), Self(3), Self(4)];
 
     /// The size for a payload of about `len` bytes, at most `most`.
     #[cfg(feature = "diff")]
@@ -46,7 +46,7 @@ impl Size {
             0..0x4000 => 0,
             0x4000..0x1_0000 => 1,
             0x1_0000..0x4_0000 => 2,
-            _ => 3,
+            _ => Self::MAX,
         }))
     }
 
@@ -74,7 +74,7 @@ impl Size {
 
     /// Of the tables of agreement, differences, new bytes, and of the history.
     fn bits(self) -> [u32; 4] {
-        let less = 2 * u32::from(Self::MAX - self.0);
+        let less = [6, 4, 2, 1, 0][usize::from(self.0)];
         [18 - less, 18 - less, 20 - less, 19 - less]
     }
 }

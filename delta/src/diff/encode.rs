@@ -21,7 +21,7 @@ use crate::plan::extents::{OldExtent, decode_cost, encode_cost};
 use crate::plan::{Cover, Map, REGION_LEN_MAX};
 
 /// Decoded extents of the old image that a device keeps may take this much at least.
-const CACHE_MIN: u64 = 4 << 20;
+const CACHE_MIN: u64 = 3 << 20;
 /// Decoded extents of the old image that a device keeps take no more than this.
 const CACHE_MAX: u64 = 16 << 20;
 
@@ -39,10 +39,12 @@ pub(super) struct Plan {
 }
 
 /// From the shortest patch to the least memory: the first that fits is taken.
-const PLANS: [Plan; 6] = [
+const PLANS: [Plan; 8] = [
+    Plan::new(2048, 4),
     Plan::new(2048, 3),
     Plan::new(2048, 2),
     Plan::new(1024, 2),
+    Plan::new(512, 2),
     Plan::new(512, 1),
     Plan::new(256, 1),
     Plan::new(128, 0),
@@ -68,9 +70,11 @@ pub(super) struct Images<'a> {
     pub(super) found: [Vec<Executable>; 2],
 }
 
-/// Memory that a patch is made for where devices give more: without extents, with blocks of a file
-/// system, with whole compressed streams.
+/// Memory of the process that a patch is made for where devices give more: without extents, with
+/// blocks of a file system, with whole compressed streams.
 const AIMS: [u64; 3] = [6 << 20, 10 << 20, 20 << 20];
+/// What such a process takes beside the patch, when it is linked statically (docs/adr/0053).
+const PROGRAM: u64 = 7 << 18;
 /// The longest block of a file system that is made to be read at random.
 const BLOCK_MAX: usize = 128 << 10;
 
@@ -80,9 +84,9 @@ impl Images<'_> {
         let old = self.old_extents.iter().map(|e| e.raw_len as usize);
         let new = self.new_extents.iter().map(|e| e.raw_len);
         match old.chain(new).max() {
-            None => AIMS[0],
-            Some(..=BLOCK_MAX) => AIMS[1],
-            Some(_) => AIMS[2],
+            None => AIMS[0] - PROGRAM,
+            Some(..=BLOCK_MAX) => AIMS[1] - PROGRAM,
+            Some(_) => AIMS[2] - PROGRAM,
         }
     }
 }

@@ -106,7 +106,7 @@ impl Streams {
             Self::Small(small) => {
                 let coded = small.bits.finish();
                 varint::write(out, small.differences.min(coded.len() as u64));
-                out.push(small.size.to_byte() | small.class << 2);
+                out.push(small.size.to_byte() | small.class << 3);
                 out.extend_from_slice(&coded);
             }
         }

@@ -101,8 +101,8 @@ fn open<'a>(payload: &'a [u8], place: &Place) -> Option<(u32, Streams<'a>)> {
         }
         Profile::Small => {
             let byte = reader.byte()?;
-            let size = Size::from_byte(byte & 3)?;
-            let lessons = Lessons::new(byte >> 2, len)?;
+            let size = Size::from_byte(byte & 7)?;
+            let lessons = Lessons::new(byte >> 3, len)?;
             if size.memory() > place.model_max {
                 return None;
             }

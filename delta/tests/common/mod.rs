@@ -14,6 +14,9 @@ use ampoule_delta::{Accept, DiffOptions, Profile, diff};
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use executables::executables;
 
+/// What a process takes beside the patch that it applies (docs/adr/0053).
+pub(crate) const PROGRAM: u64 = 7 << 18;
+
 /// Bytes that look random and are the same each time.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -109,10 +109,15 @@ const PACKAGES: [(&str, Needed); 6] = [
     ),
 ];
 
+/// Patches are applied as the agent's unit file has it (`contrib/systemd`).
+const DEVICE_MALLOC: &str = "MALLOC_MMAP_THRESHOLD_=131072";
+
 /// Where the programs are.
 pub(super) struct Tools {
     /// The environment that holds hdiffpatch and detools.
     python: PathBuf,
+    /// The program of our own; empty where it is not measured.
+    ours: PathBuf,
     release: PathBuf,
     hdiffpatch: PathBuf,
 }
@@ -131,9 +136,11 @@ impl Tools {
             let list = workspace::root().join("xtask/src/bench/delta/requirements.txt");
             setup::environment(&python, &list)?;
         }
-        if peers.iter().any(|peer| peer.ours) {
-            workspace::build_release("ampoule-delta", "ampoule-delta")?;
-        }
+        let ours = if peers.iter().any(|peer| peer.ours) {
+            workspace::build_static("ampoule-delta", "ampoule-delta")?
+        } else {
+            PathBuf::new()
+        };
         if asked("bsdiff-crate") {
             let mut cargo = workspace::cargo();
             cargo.args(["build", "--release", "--locked", "--package", "xtask"]);
@@ -141,6 +148,7 @@ impl Tools {
         }
         Ok(Self {
             python,
+            ours,
             release: workspace::target().join("release"),
             hdiffpatch: workspace::root().join("xtask/src/bench/delta/peer_of_pypi.py"),
         })
@@ -153,8 +161,8 @@ impl Tools {
     }
 
     /// The program of our own.
-    pub(super) fn ours(&self) -> PathBuf {
-        self.release.join("ampoule-delta")
+    pub(super) fn ours(&self) -> &Path {
+        &self.ours
     }
 
     /// The command that makes `patch`.
@@ -162,12 +170,12 @@ impl Tools {
         let (old, new) = (&*pair.old, &*pair.new);
         match peer.name {
             "ours-small" => with(
-                &self.ours(),
+                self.ours(),
                 &["diff", "--profile", "small"],
                 &[old, new, patch],
             ),
             "ours-fast" => with(
-                &self.ours(),
+                self.ours(),
                 &["diff", "--profile", "fast"],
                 &[old, new, patch],
             ),
@@ -212,7 +220,11 @@ impl Tools {
     pub(super) fn apply(&self, peer: &Peer, pair: &Pair, patch: &Path, made: &Path) -> Command {
         let old = &*pair.old;
         match peer.name {
-            "ours-small" | "ours-fast" => with(&self.ours(), &["apply"], &[old, patch, made]),
+            "ours-small" | "ours-fast" => {
+                let mut command = with(Path::new("env"), &[DEVICE_MALLOC], &[self.ours()]);
+                command.arg("apply").args([old, patch, made]);
+                command
+            }
             "hdiffz" => with(Path::new("hpatchz"), &["-f"], &[old, patch, made]),
             "hdiffpatch" => self.python(&self.hdiffpatch, &["apply"], &[old, patch, made]),
             "detools" => {
