@@ -13,7 +13,7 @@ use crate::vm;
 use crate::workspace;
 
 /// Debian packages that a test drives.
-const PACKAGES: [Needed; 23] = [
+const PACKAGES: [Needed; 24] = [
     needed("softhsm2", "a PKCS#11 token that keys are on"),
     needed("swtpm", "a TPM that a device's key is in"),
     needed("tpm2-tools", "lets that TPM make a key and sign"),
@@ -48,6 +48,7 @@ const PACKAGES: [Needed; 23] = [
     needed("lz4", "makes what deltas look into"),
     needed("cpio", "makes an initramfs that deltas look into"),
     needed("squashfs-tools", "makes what deltas look into"),
+    needed("erofs-utils", "makes what deltas look into"),
     needed("python3", "writes zlib and wheels that deltas look into"),
 ];
 

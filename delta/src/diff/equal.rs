@@ -28,6 +28,8 @@ pub(super) struct Scale {
     /// So much at both ends of a stretch is left to them too: covers are stretched into it, and
     /// what is compressed is seen whole.
     pub(super) margin: u64,
+    /// What is left out is a multiple of this: where a file system's blocks begin can be told without.
+    pub(super) unit: u64,
 }
 
 impl Scale {
@@ -37,6 +39,7 @@ impl Scale {
         stride: 16 << 10,
         len_min: 96 << 10,
         margin: 16 << 10,
+        unit: 64 << 10,
     };
 
     /// Nothing is left out of any image.
@@ -90,7 +93,9 @@ pub(super) fn find(old: &Watched, new: &Watched, scale: &Scale) -> Vec<Equal> {
         equal.old += scale.margin;
         equal.new += scale.margin;
         equal.len -= 2 * scale.margin;
+        equal.len -= equal.len % scale.unit;
     }
+    found.retain(|equal| equal.len > 0);
     found
 }
 
@@ -219,6 +224,7 @@ mod tests {
         stride: 8 << 10,
         len_min: 32 << 10,
         margin: 1000,
+        unit: 1,
     };
 
     fn noise(len: u64, seed: u64) -> Vec<u8> {
@@ -256,6 +262,25 @@ mod tests {
             ]
         );
         for equal in found {
+            let (at, to, len) = (equal.old as usize, equal.new as usize, equal.len as usize);
+            assert_eq!(old[at..at + len], new[to..to + len]);
+        }
+    }
+
+    /// Catches what is left out of the middle of a file system so that its blocks begin elsewhere.
+    #[test]
+    fn whole_units_are_left_out() {
+        let old = noise(400_000, 1);
+        let new = [&noise(4096, 2)[..], &old].concat();
+        let (old, new) = (&old[..], &new[..]);
+        let scale = Scale {
+            unit: 4096,
+            ..SMALL
+        };
+        let found = find(&Watched::new(&old), &Watched::new(&new), &scale);
+        assert!(!found.is_empty());
+        for equal in found {
+            assert_eq!(equal.len % 4096, 0);
             let (at, to, len) = (equal.old as usize, equal.new as usize, equal.len as usize);
             assert_eq!(old[at..at + len], new[to..to + len]);
         }

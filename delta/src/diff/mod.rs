@@ -369,6 +369,7 @@ mod tests {
         stride: 8 << 10,
         len_min: 24 << 10,
         margin: 2000,
+        unit: 1,
     };
 
     fn noise(len: u64, seed: u64) -> Vec<u8> {

@@ -1,5 +1,5 @@
 //! LZ4 blocks: after their length, as in the frames of LZ4 (legacy, of Linux kernels, and current),
-//! or bare, as in squashfs.
+//! or bare, as in squashfs, or filling a length, as in erofs ([`filled`]).
 //!
 //! The length belongs to the extent, so that the plain bytes of one block follow those of the other
 //! in the logical image, as they do in the kernel.
@@ -8,6 +8,7 @@
 //! the rest of blocks that are held whole.
 
 mod chains;
+pub(crate) mod filled;
 mod held;
 mod reader;
 
@@ -42,6 +43,9 @@ pub(crate) struct Lz4 {
     /// 0: the library makes it whole. Else it is made as its bytes come, and 2^(16 + this) of them
     /// are held at most.
     pub(crate) reach: u8,
+    /// Whether it fills the length of its extent, see [`filled`]. The level is 0 or 1 for the fast
+    /// encoder then, as it begins few bytes or many.
+    pub(crate) filled: bool,
 }
 
 /// The levels that are made as plain bytes come.
@@ -88,7 +92,10 @@ impl Lz4 {
 
     #[cfg(feature = "diff")]
     pub(super) fn to_number(self) -> u64 {
-        u64::from(self.level) | u64::from(!self.with_length) << 8 | u64::from(self.reach) << 9
+        u64::from(self.level)
+            | u64::from(!self.with_length) << 8
+            | u64::from(self.reach) << 9
+            | u64::from(self.filled) << 13
     }
 
     pub(super) fn from_number(number: u64) -> Option<Self> {
@@ -96,18 +103,22 @@ impl Lz4 {
             level: (number & 255) as u8,
             with_length: number >> 8 & 1 == 0,
             reach: (number >> 9 & 15) as u8,
+            filled: number >> 13 & 1 == 1,
         };
+        let is_bare = !this.with_length && this.reach == 0;
         let is_made = this.reach == 0 || this.reach <= REACH_MAX && CHAINED.contains(&this.level);
-        (number >> 13 == 0 && this.level <= 12 && is_made).then_some(this)
+        let is_known = number >> 14 == 0 && this.level <= 12;
+        (is_known && is_made && (is_bare || !this.filled)).then_some(this)
     }
 
     /// Whether the length of the block has to be known before it is made.
     pub(crate) fn asks_length(self) -> bool {
-        self.with_length && self.reach > 0
+        self.with_length && self.reach > 0 || self.filled
     }
 
     pub(super) fn encode_memory(self, raw_len: u64) -> u64 {
         match self.reach {
+            _ if self.filled => (512 << 10) + filled::memory(raw_len),
             0 => (512 << 10) + 2 * raw_len + (raw_len >> 7) + 1024,
             reach => Chains::TABLES + (Chains::held_max(reach) as u64).min(raw_len),
         }
@@ -120,6 +131,35 @@ impl Lz4 {
 
     fn length(self) -> usize {
         if self.with_length { LENGTH } else { 0 }
+    }
+
+    /// The logical bytes of a block that fills its length, and what made it: by what is known of its
+    /// neighbours, else by all levels, whichever takes the fewest corrections.
+    #[cfg(feature = "diff")]
+    pub(crate) fn explain(
+        self,
+        encoded: &[u8],
+        raw_len: usize,
+        hint: Option<Self>,
+    ) -> Option<(Vec<u8>, Self)> {
+        /// More than a quarter of the block is not worth it.
+        const SHARE_MAX: usize = 4;
+        let plain = self.decode(encoded, raw_len)?;
+        let levels: &[u8] = match hint.map(|known| known.level) {
+            None => &[9, 1, 0, 12, 11, 10, 8, 7, 6, 5, 4, 3],
+            Some(0..=1) => &[1, 0],
+            Some(level) => &[level],
+        };
+        let ways = levels.iter().filter_map(|level| {
+            let way = Self {
+                level: *level,
+                ..self
+            };
+            Some((filled::explain(way, encoded, &plain)?, way))
+        });
+        let (logical, way) = ways.min_by_key(|(logical, _)| logical.len())?;
+        let corrections = logical.len() - plain.len();
+        (corrections <= encoded.len() / SHARE_MAX).then_some((logical, way))
     }
 
     fn encode(self, raw: &[u8]) -> Option<Vec<u8>> {
@@ -142,7 +182,11 @@ impl Lz4 {
     pub(crate) fn decode(self, encoded: &[u8], raw_len: usize) -> Option<Vec<u8>> {
         let mut raw = vec![0; raw_len];
         let room = i32::try_from(raw_len).ok()?;
-        let data = encoded.get(self.length()..)?;
+        let data = if self.filled {
+            filled::block(encoded)?
+        } else {
+            encoded.get(self.length()..)?
+        };
         let len = decompress_to_buffer(data, Some(room), &mut raw).ok()?;
         raw.truncate(len);
         Some(raw)
@@ -151,8 +195,8 @@ impl Lz4 {
 
 /// Encodes a block.
 pub(crate) enum Encoder {
-    /// When all of it is there.
-    Whole(Lz4, Vec<u8>),
+    /// When all of it is there; how long it has to become.
+    Whole(Lz4, Vec<u8>, u32),
     /// As it comes: also how long it has to become, and how long it is.
     Chained(alloc::boxed::Box<Chains>, Option<u64>, u64),
 }
@@ -161,7 +205,7 @@ impl Encoder {
     /// For `raw_len` plain bytes that become `len`, where that is asked for.
     pub(super) fn new(lz4: Lz4, raw_len: u32, len: u32) -> Self {
         if lz4.reach == 0 {
-            return Self::Whole(lz4, Vec::with_capacity(raw_len as usize));
+            return Self::Whole(lz4, Vec::with_capacity(raw_len as usize), len);
         }
         let chains = Chains::new(lz4.level, raw_len, Chains::held_max(lz4.reach));
         let wanted = lz4.with_length.then_some(u64::from(len));
@@ -170,7 +214,7 @@ impl Encoder {
 
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         match self {
-            Self::Whole(_, raw) => raw.extend_from_slice(bytes),
+            Self::Whole(_, raw, _) => raw.extend_from_slice(bytes),
             Self::Chained(chains, wanted, made) => {
                 let before = out.len();
                 begin(*wanted, *made, out)?;
@@ -183,7 +227,10 @@ impl Encoder {
 
     pub(super) fn finish(self, out: &mut Vec<u8>) -> Option<()> {
         match self {
-            Self::Whole(lz4, raw) => out.append(&mut lz4.encode(&raw)?),
+            Self::Whole(lz4, raw, len) if lz4.filled => {
+                out.append(&mut filled::encode(lz4, &raw, len as usize)?);
+            }
+            Self::Whole(lz4, raw, _) => out.append(&mut lz4.encode(&raw)?),
             Self::Chained(chains, wanted, made) => {
                 let before = out.len();
                 begin(wanted, made, out)?;
@@ -287,6 +334,7 @@ mod tests {
                     level,
                     with_length: level % 2 == 0,
                     reach: 0,
+                    filled: false,
                 };
                 let part = &raw[..raw.len() >> (level % 3)];
                 let wanted = whole.encode(part).expect("it encodes");
@@ -312,6 +360,7 @@ mod tests {
                 level: 9,
                 with_length: false,
                 reach: 0,
+                filled: false,
             };
             let wanted = whole.encode(&raw);
             let made = chained(Lz4 { reach: 1, ..whole }, &raw, 0, 3).map(|(made, _)| made);
@@ -328,6 +377,7 @@ mod tests {
                 level: 9,
                 with_length,
                 reach: 0,
+                filled: false,
             };
             let encoded = lz4.encode(&raw).expect("it encodes");
             let mut reader = lz4.reader();

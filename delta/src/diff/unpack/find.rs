@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::erofs::{self, Erofs};
 use super::squashfs;
 use crate::container::Codec;
 use crate::container::deflate::Deflate;
@@ -40,6 +41,7 @@ pub(super) fn streams(image: &[u8], caps: Caps) -> Vec<Stream> {
         image,
         caps,
         streams: Vec::new(),
+        is_within: false,
     };
     let mut at = 0;
     while let Some(next) = image[at..].iter().position(|byte| is_first(*byte)) {
@@ -56,13 +58,18 @@ pub(super) fn streams(image: &[u8], caps: Caps) -> Vec<Stream> {
 
 /// Whether some magic begins with it.
 fn is_first(byte: u8) -> bool {
-    matches!(byte, 0xfd | 0x02 | 0x04 | 0x1f | 0x28 | 0x50 | 0x68 | 0x78)
+    matches!(
+        byte,
+        0xfd | 0x02 | 0x04 | 0x1f | 0x28 | 0x50 | 0x68 | 0x78 | 0xe2
+    )
 }
 
 struct Finder<'a> {
     image: &'a [u8],
     caps: Caps,
     streams: Vec<Stream>,
+    /// Whether what is looked at belongs to a file system that was found: one within is not.
+    is_within: bool,
 }
 
 impl Finder<'_> {
@@ -77,6 +84,7 @@ impl Finder<'_> {
             _ if has(Caps::LZ4) && head == *lz4::FRAME_MAGIC => self.lz4_frame(at),
             _ if has(Caps::ZSTD) && head == *zstd::MAGIC => self.zstd(at),
             _ if has(Caps::LZ4) && head == *squashfs::MAGIC => self.squashfs(at),
+            _ if has(Caps::LZ4) && head == *erofs::MAGIC && !self.is_within => self.erofs(at),
             [0x1f, 0x8b, 8, flags] if has(Caps::ZLIB) => {
                 let start = at + gzip_header_len(rest, flags)?;
                 self.deflate(start, true)
@@ -175,6 +183,7 @@ impl Finder<'_> {
                 level: 12,
                 with_length: false,
                 reach: 0,
+                filled: false,
             };
             let raw = self
                 .image
@@ -187,6 +196,37 @@ impl Finder<'_> {
         end
     }
 
+    /// The blocks of an erofs whose superblock stands at `at`, and what its other blocks hold.
+    fn erofs(&mut self, at: usize) -> Option<usize> {
+        let found = Erofs::at(self.image, at)?;
+        let lz4 = Lz4 {
+            level: 9,
+            with_length: false,
+            reach: 0,
+            filled: true,
+        };
+        self.is_within = true;
+        let mut next = found.start + found.block_len;
+        while next.checked_add(found.block_len)? <= found.end {
+            if let Some((len, raw_len)) = found.compressed(self.image, next) {
+                next = self.push(next, len, raw_len, Codec::Lz4(lz4));
+                continue;
+            }
+            let end = next + found.block_len;
+            while let Some(more) = self.image[next..end.max(next)]
+                .iter()
+                .position(|byte| is_first(*byte))
+            {
+                next += more;
+                next = self.look(next).unwrap_or(next + 1);
+            }
+            let past = next.max(end) - found.start;
+            next = found.start + past.next_multiple_of(found.block_len);
+        }
+        self.is_within = false;
+        Some(next.max(at + 1))
+    }
+
     /// A block after its length; what it decodes to.
     fn lz4_block(&mut self, at: usize, raw_max: usize, frame: usize) -> Option<usize> {
         let length = self.image.get(at..at + 4)?;
@@ -197,6 +237,7 @@ impl Finder<'_> {
             with_length: true,
             // Until it is known what it takes.
             reach: 1,
+            filled: false,
         };
         let raw_len = lz4.decode(encoded, raw_max)?.len();
         if len <= 8 {

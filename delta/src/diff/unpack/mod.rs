@@ -5,6 +5,7 @@
 //! when encoding its plain bytes again gives exactly its bytes; that is tried here, for each. An
 //! extent of the old image is opened when it is not in the new image as it is.
 
+mod erofs;
 mod find;
 mod prove;
 mod squashfs;

@@ -86,6 +86,7 @@ struct Kind {
 fn kind(codec: Codec) -> u8 {
     match codec {
         Codec::Xz(_) => 0,
+        Codec::Lz4(lz4) if lz4.filled => 4,
         Codec::Lz4(_) => 1,
         Codec::Deflate(_) => 2,
         Codec::Zstd(_) => 3,
@@ -97,6 +98,7 @@ fn prove_hinted(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Pl
     let encoded = &image[stream.at..stream.at + stream.len];
     let candidates: Vec<Codec> = match (stream.codec, hint?) {
         (Codec::Xz(xz), Codec::Xz(known)) => Vec::from([Codec::Xz(xz.with_preset_of(known))]),
+        (Codec::Lz4(lz4), _) if lz4.filled => return prove_one(image, stream, hint),
         (Codec::Lz4(lz4), Codec::Lz4(known)) => lz4.with_level_of(known).map(Codec::Lz4).collect(),
         (Codec::Zstd(zstd), Codec::Zstd(known)) => Vec::from([Codec::Zstd(zstd.made_as(known))]),
         (Codec::Deflate(_), _) => return prove_one(image, stream, hint),
@@ -138,6 +140,17 @@ fn prove_one(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain
         };
         let (raw, deflate) = deflate.explain(encoded, stream.raw_len, hint)?;
         let codec = made_by(Codec::Deflate(deflate), &raw, encoded)?;
+        return Some(Plain { raw, codec });
+    }
+    if let Codec::Lz4(lz4) = stream.codec
+        && lz4.filled
+    {
+        let hint = match hint {
+            Some(Codec::Lz4(known)) => Some(known),
+            _ => None,
+        };
+        let (raw, lz4) = lz4.explain(encoded, stream.raw_len, hint)?;
+        let codec = made_by(Codec::Lz4(lz4), &raw, encoded)?;
         return Some(Plain { raw, codec });
     }
     let raw = stream.codec.decode(encoded, stream.raw_len)?;

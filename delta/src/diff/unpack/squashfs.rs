@@ -86,6 +86,7 @@ impl Reader<'_> {
             level: 9,
             with_length: false,
             reach: 0,
+            filled: false,
         };
         Some((lz4.decode(bytes, METADATA)?, at + len))
     }

@@ -37,6 +37,7 @@ fn scattered(mut byte: impl FnMut() -> u8) -> (Vec<u8>, Map, Vec<u8>) {
         level: 1,
         with_length: false,
         reach: 0,
+        filled: false,
     });
     let raw: Vec<u8> = (0..EXTENTS * RAW_LEN).map(|_| byte()).collect();
     let (mut image, mut extents) = (Vec::new(), Vec::new());
