@@ -67,6 +67,9 @@ impl Erofs {
 
     /// How long the compressed blocks at `at` are together, and what they decode to.
     pub(super) fn compressed(&self, image: &[u8], at: usize) -> Option<(usize, usize)> {
+        // Fewer zeros than a block has stand before what was filled.
+        let first = image.get(at..at.checked_add(self.block_len)?)?;
+        first.iter().find(|byte| **byte != 0)?;
         let most = self.together_max.min((self.end - at) / self.block_len);
         // What fills several blocks might seem to end with an earlier one.
         (1..=most).rev().find_map(|count| {
