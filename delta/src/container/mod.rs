@@ -86,6 +86,46 @@ impl Codec {
         }
     }
 
+    /// Whether its logical bytes begin with what the encoder decides otherwise than what made it.
+    #[cfg(feature = "diff")]
+    pub(crate) fn has_corrections(self) -> bool {
+        match self {
+            Self::Lz4(lz4) => lz4.filled,
+            Self::Deflate(_) => true,
+            Self::Xz(_) | Self::Zstd(_) => false,
+        }
+    }
+
+    /// The logical bytes of what [has corrections](Self::has_corrections), and the codec that gives its
+    /// bytes again. `hint` is what made another one.
+    #[cfg(feature = "diff")]
+    pub(crate) fn explain(
+        self,
+        encoded: &[u8],
+        raw_len: usize,
+        hint: Option<Self>,
+    ) -> Option<(Vec<u8>, Self)> {
+        match self {
+            Self::Lz4(lz4) => {
+                let known = hint.and_then(|hint| match hint {
+                    Self::Lz4(known) => Some(known),
+                    _ => None,
+                });
+                let (raw, lz4) = lz4.explain(encoded, raw_len, known)?;
+                Some((raw, Self::Lz4(lz4)))
+            }
+            Self::Deflate(deflate) => {
+                let known = hint.and_then(|hint| match hint {
+                    Self::Deflate(known) => Some(known),
+                    _ => None,
+                });
+                let (raw, deflate) = deflate.explain(encoded, raw_len, known)?;
+                Some((raw, Self::Deflate(deflate)))
+            }
+            Self::Xz(_) | Self::Zstd(_) => None,
+        }
+    }
+
     /// What a device must have to re-encode it.
     #[cfg(feature = "diff")]
     pub(crate) fn caps(self) -> Caps {

@@ -14,13 +14,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::held::{Bytes, run_before};
+use super::sequence::{self, COPY_MIN};
 
 /// Copies reach so far back.
 const DISTANCE_MAX: u32 = 65_535;
 const WINDOW: u32 = 1 << 16;
 const HASH_BITS: u32 = 15;
 /// Shorter copies there are none.
-const LEN_MIN: u32 = 4;
+const LEN_MIN: u32 = COPY_MIN;
 /// The last bytes of a block are literals; copies do not begin near its end.
 const LITERALS_LAST: u32 = 5;
 const BEGIN_BEFORE_END: u32 = 12;
@@ -201,12 +202,7 @@ impl Chains {
             return None;
         }
         let rest = &self.held[(self.written - self.start) as usize..];
-        let first = rest.len().min(15);
-        out.push((first as u8) << 4);
-        if first == 15 {
-            push_long(out, rest.len() - 15);
-        }
-        out.extend_from_slice(rest);
+        sequence::write(out, rest, None);
         Some(())
     }
 
@@ -336,23 +332,14 @@ impl Chains {
     /// Writes what is new before `at`, and the copy there.
     fn write(&mut self, at: u32, copy: Match, out: &mut Vec<u8>) {
         let new = &self.held[(self.written - self.start) as usize..(at - self.start) as usize];
-        let (mut len, end) = (copy.len - LEN_MIN, at + copy.len);
+        let (mut len, end) = (copy.len, at + copy.len);
         let (place, less) = self.less;
         if less > 0 && place < end {
             self.is_lost |= place < at;
             len += less;
             self.less = (0, 0);
         }
-        let (head, tail) = (new.len().min(15), len.min(15));
-        out.push((head as u8) << 4 | tail as u8);
-        if head == 15 {
-            push_long(out, new.len() - 15);
-        }
-        out.extend_from_slice(new);
-        out.extend_from_slice(&(copy.distance as u16).to_le_bytes());
-        if tail == 15 {
-            push_long(out, len as usize - 15);
-        }
+        sequence::write(out, new, Some((len, copy.distance as u16)));
         self.written = end;
         self.at = self.written;
     }
@@ -456,10 +443,4 @@ impl Chains {
 
 fn hash(word: u32) -> usize {
     (word.wrapping_mul(2_654_435_761) >> (32 - HASH_BITS)) as usize
-}
-
-/// What of a length does not fit the token.
-fn push_long(out: &mut Vec<u8>, len: usize) {
-    out.resize(out.len() + len / 255, 255);
-    out.push((len % 255) as u8);
 }

@@ -10,12 +10,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Lz4;
+use super::sequence::{COPY_MIN, Sequence, Sequences, write};
 use crate::codec::varint;
-
-/// The shortest copy.
-const COPY_MIN: u32 = 4;
-/// A token's half tells so much; more is told by bytes behind it.
-const TOKEN_MAX: u32 = 15;
 
 /// Behind the plain bytes the encoder is shown these, so that it does not see an end: a block's last
 /// bytes are coded otherwise.
@@ -23,93 +19,6 @@ const BEHIND: [u8; 32] = *b"\xd1\x4e\x93\x07\xea\x5c\x2b\xf8\x61\xbd\x10\x9f\x36
 \xe3\x58\x8d\x21\xf6\x4b\x97\x3e\xc2\x69\x1c\xb0\x75\xda\x0f\x84";
 /// From this length on the fast encoder of the library takes another table (`LZ4_64Klimit`).
 const LONG: usize = (64 << 10) + 11;
-
-/// New bytes, and the copy behind them; the last sequence of a block has none (length 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sequence {
-    new: u32,
-    len: u32,
-    distance: u16,
-}
-
-impl Sequence {
-    fn raw_len(self) -> u64 {
-        u64::from(self.new) + u64::from(self.len)
-    }
-}
-
-/// The sequences of a block, checked as a decoder would: `None` in their place where it is damaged.
-struct Sequences<'a> {
-    block: &'a [u8],
-    at: usize,
-    /// Plain bytes so far.
-    made: u64,
-    ended: bool,
-}
-
-impl<'a> Sequences<'a> {
-    fn new(block: &'a [u8]) -> Self {
-        Self {
-            block,
-            at: 0,
-            made: 0,
-            ended: false,
-        }
-    }
-
-    /// A number that a token's half began.
-    fn number(&mut self, half: u8) -> Option<u32> {
-        let mut number = u32::from(half);
-        if number == TOKEN_MAX {
-            loop {
-                let more = *self.block.get(self.at)?;
-                self.at += 1;
-                number = number.checked_add(more.into())?;
-                if more < 255 {
-                    break;
-                }
-            }
-        }
-        Some(number)
-    }
-
-    fn step(&mut self) -> Option<Sequence> {
-        let token = *self.block.get(self.at)?;
-        self.at += 1;
-        let new = self.number(token >> 4)?;
-        self.at = self.at.checked_add(new as usize)?;
-        self.made += u64::from(new);
-        if self.at == self.block.len() {
-            self.ended = true;
-            return Some(Sequence {
-                new,
-                len: 0,
-                distance: 0,
-            });
-        }
-        let distance = u16::from_le_bytes(*self.block.get(self.at..)?.first_chunk()?);
-        self.at += 2;
-        let len = self.number(token & 15)?.checked_add(COPY_MIN)?;
-        if distance == 0 || u64::from(distance) > self.made {
-            return None;
-        }
-        self.made += u64::from(len);
-        Some(Sequence { new, len, distance })
-    }
-}
-
-impl Iterator for Sequences<'_> {
-    type Item = Option<Sequence>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let step = self.step();
-        self.ended |= step.is_none();
-        Some(step)
-    }
-}
 
 /// The block behind the zeros, which has at least one byte.
 pub(super) fn block(encoded: &[u8]) -> Option<&[u8]> {
@@ -126,12 +35,12 @@ pub(crate) fn raw_len(encoded: &[u8], raw_max: usize) -> Option<usize> {
     while let Some(step) = sequences.next() {
         step?;
         count += 1;
-        if sequences.made > raw_max as u64 {
+        if sequences.made() > raw_max as u64 {
             return None;
         }
     }
     // New bytes alone are not compressed.
-    (count > 1).then_some(sequences.made as usize)
+    (count > 1).then_some(sequences.made() as usize)
 }
 
 /// What the library makes of plain bytes that others follow.
@@ -198,7 +107,7 @@ pub(super) fn encode(lz4: Lz4, logical: &[u8], len: usize) -> Option<Vec<u8>> {
         };
         let to = usize::try_from((at as u64).checked_add(sequence.raw_len())?).ok()?;
         let new = plain.get(at..to)?.get(..sequence.new as usize)?;
-        write(&mut out, new, Some(sequence));
+        write(&mut out, new, Some((sequence.len, sequence.distance)));
         at = to;
     }
     write(&mut out, plain.get(at..)?, None);
@@ -216,32 +125,7 @@ fn kept_of(block: &[u8], kept: usize) -> Option<(Vec<u8>, usize)> {
             return None;
         }
     }
-    Some((block[..sequences.at].to_vec(), sequences.made as usize))
-}
-
-/// Writes a sequence: its new bytes and its copy, if it has one.
-fn write(out: &mut Vec<u8>, new: &[u8], copy: Option<Sequence>) {
-    let new_len = new.len() as u32;
-    let copy_len = copy.map_or(0, |copy| copy.len - COPY_MIN);
-    out.push((new_len.min(TOKEN_MAX) << 4 | copy_len.min(TOKEN_MAX)) as u8);
-    more(out, new_len);
-    out.extend_from_slice(new);
-    if let Some(copy) = copy {
-        out.extend_from_slice(&copy.distance.to_le_bytes());
-        more(out, copy_len);
-    }
-}
-
-/// What a token does not tell of a number.
-fn more(out: &mut Vec<u8>, number: u32) {
-    let Some(mut left) = number.checked_sub(TOKEN_MAX) else {
-        return;
-    };
-    while left >= 255 {
-        out.push(255);
-        left -= 255;
-    }
-    out.push(left as u8);
+    Some((block[..sequences.at()].to_vec(), sequences.made() as usize))
 }
 
 #[cfg(all(test, feature = "diff"))]
@@ -281,10 +165,10 @@ mod tests {
         let (mut at, mut made) = (0, 0);
         loop {
             sequences.next().expect("more").expect("a block");
-            if sequences.at + 20 > len - zeros {
+            if sequences.at() + 20 > len - zeros {
                 break;
             }
-            (at, made) = (sequences.at, sequences.made as usize);
+            (at, made) = (sequences.at(), sequences.made() as usize);
         }
         let mut out = vec![0; zeros];
         out.extend_from_slice(&whole[..at]);
@@ -340,6 +224,28 @@ mod tests {
         assert!(made(&[0, 5, 0, 9], 8192).is_none(), "cut off");
         assert!(encode(FILLED, &[200, 1], 8192).is_none());
         assert!(encode(FILLED, &[], 8192).is_none());
+    }
+
+    /// Catches buffers that are not declared: what was pushed, what the library sees, what it makes.
+    #[test]
+    fn what_is_held_is_declared() {
+        const LIBRARY: u64 = 512 << 10;
+        for raw_len in [1, 4096, 100_000, 512 << 10] {
+            let seen = (raw_len + BEHIND.len()).max(LONG);
+            let made = lz4::block::compress_bound(seen).expect("a length");
+            let held = LIBRARY + (raw_len + seen + made) as u64;
+            assert!(FILLED.encode_memory(raw_len as u64) >= held, "{raw_len}");
+        }
+    }
+
+    /// Catches a number that names no codec: only a bare block that is held whole is filled.
+    #[test]
+    fn other_numbers_are_refused() {
+        let number = FILLED.to_number();
+        assert_eq!(Lz4::from_number(number), Some(FILLED));
+        for wrong in [number ^ 1 << 8, number | 1 << 9, number | 1 << 14] {
+            assert_eq!(Lz4::from_number(wrong), None, "{wrong:#x}");
+        }
     }
 
     /// Catches bytes that are believed to be a block though a copy leads to before its beginning, or

@@ -11,6 +11,7 @@ mod chains;
 pub(crate) mod filled;
 mod held;
 mod reader;
+mod sequence;
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -279,3 +279,23 @@ fn zip_header_len(bytes: &[u8]) -> Option<usize> {
     let (is_encrypted, method) = (field(6) & 1 == 1, field(8));
     (method == 8 && !is_encrypted).then(|| 30 + usize::from(field(26)) + usize::from(field(28)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a file system that is looked for within another, and so on until the stack ends.
+    #[test]
+    fn file_systems_in_one_another_are_one() {
+        const BLOCK: usize = 512;
+        let mut image = vec![0; 60_000 * BLOCK];
+        let blocks = (image.len() / BLOCK) as u32;
+        for at in (1024..image.len()).step_by(BLOCK) {
+            image[at..at + 4].copy_from_slice(erofs::MAGIC);
+            image[at + 12] = 9;
+            image[at + 36..at + 40].copy_from_slice(&blocks.to_le_bytes());
+            image[at + 80] = 1;
+        }
+        assert!(streams(&image, Caps::all()).is_empty());
+    }
+}

@@ -97,11 +97,10 @@ fn kind(codec: Codec) -> u8 {
 fn prove_hinted(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain> {
     let encoded = &image[stream.at..stream.at + stream.len];
     let candidates: Vec<Codec> = match (stream.codec, hint?) {
+        (codec, _) if codec.has_corrections() => return prove_one(image, stream, hint),
         (Codec::Xz(xz), Codec::Xz(known)) => Vec::from([Codec::Xz(xz.with_preset_of(known))]),
-        (Codec::Lz4(lz4), _) if lz4.filled => return prove_one(image, stream, hint),
         (Codec::Lz4(lz4), Codec::Lz4(known)) => lz4.with_level_of(known).map(Codec::Lz4).collect(),
         (Codec::Zstd(zstd), Codec::Zstd(known)) => Vec::from([Codec::Zstd(zstd.made_as(known))]),
-        (Codec::Deflate(_), _) => return prove_one(image, stream, hint),
         _ => return None,
     };
     let raw = stream.codec.decode(encoded, stream.raw_len)?;
@@ -133,24 +132,9 @@ fn made_by(codec: Codec, raw: &[u8], encoded: &[u8]) -> Option<Codec> {
 /// Searches through all that could have made a stream.
 fn prove_one(image: &[u8], stream: &Stream, hint: Option<Codec>) -> Option<Plain> {
     let encoded = &image[stream.at..stream.at + stream.len];
-    if let Codec::Deflate(deflate) = stream.codec {
-        let hint = match hint {
-            Some(Codec::Deflate(known)) => Some(known),
-            _ => None,
-        };
-        let (raw, deflate) = deflate.explain(encoded, stream.raw_len, hint)?;
-        let codec = made_by(Codec::Deflate(deflate), &raw, encoded)?;
-        return Some(Plain { raw, codec });
-    }
-    if let Codec::Lz4(lz4) = stream.codec
-        && lz4.filled
-    {
-        let hint = match hint {
-            Some(Codec::Lz4(known)) => Some(known),
-            _ => None,
-        };
-        let (raw, lz4) = lz4.explain(encoded, stream.raw_len, hint)?;
-        let codec = made_by(Codec::Lz4(lz4), &raw, encoded)?;
+    if stream.codec.has_corrections() {
+        let (raw, codec) = stream.codec.explain(encoded, stream.raw_len, hint)?;
+        let codec = made_by(codec, &raw, encoded)?;
         return Some(Plain { raw, codec });
     }
     let raw = stream.codec.decode(encoded, stream.raw_len)?;
